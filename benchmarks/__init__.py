@@ -1,0 +1,1 @@
+"""Paired comparisons with other registries, on one machine, in one run: `python -m benchmarks --help`."""

@@ -1,0 +1,150 @@
+"""`python -m benchmarks`: start the registries, fill them alike, compare them operation by operation, report."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from benchmarks.clients import LoadFailed
+from benchmarks.content import Content, Sizes
+from benchmarks.load import Pace
+from benchmarks.memory import Growth, measure_growth
+from benchmarks.operations import Operation, list_operations
+from benchmarks.report import Footprint, Report, print_tables, to_json, to_markdown
+from benchmarks.rounds import Result, compare
+from benchmarks.servers import Distsql, DockerRegistry, Server, ServerFailed
+
+MIB: Final = 1 << 20
+FULL: Final = Sizes(large=64 * MIB, tags=20_000)
+SMOKE: Final = Sizes(large=4 * MIB, tags=300)
+GROWTH: Final = "growth"
+PROGRAMS: Final = ("docker-registry", "wrk", "ab")
+
+progress: Final = Console(stderr=True)
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5, help="counted rounds of each server, after a warm-up")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of a round (large uploads are counted instead)")
+    parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--uploads", type=int, default=8, help="large blobs that a round uploads")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="operations whose name contains this, or `growth`")
+    parser.add_argument("--peer-gogc", type=int, metavar="N", help="a second peer: docker-registry with this GOGC")
+    parser.add_argument("--smoke", action="store_true", help="little content: does everything work?")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--markdown", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--ours",
+        choices=("distsql", "docker-registry"),
+        default="distsql",
+        help="docker-registry: compare the peer with itself, which shows how much of a ratio is noise",
+    )
+    return parser.parse_args(arguments)
+
+
+def make_servers(arguments: argparse.Namespace, folder: Path) -> list[Server]:
+    """Ours, then the peers; none is running yet."""
+    ours: Server
+    if arguments.ours == "distsql":
+        ours = Distsql("distsql", folder / "distsql")
+    else:
+        ours = DockerRegistry("itself", folder / "itself")
+    servers: list[Server] = [ours, DockerRegistry("docker-registry", folder / "docker-registry")]
+    if arguments.peer_gogc:
+        environment = {"GOGC": str(arguments.peer_gogc)}
+        servers.append(
+            DockerRegistry(f"docker-registry GOGC={arguments.peer_gogc}", folder / "gogc", environment=environment)
+        )
+    return servers
+
+
+def choose(operations: list[Operation], only: list[str] | None) -> list[Operation]:
+    unknown = [part for part in only or () if part != GROWTH and not any(part in one.name for one in operations)]
+    if unknown:
+        raise SystemExit(f"no operation is named {unknown[0]!r}: {', '.join(one.name for one in operations)}, {GROWTH}")
+    return [one for one in operations if only is None or any(part in one.name for part in only)]
+
+
+def run_comparison(arguments: argparse.Namespace, folder: Path) -> tuple[list[Result], list[Footprint]]:
+    content = Content(SMOKE if arguments.smoke else FULL)
+    operations = choose(list_operations(content, arguments.uploads), arguments.only)
+    if not operations:
+        return [], []
+    pace = Pace(arguments.seconds, arguments.connections)
+    with ExitStack() as stack, progress.status("", refresh_per_second=2) as status:
+        servers = [stack.enter_context(server) for server in make_servers(arguments, folder)]
+        for server in servers:
+            status.update(f"filling {server.name}")
+            content.fill(server)
+        results = [compare(one, servers, pace, rounds=arguments.rounds, tell=status.update) for one in operations]
+        return results, [_footprint(server) for server in servers]
+
+
+def run_growth(arguments: argparse.Namespace, folder: Path) -> list[Growth]:
+    """Each server on its own, and fresh: one that has already served is as big as it gets."""
+    if arguments.only is not None and GROWTH not in arguments.only:
+        return []
+    size = (SMOKE if arguments.smoke else FULL).large
+    growths = []
+    for server in make_servers(arguments, folder):
+        with server, progress.status(f"growth of {server.name}"):
+            growths.append(measure_growth(server, size))
+    return growths
+
+
+def run(arguments: argparse.Namespace) -> Report:
+    with make_folder() as folder:
+        growths = run_growth(arguments, folder)
+        results, footprints = run_comparison(arguments, folder)
+    settings = {name: getattr(arguments, name) for name in ("rounds", "seconds", "connections", "uploads", "smoke")}
+    ours, *peers = [server.name for server in make_servers(arguments, Path())]
+    return Report(settings, ours, peers, results, footprints, growths)
+
+
+@contextmanager
+def make_folder() -> Iterator[Path]:
+    """Open to all: a private PostgreSQL that isn't root's has to get in, or it moves elsewhere."""
+    with tempfile.TemporaryDirectory(prefix="distsql-benchmarks-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # an exception, so that the servers are stopped
+    arguments = parse_arguments()
+    missing = [program for program in PROGRAMS if shutil.which(program) is None]
+    if missing:
+        progress.print(f"missing: {', '.join(missing)}; `./run.sh clients` gets them")
+        return 2
+    try:
+        report = run(arguments)
+    except (LoadFailed, ServerFailed) as error:
+        progress.print(f"benchmark failed: {error}", markup=False)
+        return 1
+    # Into a file or a pipe: as wide as the tables.
+    print_tables(report, Console(width=None if sys.stdout.isatty() else 150))
+    if arguments.json:
+        arguments.json.write_text(to_json(report))
+    if arguments.markdown:
+        arguments.markdown.write_text(to_markdown(report))
+    return 0
+
+
+def _footprint(server: Server) -> Footprint:
+    memory = server.memory()
+    return Footprint(server.name, memory.own_peak, memory.postgres)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,175 @@
+"""The registries that are compared: how each is started, stopped, and what it has used.
+
+Each runs as its users get it, one process (one worker), with files on this machine, authentication off, logs off, on
+loopback. Nothing of it is left behind: its folder goes with it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Self
+
+from benchmarks.processes import Memory, find_processes, read_cpu, read_memory, reset_peak
+
+START: Final = 60.0
+STOP: Final = 30.0
+
+PEER_CONFIG: Final = """\
+version: 0.1
+log:
+  level: error
+  accesslog:
+    disabled: true
+storage:
+  cache:
+    blobdescriptor: inmemory  # as in the configuration that Debian packs
+  filesystem:
+    rootdirectory: {storage}
+  delete:
+    enabled: true
+http:
+  addr: 127.0.0.1:{port}
+"""
+
+
+class ServerFailed(Exception):
+    """A server didn't start, or didn't stop."""
+
+
+class Server(ABC):
+    """A registry in a folder of its own. `name` is what the report calls it."""
+
+    def __init__(self, name: str, folder: Path, *, environment: Mapping[str, str] | None = None) -> None:
+        self.name = name
+        self.folder = folder
+        self.port = _free_port()
+        self._environment = {**os.environ, **(environment or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @abstractmethod
+    def command(self) -> list[str]: ...
+
+    @abstractmethod
+    def is_ready(self) -> bool: ...
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "server.log"
+
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise ServerFailed(f"{self.name} isn't running")
+        return self._process.pid
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True)
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._stop()
+        finally:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def cpu(self) -> float:
+        return read_cpu(self.pid, self.folder)
+
+    def memory(self) -> Memory:
+        return read_memory(self.pid, self.folder)
+
+    def reset_peak(self) -> None:
+        reset_peak(self.pid, self.folder)
+
+    def drop_files(self, *, since: float, at_least: int) -> None:
+        """Remove big files that were written since then: uploads of a round, so that neither disk nor cache fills up.
+
+        Files, not blobs: deleting over HTTP would leave the bytes to a garbage collection in somebody's round.
+        """
+        for path in self.folder.rglob("*"):
+            if "postgres" not in path.parts and path.is_file():
+                status = path.stat()
+                if status.st_mtime >= since and status.st_size >= at_least:
+                    path.unlink()
+
+    def _start(self) -> None:
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                self.command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._environment
+            )
+        deadline = time.monotonic() + START
+        while not self.is_ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise ServerFailed(f"{self.name} didn't start; the end of its log:\n{self.log.read_text()[-2000:]}")
+            time.sleep(0.02)
+
+    def _stop(self) -> None:
+        if self._process is None:
+            return
+        members = find_processes(self._process.pid, self.folder)
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(STOP)
+        except subprocess.TimeoutExpired as error:
+            for process in members:
+                _kill(process.pid)
+            raise ServerFailed(f"{self.name} didn't stop within {STOP:.0f} s, so it was killed") from error
+        left = find_processes(self._process.pid, self.folder)
+        for process in left:
+            _kill(process.pid)
+        if left:
+            raise ServerFailed(f"{self.name} left processes behind, which were killed: {left}")
+
+
+class Distsql(Server):
+    def command(self) -> list[str]:
+        data = str(self.folder / "data")
+        return [sys.executable, "-m", "distsql", "serve", "--data", data, "--port", str(self.port), "--workers", "1"]
+
+    def is_ready(self) -> bool:
+        return f"distsql is ready on http://127.0.0.1:{self.port}" in self.log.read_text(errors="replace")
+
+
+class DockerRegistry(Server):
+    def command(self) -> list[str]:
+        config = self.folder / "config.yml"
+        config.write_text(PEER_CONFIG.format(storage=self.storage, port=self.port))
+        return ["docker-registry", "serve", str(config)]
+
+    @property
+    def storage(self) -> Path:
+        return self.folder / "storage"
+
+    def is_ready(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+        except ConnectionRefusedError:
+            return False
+        return True
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return

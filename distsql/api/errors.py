@@ -1,0 +1,62 @@
+"""What goes wrong, in HTTP's words: a status and the specification's code for each of the registry's errors."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from distsql import errors
+from distsql.api.responses import Header, Response, header, json_response
+
+# The most special class first: the first one that fits decides.
+_ANSWERS: Final[tuple[tuple[type[errors.DistsqlError], int, str], ...]] = (
+    (errors.NameInvalidError, 400, "NAME_INVALID"),
+    (errors.NameUnknownError, 404, "NAME_UNKNOWN"),
+    (errors.ReferenceInvalidError, 400, "TAG_INVALID"),
+    (errors.TagUnknownError, 404, "MANIFEST_UNKNOWN"),
+    (errors.TagChangedError, 412, "DENIED"),
+    (errors.TooManyTagsError, 414, "TAG_INVALID"),
+    (errors.DigestInvalidError, 400, "DIGEST_INVALID"),
+    (errors.ManifestUnknownError, 404, "MANIFEST_UNKNOWN"),
+    (errors.ManifestInvalidError, 400, "MANIFEST_INVALID"),
+    (errors.ManifestTooLargeError, 413, "MANIFEST_INVALID"),
+    (errors.ManifestUnverifiedError, 400, "MANIFEST_UNVERIFIED"),
+    (errors.ManifestReferencesUnknownError, 400, "MANIFEST_BLOB_UNKNOWN"),
+    (errors.BlobUnknownError, 404, "BLOB_UNKNOWN"),
+    # 405 is the specification's answer to a deletion that this registry doesn't do; the message says why.
+    (errors.InUseError, 405, "UNSUPPORTED"),
+    (errors.UploadUnknownError, 404, "BLOB_UPLOAD_UNKNOWN"),
+    (errors.UploadRangeError, 416, "BLOB_UPLOAD_INVALID"),
+    (errors.UploadBusyError, 409, "BLOB_UPLOAD_INVALID"),
+    (errors.SizeInvalidError, 400, "SIZE_INVALID"),
+    (errors.RangeUnsatisfiableError, 416, "RANGE_INVALID"),
+    (errors.PageInvalidError, 400, "PAGINATION_NUMBER_INVALID"),
+    (errors.UnsupportedError, 405, "UNSUPPORTED"),
+    (errors.StoreFullError, 507, "UNAVAILABLE"),
+    (errors.UnavailableError, 503, "UNAVAILABLE"),
+)
+
+
+def error_response(
+    status: int, code: str, message: str, detail: object = None, headers: tuple[Header, ...] = ()
+) -> Response:
+    """The specification's error body ("Error Codes")."""
+    error = {"code": code, "message": message, "detail": detail}
+    return json_response(status, {"errors": [error]}, headers)
+
+
+def response_to(error: errors.DistsqlError) -> Response:
+    """The answer to an error of the registry. One that isn't listed is the server's own fault: 500."""
+    for kind, status, code in _ANSWERS:
+        if isinstance(error, kind):
+            return error_response(status, code, error.message, error.detail, _headers(error))
+    return error_response(500, "UNKNOWN", error.message)
+
+
+def _headers(error: errors.DistsqlError) -> tuple[Header, ...]:
+    if isinstance(error, errors.UnavailableError):
+        return (header(b"retry-after", error.retry_after),)
+    if isinstance(error, errors.UploadRangeError):
+        return (header(b"range", f"0-{max(error.offset - 1, 0)}"),)
+    if isinstance(error, errors.RangeUnsatisfiableError):
+        return (header(b"content-range", f"bytes */{error.length}"),)
+    return ()

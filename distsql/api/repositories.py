@@ -1,0 +1,25 @@
+"""The base of the API, and the catalogue of repositories."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from distsql.api.requests import Request
+from distsql.api.responses import Response, json_response, next_link
+
+_PAGE: Final = 1000
+
+
+async def get_base(request: Request) -> Response:
+    """``GET /v2/``: this is a registry, and it may be used (PROTOCOL 0.6)."""
+    del request
+    return json_response(200, {})
+
+
+async def list_repositories(request: Request) -> Response:
+    """``GET /v2/_catalog``: names, by page (PROTOCOL 4.4)."""
+    size = request.page_size(_PAGE)
+    after = request.parameter("last") or ""
+    names = [name async for name in request.namespace.repositories(after=after, limit=size + 1 if size else 0)]
+    more = [next_link("/v2/_catalog", [("n", size), ("last", names[size - 1])])] if len(names) > size else []
+    return json_response(200, {"repositories": names[:size]}, more)

@@ -1,0 +1,172 @@
+"""A request: what handlers read of it. Everything is parsed and bounded here, at the edge."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+from urllib.parse import parse_qsl
+
+from distsql.contract import ASGIReceive, ASGIScope, Namespace
+from distsql.errors import ManifestTooLargeError, PageInvalidError, SizeInvalidError
+from distsql.values import Caller
+
+MAX_PAGE: Final = 10_000
+_DIGITS: Final = re.compile(r"[0-9]{1,40}\Z", re.ASCII)
+_CONTENT_RANGE: Final = re.compile(r"(?:bytes[ =])?([0-9]{1,19})-([0-9]{1,19})(?:/(?:[0-9]{1,19}|\*))?\Z", re.ASCII)
+_MAX_FIELDS: Final = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a request may take: bytes of a manifest, and seconds between two pieces of a body."""
+
+    manifest_bytes: int = 8 * 1024**2
+    body_timeout_s: float = 60
+
+
+class Request:
+    """One HTTP request. ``namespace`` acts on behalf of its caller."""
+
+    def __init__(
+        self, scope: ASGIScope, receive: ASGIReceive, namespace: Namespace, *, request_id: str, limits: Limits
+    ) -> None:
+        self.scope = scope
+        self.method: str = scope["method"]
+        self.request_id = request_id
+        self.limits = limits
+        self.receive = receive
+        self._namespace = namespace
+        self.body_begun = False
+        self.body_ended = False
+        self.disconnected = False
+
+    @cached_property
+    def headers(self) -> Mapping[bytes, bytes]:
+        """By lower-case name; of a name that comes more than once the last."""
+        return dict(self.scope["headers"])
+
+    def header(self, name: bytes) -> str | None:
+        """A header's text, or None."""
+        value = self.headers.get(name)
+        return None if value is None else value.decode("latin-1").strip()
+
+    @cached_property
+    def query(self) -> Mapping[str, list[str]]:
+        """The query's values by name."""
+        values: dict[str, list[str]] = {}
+        text = self.scope["query_string"].decode("latin-1")
+        for name, value in parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS) if text else ():
+            values.setdefault(name, []).append(value)
+        return values
+
+    def parameter(self, name: str) -> str | None:
+        """The query's first value of this name, or None."""
+        values = self.query.get(name)
+        return values[0] if values else None
+
+    @cached_property
+    def namespace(self) -> Namespace:
+        """The registry, as this request's caller sees it."""
+        return self._namespace.acting_as(
+            Caller(
+                client_address=self.client_address,
+                user_agent=printable(self.header(b"user-agent") or ""),
+                request_id=self.request_id,
+            )
+        )
+
+    @property
+    def client_address(self) -> str:
+        """The peer's address, empty when there is none."""
+        client = self.scope.get("client")
+        return client[0] if client else ""
+
+    def page_size(self, default: int) -> int:
+        """The query's ``n``, capped; `PageInvalidError` unless it is a whole number of zero or more."""
+        text = self.parameter("n")
+        if text is None:
+            return default
+        if not _DIGITS.match(text):
+            raise PageInvalidError(f"n={text[:40]!r} is no page size: give a whole number, 0 or more")
+        return min(int(text), MAX_PAGE)
+
+    @property
+    def content_length(self) -> int | None:
+        """What Content-Length says, or None without one (chunked transfer)."""
+        text = self.header(b"content-length")
+        return int(text) if text is not None and _DIGITS.match(text) else None
+
+    def content_range(self) -> tuple[int, int] | None:
+        """First and last byte of a chunk (inclusive), or None when the request doesn't say.
+
+        Raises `SizeInvalidError` when it can't be read, or when it contradicts the body's length.
+        """
+        text = self.header(b"content-range")
+        if text is None:
+            return None
+        match = _CONTENT_RANGE.match(text)
+        if not match or int(match[2]) < int(match[1]):
+            raise SizeInvalidError(f"Content-Range is {text[:80]!r}: write it as FIRST-LAST, both bytes inclusive")
+        first, last = int(match[1]), int(match[2])
+        if self.content_length is not None and self.content_length != last - first + 1:
+            raise SizeInvalidError(
+                f"Content-Range {text[:80]} is {last - first + 1} bytes, the body has {self.content_length}"
+            )
+        return first, last
+
+    # -- the body -----------------------------------------------------------------------------------------------------
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """The body in pieces. One that ends before its Content-Length raises `SizeInvalidError` at the end."""
+        received = 0
+        while not self.body_ended:
+            piece = await self._piece()
+            received += len(piece)
+            if piece:
+                yield piece
+        expected = self.content_length
+        if self.disconnected or (expected is not None and received != expected):
+            raise SizeInvalidError(f"The body ended after {received} bytes, before its announced end")
+
+    async def _piece(self) -> bytes:
+        self.body_begun = True
+        try:
+            async with asyncio.timeout(self.limits.body_timeout_s):
+                message = await self.receive()
+        except TimeoutError:
+            self.body_ended = self.disconnected = True
+            return b""
+        if message["type"] != "http.request":
+            self.body_ended = self.disconnected = True
+            return b""
+        self.body_ended = not message.get("more_body", False)
+        body: bytes = message.get("body", b"")
+        return body
+
+    async def manifest(self) -> bytes:
+        """The whole body; `ManifestTooLargeError` as soon as it is known to be over the limit."""
+        limit = self.limits.manifest_bytes
+        too_large = ManifestTooLargeError(f"The body is over the limit of {limit} bytes (DISTSQL_MANIFEST_LIMIT)")
+        if self.content_length is not None and self.content_length > limit:
+            raise too_large
+        pieces = bytearray()
+        async for piece in self.stream():
+            pieces += piece
+            if len(pieces) > limit:
+                raise too_large
+        return bytes(pieces)
+
+    async def drain(self, limit: int) -> None:
+        """Reads and forgets what is left of the body, up to a limit: a client that still sends can't hear the answer."""
+        expects_continue = b"expect" in self.headers and not self.body_begun
+        while not self.body_ended and not expects_continue and limit > 0:
+            limit -= len(await self._piece()) or 1
+
+
+def printable(text: str, limit: int = 256) -> str:
+    """Text of a client that is fit for a log line and a row: bounded, without control characters."""
+    return "".join(character if character.isprintable() else "?" for character in text[:limit])

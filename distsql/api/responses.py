@@ -1,0 +1,57 @@
+"""Answers, assembled without a framework."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import quote, urlencode
+
+from distsql.contract import ASGIReceive, ASGIScope, ASGISend
+
+Header = tuple[bytes, bytes]
+
+JSON: Final[Header] = (b"content-type", b"application/json")
+API_VERSION: Final[Header] = (b"docker-distribution-api-version", b"registry/2.0")
+# Content comes from strangers: no browser may take it for a page.
+INERT: Final[tuple[Header, ...]] = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"sandbox; default-src 'none'"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A small answer that is in memory. On HEAD the body is left out and its length told."""
+
+    status: int
+    headers: Sequence[Header] = ()
+    body: bytes = b""
+    length: int | None = field(default=None, kw_only=True)
+
+    async def __call__(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
+        """Sends it."""
+        del receive
+        headers = [API_VERSION, *self.headers]
+        if self.status >= 200 and self.status not in {204, 304}:
+            length = len(self.body) if self.length is None else self.length
+            headers.append((b"content-length", b"%d" % length))
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else self.body})
+
+
+def json_response(status: int, value: object, headers: Iterable[Header] = ()) -> Response:
+    """A JSON document."""
+    body = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    return Response(status, (JSON, *headers), body)
+
+
+def header(name: bytes, value: object) -> Header:
+    """A header whose value is text of the registry's own making: names, digests, numbers."""
+    return name, str(value).encode("latin-1", "replace")
+
+
+def next_link(path: str, parameters: Iterable[tuple[str, object]]) -> Header:
+    """The ``Link`` to the page that follows (RFC 5988), relative to this server."""
+    return header(b"link", f'<{quote(path)}?{urlencode(list(parameters))}>; rel="next"')

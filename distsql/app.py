@@ -1,0 +1,77 @@
+"""The composition root: settings -> database -> byte store -> registry -> ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from distsql.api.access_log import AccessLog
+from distsql.api.application import Application
+from distsql.api.blobs import serve_layer
+from distsql.api.requests import Limits
+from distsql.bytestore.urls import open_store
+from distsql.contract import Namespace
+from distsql.registry.context import Backend
+from distsql.registry.namespace import StoredNamespace
+from distsql.settings import Settings
+from distsql.sql import health, schema
+from distsql.sql.database import Database
+from distsql.values import Caller
+
+
+class Registry:
+    """A registry in this process: opened, used through its namespace, closed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._database = Database(
+            settings.database_url,
+            pool_size=settings.pool_size,
+            statement_timeout_s=settings.statement_timeout.total_seconds(),
+            lock_timeout_s=settings.lock_timeout.total_seconds(),
+        )
+        self._store = open_store(settings.storage_url)
+        self.backend = Backend(self._database, self._store, serve_layer, settings.upload_expiry)
+        self._namespace = StoredNamespace(self.backend, Caller())
+
+    @property
+    def namespace(self) -> Namespace:
+        """Every repository there is, on behalf of nobody in particular."""
+        return self._namespace
+
+    async def open(self) -> None:
+        """Checks the schema and makes the store ready."""
+        await asyncio.to_thread(schema.check_revision, self._database.url)
+        await self._store.open()
+
+    async def close(self) -> None:
+        """Lets go of connections and of the store."""
+        await self._database.close()
+        await self._store.close()
+
+    async def check(self) -> None:
+        """Raises unless the database answers."""
+        await self._database.read(health.ping)
+
+
+def create_application(settings: Settings) -> Application:
+    """The ASGI application: for `distsql serve`, or mounted in another one."""
+    return Application(
+        Registry(settings),
+        limits=Limits(manifest_bytes=settings.manifest_limit, body_timeout_s=settings.body_timeout.total_seconds()),
+        access_log=AccessLog() if settings.access_log else None,
+    )
+
+
+@asynccontextmanager
+async def connect(database_url: str, storage_url: str, *, actor: str = "library") -> AsyncIterator[Namespace]:
+    """The registry as a library, without any server; ``actor`` is what audit and tag history remember.
+
+    The database must have been migrated (``distsql migrate --database-url URL``): `SchemaError` otherwise.
+    """
+    registry = Registry(Settings(database_url=database_url, storage=storage_url))
+    await registry.open()
+    try:
+        yield registry.namespace.acting_as(Caller(actor=actor))
+    finally:
+        await registry.close()

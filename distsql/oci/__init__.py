@@ -1,0 +1,1 @@
+"""The specifications as pure values: digests, names, descriptors, manifests. No I/O."""

@@ -1,0 +1,64 @@
+"""Descriptors: the typed, sized reference to content by digest (OCI image specification, descriptor.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from distsql.oci.digest import Digest
+
+NO_ANNOTATIONS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+def no_annotations() -> Mapping[str, str]:
+    """The default of a dataclass field: Python 3.11 takes no mapping as a default, not even one that can't change."""
+    return NO_ANNOTATIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """What a manifest runs on (image-index.md, "platform"); empty text where the manifest says nothing."""
+
+    os: str = ""
+    architecture: str = ""
+    variant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """A reference to content. Fields are only ever added.
+
+    ``length`` is in bytes and is called ``size`` on the wire.
+    """
+
+    media_type: str
+    length: int
+    digest: Digest
+    artifact_type: str | None = None
+    platform: Platform | None = None
+    # A mapping has no hash; two descriptors that differ in nothing else are rare.
+    annotations: Mapping[str, str] = field(default_factory=no_annotations, hash=False)
+    urls: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, object]:
+        """The wire form, a JSON object with the names of the OCI and Docker formats."""
+        wire: dict[str, object] = {"mediaType": self.media_type, "digest": str(self.digest), "size": self.length}
+        if self.artifact_type:
+            wire["artifactType"] = self.artifact_type
+        if self.annotations:
+            wire["annotations"] = dict(self.annotations)
+        if self.platform is not None:
+            wire["platform"] = {
+                name: value
+                for name, value in (
+                    ("architecture", self.platform.architecture),
+                    ("os", self.platform.os),
+                    ("variant", self.platform.variant),
+                )
+                if value
+            }
+        if self.urls:
+            wire["urls"] = list(self.urls)
+        return wire

@@ -1,0 +1,92 @@
+"""Digests: ``algorithm:hex``, the name of content by its hash (OCI image specification, descriptor.md, "Digests")."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from distsql.errors import DigestInvalidError
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+SHA256: Final = "sha256"
+SHA512: Final = "sha512"
+
+# The byte that stands for the algorithm in the catalogue, and the length of the raw hash. Never renumber.
+_ALGORITHMS: Final = {SHA256: (1, 32), SHA512: (2, 64)}
+_CODES: Final = {code: (algorithm, size) for algorithm, (code, size) in _ALGORITHMS.items()}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Digest:
+    """Content's name: the algorithm and the raw hash. Orders and compares as its packed form does."""
+
+    packed: bytes
+
+    @classmethod
+    def parse(cls, text: str) -> Digest:
+        """Reads ``sha256:<64 hex>`` or ``sha512:<128 hex>``, lower case; else `DigestInvalidError`."""
+        algorithm, colon, encoded = text.partition(":")
+        if not colon or algorithm not in _ALGORITHMS:
+            raise DigestInvalidError(
+                f"{text[:160]!r} is no digest that this registry supports: give sha256:<64 hex digits> "
+                "or sha512:<128 hex digits>, in lower case",
+                detail={"digest": text[:160]},
+            )
+        code, size = _ALGORITHMS[algorithm]
+        try:
+            raw = bytes.fromhex(encoded)
+        except ValueError:
+            raw = b""
+        # bytes.fromhex skips white space and takes capitals; the specification takes neither. There and back is the
+        # quickest way to tell, and an index has ten thousands of digests.
+        if len(raw) != size or raw.hex() != encoded:
+            raise DigestInvalidError(
+                f"{text[:160]!r} is malformed: {algorithm} is followed by {2 * size} lower-case hex digits",
+                detail={"digest": text[:160]},
+            )
+        return cls(code.to_bytes() + raw)
+
+    @classmethod
+    def of(cls, content: bytes, algorithm: str = SHA256) -> Digest:
+        """The digest of content that is in memory."""
+        return cls.from_hash(hashlib.new(algorithm, content, usedforsecurity=True))
+
+    @classmethod
+    def from_hash(cls, hasher: _Hash) -> Digest:
+        """The digest of what a running hash of `new_hash` has seen so far."""
+        return cls(bytes([_ALGORITHMS[hasher.name][0]]) + hasher.digest())
+
+    @property
+    def algorithm(self) -> str:
+        """``sha256`` or ``sha512``."""
+        return _CODES[self.packed[0]][0]
+
+    @property
+    def encoded(self) -> str:
+        """The hash in lower-case hex."""
+        return self.packed[1:].hex()
+
+    def verifies(self, content: bytes) -> bool:
+        """Whether this is the digest of the content."""
+        return hashlib.new(self.algorithm, content).digest() == self.packed[1:]
+
+    def __str__(self) -> str:
+        """The wire form, ``algorithm:hex``."""
+        return f"{self.algorithm}:{self.encoded}"
+
+    def __repr__(self) -> str:
+        """Short enough to read in a failing test."""
+        return f"Digest({self})"
+
+
+def new_hash(algorithm: str) -> _Hash:
+    """A running hash of a supported algorithm, else `DigestInvalidError`."""
+    if algorithm not in _ALGORITHMS:
+        raise DigestInvalidError(
+            f"{algorithm[:40]!r} is no digest algorithm of this registry: use sha256 or sha512",
+            detail={"algorithm": algorithm[:40]},
+        )
+    return hashlib.new(algorithm)

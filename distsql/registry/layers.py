@@ -1,0 +1,124 @@
+"""The blobs of one repository: reading, mounting, deleting. Uploading is next door."""
+
+from __future__ import annotations
+
+from uuid import UUID, uuid4
+
+from distsql.errors import BlobUnknownError, InUseError, UploadUnknownError
+from distsql.oci.digest import SHA256, Digest, new_hash
+from distsql.oci.names import RepositoryName
+from distsql.registry.context import RepositoryContext
+from distsql.registry.stored_layer import StoredLayer
+from distsql.registry.uploads import Upload
+from distsql.sql import layers, manifests, repositories, uploads
+from distsql.sql.database import Database, Transaction, transactional
+from distsql.sql.layers import BlobRow
+from distsql.sql.repositories import RepositoryRow
+from distsql.sql.uploads import UploadRow
+
+
+class Layers:
+    """`distsql.contract.LayerService` over the catalogue and a byte store."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: RepositoryContext) -> None:
+        self._context = context
+
+    @property
+    def database(self) -> Database:
+        """The catalogue."""
+        return self._context.database
+
+    async def exists(self, digest: Digest) -> bool:
+        """Whether the repository has the blob."""
+        return await self._find(digest) is not None
+
+    async def fetch(self, digest: Digest) -> StoredLayer:
+        """The blob, ready to be read."""
+        row = await self._find(digest)
+        if row is None:
+            await self._context.get()
+            raise _unknown(digest)
+        return StoredLayer(self._context.backend, row)
+
+    async def _find(self, digest: Digest) -> BlobRow | None:
+        return await self.database.read(layers.find_layer, self._context.name, digest)
+
+    async def upload(self, algorithm: str = SHA256) -> Upload:
+        """Begins an upload session."""
+        new_hash(algorithm)
+        row = await self._begin(await self._context.find(), algorithm)
+        return Upload(self._context, row)
+
+    @transactional
+    async def _begin(self, tx: Transaction, known: RepositoryRow | None, algorithm: str) -> UploadRow:
+        context = self._context
+        repository = await context.ensure(tx, known)
+        staged = await context.backend.store.begin()
+        uuid = uuid4()
+        context.audit(tx, repository.tenant_id, "upload.begin", references=[str(uuid)])
+        return await uploads.insert_upload(
+            tx,
+            repository,
+            uuid,
+            algorithm=algorithm,
+            store_key=staged.key,
+            store_state=staged.state,
+            actor=context.caller.actor,
+            lifetime=context.backend.upload_lifetime,
+        )
+
+    async def resume(self, uuid: UUID) -> Upload:
+        """Goes on with a session that any process began."""
+        row = await self.database.read(uploads.find_upload, self._context.name, uuid)
+        if row is None:
+            raise UploadUnknownError(f"There is no upload {uuid} in {self._context.name}: begin a new one")
+        return Upload(self._context, row)
+
+    async def mount(self, digest: Digest, source: str | None = None) -> StoredLayer:
+        """Makes a blob of another repository of the tenant appear in this one."""
+        path = None
+        if source is not None:
+            name = RepositoryName.parse(source)
+            if name.tenant != self._context.name.tenant:
+                raise _unknown(digest)
+            path = name.path
+        tenant_id = await self.database.read(repositories.find_tenant, self._context.name.tenant)
+        if tenant_id is None:
+            raise _unknown(digest)
+        row = await self._mount(await self._context.find(), tenant_id, digest, path)
+        return StoredLayer(self._context.backend, row)
+
+    @transactional
+    async def _mount(
+        self, tx: Transaction, known: RepositoryRow | None, tenant_id: int, digest: Digest, source_path: str | None
+    ) -> BlobRow:
+        row = await layers.lock_mountable_blob(tx, tenant_id, digest, source_path=source_path)
+        if row is None:
+            raise _unknown(digest)
+        repository = await self._context.ensure(tx, known)
+        layers.insert_layer(tx, repository, digest)
+        self._context.audit(tx, tenant_id, "blob.mount", references=[source_path], digest=digest)
+        return row
+
+    async def delete(self, digest: Digest) -> None:
+        """Takes the blob out of this repository."""
+        await self._delete(await self._context.get(), digest)
+
+    @transactional
+    async def _delete(self, tx: Transaction, repository: RepositoryRow, digest: Digest) -> None:
+        if not await layers.lock_layer(tx, repository, digest):
+            raise _unknown(digest)
+        parent = await manifests.find_parent(tx, repository, digest)
+        if parent is not None:
+            raise InUseError(
+                f"The manifest {parent} still needs {digest}: delete the manifest first",
+                detail={"digest": str(digest), "referrer": str(parent)},
+            )
+        layers.delete_layer(tx, repository, digest)
+        self._context.audit(tx, repository.tenant_id, "blob.delete", digest=digest)
+
+
+def _unknown(digest: Digest) -> BlobUnknownError:
+    return BlobUnknownError(f"The repository has no blob {digest}", detail={"digest": str(digest)})

@@ -1,0 +1,235 @@
+"""The manifests of one repository."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from distsql import contract
+from distsql.errors import (
+    ContentCorruptError,
+    DigestInvalidError,
+    InUseError,
+    ManifestReferencesUnknownError,
+    ManifestUnknownError,
+    TagUnknownError,
+    TooManyTagsError,
+)
+from distsql.oci.descriptor import Descriptor
+from distsql.oci.digest import Digest
+from distsql.oci.manifest import SCHEMA1, ParsedManifest, Role, parse
+from distsql.oci.names import check_tag
+from distsql.registry.context import RepositoryContext
+from distsql.registry.paging import iterate
+from distsql.registry.tags import Tags
+from distsql.sql import manifests, referrers, signatures, tags
+from distsql.sql.database import Database, Transaction, transactional
+from distsql.sql.manifests import ManifestRow
+from distsql.sql.referrers import ReferrerRow
+from distsql.sql.repositories import RepositoryRow
+
+MAX_TAGS: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class StoredManifest:
+    """A manifest as the catalogue has it. What is inside the payload is read only when it is asked for."""
+
+    media_type: str
+    payload: bytes
+    digest: Digest
+
+    def _parsed(self) -> ParsedManifest:
+        return parse(self.payload, self.media_type, self.digest)
+
+    @property
+    def subject(self) -> Descriptor | None:
+        """What the manifest says something about."""
+        return self._parsed().subject
+
+    @property
+    def annotations(self) -> Mapping[str, str]:
+        """The manifest's own annotations."""
+        return self._parsed().annotations
+
+    @property
+    def artifact_type(self) -> str | None:
+        """As written, else the config's media type for an image."""
+        return self._parsed().artifact_type
+
+    def references(self) -> Sequence[Descriptor]:
+        """Everything that the manifest needs."""
+        return self._parsed().references()
+
+
+class Manifests:
+    """`distsql.contract.ManifestService` over the catalogue."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: RepositoryContext) -> None:
+        self._context = context
+
+    @property
+    def database(self) -> Database:
+        """The catalogue."""
+        return self._context.database
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    async def exists(self, digest: Digest) -> bool:
+        """Whether the repository has the manifest."""
+        return await self._find(digest) is not None
+
+    async def get(self, digest: Digest) -> StoredManifest:
+        """The manifest, checked against its digest."""
+        row = await self._find(digest)
+        if row is None:
+            await self._context.get()
+            raise _unknown(digest)
+        return _checked(row)
+
+    async def exists_by_tag(self, tag: str) -> bool:
+        """Whether there is a live tag of this name."""
+        return await self._find_tagged(tag) is not None
+
+    async def get_by_tag(self, tag: str) -> StoredManifest:
+        """The manifest that the tag points to, in one read."""
+        row = await self._find_tagged(tag)
+        if row is None:
+            await self._context.get()
+            raise TagUnknownError(f"{self._context.name} has no tag {tag[:128]!r}", detail={"tag": tag[:128]})
+        return _checked(row)
+
+    async def _find(self, digest: Digest) -> ManifestRow | None:
+        return await self.database.read(manifests.find_manifest, self._context.name, digest)
+
+    async def _find_tagged(self, tag: str) -> ManifestRow | None:
+        return await self.database.read(manifests.find_tagged_manifest, self._context.name, tag)
+
+    async def all(self, *, after: Digest | None = None) -> AsyncIterator[StoredManifest]:
+        """Every manifest, in the order of its digest."""
+        repository = await self._context.get()
+
+        # Payloads may be megabytes: few at a time.
+        while page := await self.database.read(manifests.list_manifests, repository, after=after, limit=20):
+            for row in page:
+                yield _checked(row)
+            after = page[-1].digest
+
+    async def referrers(
+        self, digest: Digest, *, artifact_type: str | None = None, after: Digest | None = None, limit: int | None = None
+    ) -> AsyncIterator[Descriptor]:
+        """Manifests with this subject, in the order of their digests."""
+        repository = await self._context.find()
+        if repository is None:
+            return
+
+        async def fetch(last: Digest | None, size: int) -> list[ReferrerRow]:
+            return await self.database.read(
+                referrers.list_referrers, repository, digest, artifact_type=artifact_type, after=last, limit=size
+            )
+
+        async for row in iterate(fetch, lambda row: row.digest, after=after, limit=limit):
+            yield Descriptor(
+                row.media_type,
+                row.length,
+                row.digest,
+                artifact_type=row.artifact_type,
+                annotations=row.annotations or {},
+            )
+
+    def tags(self) -> AsyncIterator[str]:
+        """Names of all live tags."""
+        return Tags(self._context).list()
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    async def put(self, manifest: contract.Manifest, tags: Sequence[str] = ()) -> Digest:
+        """Creates or updates the manifest with all its tags, or nothing of that."""
+        parsed = (
+            manifest
+            if isinstance(manifest, ParsedManifest)
+            else parse(manifest.payload, manifest.media_type, manifest.digest)
+        )
+        names = sorted({check_tag(tag) for tag in tags})
+        if len(names) > MAX_TAGS:
+            raise TooManyTagsError(f"{len(names)} tags in one push: at most {MAX_TAGS} are taken")
+        await self._put(await self._context.find(), parsed, names)
+        return parsed.digest
+
+    @transactional
+    async def _put(
+        self, tx: Transaction, known: RepositoryRow | None, manifest: ParsedManifest, names: Sequence[str]
+    ) -> None:
+        context, actor = self._context, self._context.caller.actor
+        if known is None:
+            self._check_references(manifest, found=set(), sparse=False)
+        repository = await context.ensure(tx, known)
+        found = await manifests.lock_references(tx, repository, **_needed(manifest))
+        if manifest.digest not in found:
+            self._check_references(manifest, found=found, sparse=repository.sparse)
+            manifests.insert_manifest(tx, repository, manifest, actor=actor)
+        if manifest.signatures:
+            signatures.insert_signatures(tx, repository, manifest.digest, manifest.signatures)
+        if names:
+            tags.point_tags(tx, repository, names, digest=manifest.digest, actor=actor)
+        context.audit(tx, repository.tenant_id, "manifest.put", references=names or (None,), digest=manifest.digest)
+
+    def _check_references(self, manifest: ParsedManifest, *, found: set[Digest], sparse: bool) -> None:
+        missing = {
+            part.descriptor.digest: part.role
+            for part in manifest.parts
+            if part.required and part.descriptor.digest not in found and not (sparse and part.role is Role.MANIFEST)
+        }
+        if missing:
+            raise ManifestReferencesUnknownError(
+                f"{self._context.name} lacks {len(missing)} of what the manifest refers to: push that first",
+                detail=[{"digest": str(digest), "role": role.value} for digest, role in missing.items()],
+            )
+
+    async def delete(self, digest: Digest) -> None:
+        """Removes the manifest and every tag on it."""
+        await self._delete(await self._context.get(), digest)
+
+    @transactional
+    async def _delete(self, tx: Transaction, repository: RepositoryRow, digest: Digest) -> None:
+        if not await manifests.lock_manifest(tx, repository, digest):
+            raise _unknown(digest)
+        parent = await manifests.find_parent(tx, repository, digest)
+        if parent is not None:
+            raise InUseError(
+                f"The index {parent} still has {digest} as a child: delete the index first",
+                detail={"digest": str(digest), "referrer": str(parent)},
+            )
+        actor = self._context.caller.actor
+        ended = await tags.end_tags_of_digest(tx, repository, digest, actor=actor)
+        manifests.delete_manifest(tx, repository, digest)
+        names = [row.name for row in ended]
+        self._context.audit(tx, repository.tenant_id, "manifest.delete", references=names or (None,), digest=digest)
+
+
+def _needed(manifest: ParsedManifest) -> dict[str, set[Digest]]:
+    """What to look for. A child may be a blob (build caches are indexes of layers); the manifest may itself be there."""
+    children = {part.descriptor.digest for part in manifest.parts if part.role is Role.MANIFEST}
+    every = {part.descriptor.digest for part in manifest.parts}
+    return {"manifests": children | {manifest.digest}, "blobs": every}
+
+
+def _checked(row: ManifestRow) -> StoredManifest:
+    """The manifest, if its payload still has its digest; for schema 1, that of the payload without signatures."""
+    if not row.digest.verifies(row.payload):
+        try:
+            if row.media_type not in SCHEMA1:
+                raise DigestInvalidError("not its content")
+            parse(row.payload, row.media_type, row.digest)
+        except DigestInvalidError as error:
+            raise ContentCorruptError(
+                f"The catalogue's payload of {row.digest} is damaged: push the manifest again after deleting it"
+            ) from error
+    return StoredManifest(row.media_type, row.payload, row.digest)
+
+
+def _unknown(digest: Digest) -> ManifestUnknownError:
+    return ManifestUnknownError(f"The repository has no manifest {digest}", detail={"digest": str(digest)})

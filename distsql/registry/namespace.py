@@ -1,0 +1,125 @@
+"""A collection of repositories, addressable by name, and the facilities that belong to all of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from distsql.contract import Scope
+from distsql.errors import NameUnknownError
+from distsql.oci.digest import Digest
+from distsql.oci.names import RepositoryName
+from distsql.registry.context import Backend, RepositoryContext
+from distsql.registry.paging import iterate
+from distsql.registry.repositories import StoredRepository
+from distsql.sql import layers, repositories, signatures
+from distsql.sql.layers import HolderRow
+from distsql.sql.repositories import NameRow
+from distsql.values import GLOBAL_SCOPE, Action, Caller, SignatureRelation
+
+
+class StoredNamespace:
+    """`distsql.contract.Namespace` over the catalogue and a byte store."""
+
+    __slots__ = ("_backend", "_caller", "_scope")
+
+    def __init__(self, backend: Backend, caller: Caller, scope: Scope = GLOBAL_SCOPE) -> None:
+        self._backend = backend
+        self._caller = caller
+        self._scope = scope
+
+    def scope(self) -> Scope:
+        """Which names belong to it."""
+        return self._scope
+
+    def acting_as(self, caller: Caller) -> StoredNamespace:
+        """The same namespace on behalf of another caller."""
+        return StoredNamespace(self._backend, caller, self._scope)
+
+    def repository(self, name: str) -> StoredRepository:
+        """A reference to a repository that need not exist."""
+        return StoredRepository(self._context(name))
+
+    def _context(self, name: str) -> RepositoryContext:
+        parsed = RepositoryName.parse(name)
+        if self._scope is not GLOBAL_SCOPE and not self._scope.contains(name):
+            raise NameUnknownError(f"There is no repository {parsed}", detail={"name": name})
+        return RepositoryContext(self._backend, parsed, self._caller)
+
+    async def repositories(self, *, after: str = "", limit: int | None = None) -> AsyncIterator[str]:
+        """Full names of the repositories in the scope."""
+        database = self._backend.database
+
+        async def fetch(last: tuple[str, str], size: int) -> list[NameRow]:
+            return await database.read(repositories.list_repositories, tenant=self._scope.name, after=last, limit=size)
+
+        tenant, _, path = after.partition("/")
+        async for row in iterate(fetch, lambda row: (row.tenant, row.path), after=(tenant, path), limit=limit):
+            yield f"{row.tenant}/{row.path}"
+
+    @property
+    def access(self) -> OpenAccess:
+        """What the caller may do."""
+        return OpenAccess(self._scope)
+
+    @property
+    def trust(self) -> StoredTrust:
+        """Which signatures there are."""
+        return StoredTrust(self)
+
+    @property
+    def index(self) -> StoredIndex:
+        """Where content is."""
+        return StoredIndex(self)
+
+
+class OpenAccess:
+    """`distsql.contract.Access` of a registry without accounts: everything within the scope."""
+
+    __slots__ = ("_scope",)
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+
+    async def allows(self, name: str, action: Action) -> bool:
+        """True for every action on every name of the scope."""
+        del action
+        return self._scope.contains(name)
+
+
+class StoredTrust:
+    """`distsql.contract.Trust` over the catalogue."""
+
+    __slots__ = ("_namespace",)
+
+    def __init__(self, namespace: StoredNamespace) -> None:
+        self._namespace = namespace
+
+    async def signatures(self, name: str, digest: Digest) -> Sequence[SignatureRelation]:
+        """Every signature that the repository has of the content."""
+        context = self._namespace._context(name)  # noqa: SLF001  # one module, one thing
+        repository = await context.find()
+        if repository is None:
+            return []
+        rows = await context.database.read(signatures.list_signature_relations, repository, digest)
+        return [SignatureRelation(row.kind, digest, row.digest, row.created_at) for row in rows]
+
+
+class StoredIndex:
+    """`distsql.contract.Index` over the catalogue."""
+
+    __slots__ = ("_namespace",)
+
+    def __init__(self, namespace: StoredNamespace) -> None:
+        self._namespace = namespace
+
+    async def holders(self, digest: Digest, *, after: str = "") -> AsyncIterator[str]:
+        """Full names of the repositories in the scope that hold the content."""
+        database = self._namespace._backend.database  # noqa: SLF001  # one module, one thing
+        scope = self._namespace.scope()
+
+        async def fetch(last: tuple[str, str], size: int) -> list[HolderRow]:
+            return await database.read(layers.list_holders, digest, tenant=scope.name or None, after=last, limit=size)
+
+        tenant, _, path = after.partition("/")
+        async for row in iterate(fetch, lambda row: (row.tenant, row.path), after=(tenant, path), limit=None):
+            yield f"{row.tenant}/{row.path}"

@@ -1,0 +1,31 @@
+"""Listings as async iterators over keyset pages: no connection is held between pages, memory is one page."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, TypeVar
+
+PAGE: Final = 1000
+
+Item = TypeVar("Item")
+Key = TypeVar("Key")
+
+
+async def iterate(
+    fetch: Callable[[Key, int], Awaitable[list[Item]]],
+    key: Callable[[Item], Key],
+    *,
+    after: Key,
+    limit: int | None,
+) -> AsyncIterator[Item]:
+    """Items behind ``after``, at most ``limit``; ``fetch`` gives a page behind a key, ``key`` an item's."""
+    left = limit
+    while left is None or left > 0:
+        size = PAGE if left is None else min(PAGE, left)
+        page = await fetch(after, size)
+        for item in page:
+            yield item
+        if len(page) < size:
+            return
+        after = key(page[-1])
+        left = None if left is None else left - size

@@ -1,0 +1,75 @@
+"""One repository: its services, and its life."""
+
+from __future__ import annotations
+
+from distsql.registry.context import RepositoryContext
+from distsql.registry.layers import Layers
+from distsql.registry.manifests import Manifests
+from distsql.registry.signatures import Signatures
+from distsql.registry.tags import Tags
+from distsql.sql import repositories
+from distsql.sql.database import Database, Transaction, transactional
+from distsql.sql.repositories import RepositoryRow
+
+
+class StoredRepository:
+    """`distsql.contract.Repository` over the catalogue and a byte store."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: RepositoryContext) -> None:
+        self._context = context
+
+    @property
+    def database(self) -> Database:
+        """The catalogue."""
+        return self._context.database
+
+    @property
+    def name(self) -> str:
+        """The full name, tenant included."""
+        return str(self._context.name)
+
+    @property
+    def manifests(self) -> Manifests:
+        """Its manifests."""
+        return Manifests(self._context)
+
+    @property
+    def tags(self) -> Tags:
+        """Its tags."""
+        return Tags(self._context)
+
+    @property
+    def layers(self) -> Layers:
+        """Its blobs."""
+        return Layers(self._context)
+
+    @property
+    def signatures(self) -> Signatures:
+        """Its manifests' signatures."""
+        return Signatures(self._context)
+
+    async def exists(self) -> bool:
+        """Whether anything was ever written to it."""
+        return await self._context.find() is not None
+
+    async def remove(self) -> None:
+        """Removes the repository with everything in it."""
+        await self._remove(await self._context.get())
+
+    @transactional
+    async def _remove(self, tx: Transaction, repository: RepositoryRow) -> None:
+        if not await repositories.lock_repository(tx, repository):
+            raise self._context.unknown()
+        repositories.delete_repository(tx, repository)
+        self._context.audit(tx, repository.tenant_id, "repository.delete")
+
+    async def set_sparse(self, *, sparse: bool) -> None:
+        """Allows or forbids indexes whose children the repository doesn't have."""
+        await self._set_sparse(await self._context.get(), sparse=sparse)
+
+    @transactional
+    async def _set_sparse(self, tx: Transaction, repository: RepositoryRow, *, sparse: bool) -> None:
+        repositories.set_sparse(tx, repository, sparse=sparse)
+        self._context.audit(tx, repository.tenant_id, "repository.set", references=[f"sparse={sparse}"])

@@ -1,0 +1,98 @@
+"""A blob that is open for reading."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from distsql.bytestore.contract import ByteStore
+from distsql.contract import ASGIApplication, ASGIScope
+from distsql.oci.digest import Digest
+from distsql.registry.context import Backend
+from distsql.sql.layers import BlobRow
+
+_REDIRECT_S: Final = 20 * 60
+
+
+class StoredLayer:
+    """`distsql.contract.Layer`: a blob whose bytes are in the store."""
+
+    __slots__ = ("_backend", "_position", "_row")
+
+    def __init__(self, backend: Backend, row: BlobRow) -> None:
+        self._backend = backend
+        self._row = row
+        self._position = 0
+
+    @property
+    def digest(self) -> Digest:
+        """The blob's name."""
+        return self._row.digest
+
+    @property
+    def length(self) -> int:
+        """In bytes."""
+        return self._row.length
+
+    @property
+    def created_at(self) -> datetime:
+        """When the tenant first had this content."""
+        return self._row.created_at
+
+    @property
+    def _store(self) -> ByteStore:
+        return self._backend.store
+
+    async def read(self, size: int = -1) -> bytes:
+        """Up to ``size`` bytes from the position; -1 reads all that remain into memory."""
+        stop = self.length if size < 0 else min(self.length, self._position + size)
+        if stop <= self._position:
+            return b""
+        data = await self._store.read(self._row.store_key, self._position, stop)
+        self._position = stop
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Moves the position."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.length}[whence]
+        if start + offset < 0:
+            raise ValueError(f"a position before the beginning: {start + offset}")
+        self._position = start + offset
+        return self._position
+
+    def tell(self) -> int:
+        """The position, in bytes."""
+        return self._position
+
+    def stream(self, start: int, stop: int) -> AsyncIterator[bytes]:
+        """Bytes ``start`` to ``stop`` (exclusive), in pieces."""
+        return self._store.stream(self._row.store_key, start, stop)
+
+    def local_path(self) -> Path | None:
+        """The file with exactly the content, when there is one."""
+        return self._store.local_path(self._row.store_key)
+
+    async def redirect_url(self) -> str | None:
+        """Where a client gets the content from the store itself, when it may."""
+        return await self._store.redirect_url(self._row.store_key, expires_s=_REDIRECT_S)
+
+    def handler(self, request: ASGIScope) -> ASGIApplication:
+        """An ASGI application that answers the GET or HEAD request with the content."""
+        return self._backend.serve_layer(self, request)
+
+    async def close(self) -> None:
+        """Nothing is held open between reads."""
+
+    async def __aenter__(self) -> Self:
+        """Itself."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes it."""
+        await self.close()

@@ -1,0 +1,125 @@
+"""The tags of one repository."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Final
+
+from distsql.errors import ManifestUnknownError, TagChangedError, TagUnknownError
+from distsql.oci.descriptor import Descriptor
+from distsql.oci.digest import Digest
+from distsql.oci.names import check_tag
+from distsql.registry.context import RepositoryContext
+from distsql.registry.paging import iterate
+from distsql.sql import manifests, tags
+from distsql.sql.database import Database, Transaction, transactional
+from distsql.sql.repositories import RepositoryRow
+from distsql.sql.tags import TagMoveRow, TagRow
+from distsql.values import ANY, Anything, TagMove
+
+_END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
+
+
+class Tags:
+    """`distsql.contract.TagService` over the catalogue."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: RepositoryContext) -> None:
+        self._context = context
+
+    @property
+    def database(self) -> Database:
+        """The catalogue."""
+        return self._context.database
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    async def get(self, tag: str) -> Descriptor:
+        """What the tag points to."""
+        repository = await self._context.get()
+        row = await self.database.read(tags.find_tag, repository, tag)
+        if row is None:
+            raise self._unknown(tag)
+        return Descriptor(row.media_type, row.length, row.digest, artifact_type=row.artifact_type)
+
+    async def list(self, *, after: str = "", limit: int | None = None) -> AsyncIterator[str]:
+        """Names of the live tags behind ``after``."""
+        repository = await self._context.get()
+
+        async def fetch(last: str, size: int) -> list[TagRow]:
+            return await self.database.read(tags.list_tags, repository, after=last, limit=size)
+
+        async for row in iterate(fetch, lambda row: row.name, after=after, limit=limit):
+            yield row.name
+
+    async def lookup(self, digest: Digest) -> AsyncIterator[str]:
+        """Names of the live tags on this digest."""
+        repository = await self._context.get()
+
+        async def fetch(last: str, size: int) -> list[TagRow]:
+            return await self.database.read(tags.list_tags_of_digest, repository, digest, after=last, limit=size)
+
+        async for row in iterate(fetch, lambda row: row.name, after="", limit=None):
+            yield row.name
+
+    async def history(self, tag: str) -> AsyncIterator[TagMove]:
+        """Everything the tag ever pointed to, newest first."""
+        repository = await self._context.get()
+
+        async def fetch(before: datetime, size: int) -> list[TagMoveRow]:
+            return await self.database.read(tags.list_tag_moves, repository, tag, before=before, limit=size)
+
+        async for row in iterate(fetch, lambda row: row.valid_from, after=_END_OF_TIME, limit=None):
+            yield TagMove(tag, row.digest, row.valid_from, row.valid_to, row.actor, row.ended_by)
+
+    async def resolve(self, tag: str, *, at: datetime) -> Digest | None:
+        """What the tag pointed to at that instant."""
+        repository = await self._context.get()
+        return await self.database.read(tags.resolve_tag, repository, tag, at=at)
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    async def tag(self, tag: str, digest: Digest, expected: Digest | Anything | None = ANY) -> None:
+        """Points the tag to a manifest of the repository, if it points to what was expected."""
+        await self._tag(await self._context.get(), check_tag(tag), digest, expected)
+
+    @transactional
+    async def _tag(
+        self, tx: Transaction, repository: RepositoryRow, tag: str, digest: Digest, expected: Digest | Anything | None
+    ) -> None:
+        actor = self._context.caller.actor
+        if digest not in await manifests.lock_references(tx, repository, manifests={digest}, blobs=()):
+            raise ManifestUnknownError(f"The repository has no manifest {digest}", detail={"digest": str(digest)})
+        if expected is None:
+            if not await tags.create_tag(tx, repository, tag, digest=digest, actor=actor):
+                raise _changed(tag, await tags.lock_tag(tx, repository, tag))
+        else:
+            if isinstance(expected, Digest):
+                current = await tags.lock_tag(tx, repository, tag)
+                if current != expected:
+                    raise _changed(tag, current)
+            tags.point_tags(tx, repository, [tag], digest=digest, actor=actor)
+        self._context.audit(tx, repository.tenant_id, "tag.put", references=[tag], digest=digest)
+
+    async def untag(self, tag: str) -> None:
+        """Ends the tag; its manifest stays."""
+        await self._untag(await self._context.get(), tag)
+
+    @transactional
+    async def _untag(self, tx: Transaction, repository: RepositoryRow, tag: str) -> None:
+        digest = await tags.end_tag(tx, repository, tag, actor=self._context.caller.actor)
+        if digest is None:
+            raise self._unknown(tag)
+        self._context.audit(tx, repository.tenant_id, "tag.delete", references=[tag], digest=digest)
+
+    def _unknown(self, tag: str) -> TagUnknownError:
+        return TagUnknownError(f"{self._context.name} has no tag {tag[:128]!r}", detail={"tag": tag[:128]})
+
+
+def _changed(tag: str, current: Digest | None) -> TagChangedError:
+    return TagChangedError(
+        f"The tag {tag} points to {current or 'nothing'}, not to what was expected",
+        detail={"tag": tag, "digest": str(current) if current else None},
+    )

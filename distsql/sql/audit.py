@@ -1,0 +1,93 @@
+"""Audit: what was changed, by whom; written in the transaction of the change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from typing import Final
+
+from sqlalchemy import BigInteger, Text, literal_column, select
+from sqlalchemy.dialects.postgresql import insert
+
+from distsql.oci.digest import Digest
+from distsql.sql.database import Transaction
+from distsql.sql.statements import ACTOR, DIGEST, TENANT_ID, Nothing, parameter, statement, unnested
+from distsql.sql.tables import audit_events
+from distsql.values import Caller
+
+_new = unnested({"reference": Text()})
+
+INSERT_AUDIT_EVENTS: Final = statement(
+    "insert_audit_events",
+    "What was done; one event for each reference.",
+    insert(audit_events).from_select(
+        [
+            "tenant_id",
+            "id",
+            "actor",
+            "action",
+            "repository",
+            "reference",
+            "digest",
+            "client_address",
+            "user_agent",
+            "request_id",
+        ],
+        select(
+            TENANT_ID,
+            literal_column("(random() * 9007199254740991)::bigint", BigInteger()),
+            ACTOR,
+            parameter("action", Text()),
+            parameter("repository", Text()),
+            _new.c.reference,
+            DIGEST,
+            parameter("client_address", Text()),
+            parameter("user_agent", Text()),
+            parameter("request_id", Text()),
+        ),
+    ),
+    Nothing,
+)
+
+
+def insert_audit_events(
+    tx: Transaction,
+    tenant_id: int,
+    action: str,
+    *,
+    caller: Caller,
+    repository: str,
+    references: Sequence[str | None] = (None,),
+    digest: Digest | None = None,
+) -> None:
+    """Remembers an action (``manifest.put``, ``tag.delete`` ...) on each of the references."""
+    tx.queue(
+        INSERT_AUDIT_EVENTS,
+        tenant_id=tenant_id,
+        actor=caller.actor,
+        action=action,
+        repository=repository,
+        references=list(references),
+        digest=digest,
+        client_address=caller.client_address,
+        user_agent=caller.user_agent,
+        request_id=caller.request_id,
+    )
+
+
+def partition_statements(first: date, months: int) -> list[str]:
+    """DDL that makes the partitions of the months from ``first`` on, where they are missing.
+
+    For the owner of the schema: ``distsql migrate`` and the server's start run it, so that months are always ready ahead.
+    """
+    statements = []
+    year, month = first.year, first.month
+    for _ in range(months):
+        begin = datetime(year, month, 1, tzinfo=UTC)
+        year, month = (year + 1, 1) if month == 12 else (year, month + 1)
+        end = datetime(year, month, 1, tzinfo=UTC)
+        statements.append(
+            f"create table if not exists audit_events_{begin:%Y_%m} partition of audit_events "
+            f"for values from ('{begin.isoformat()}') to ('{end.isoformat()}')"
+        )
+    return statements

@@ -1,0 +1,35 @@
+"""What a violated constraint means: PostgreSQL decides, this page translates."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import psycopg
+
+from distsql.errors import DistsqlError, ManifestUnknownError, NameUnknownError
+
+_GONE: Final = "The repository was removed while this was under way; push again"
+
+_MEANINGS: Final = {
+    "tags_tenant_id_repository_id_live_digest_fkey": (
+        ManifestUnknownError,
+        "The repository has no such manifest (any more) for the tag to point to",
+    ),
+    "tags_tenant_id_repository_id_fkey": (NameUnknownError, _GONE),
+    "manifests_tenant_id_repository_id_fkey": (NameUnknownError, _GONE),
+    "layers_tenant_id_repository_id_fkey": (NameUnknownError, _GONE),
+    "uploads_tenant_id_repository_id_fkey": (NameUnknownError, _GONE),
+    "signatures_tenant_id_repository_id_manifest_digest_fkey": (
+        ManifestUnknownError,
+        "The repository has no such manifest to sign",
+    ),
+}
+
+
+def meaning(error: psycopg.IntegrityError) -> DistsqlError | psycopg.IntegrityError:
+    """The registry's error for the constraint, or the error itself where none should ever be violated."""
+    known = _MEANINGS.get(error.diag.constraint_name or "")
+    if known is None:
+        return error
+    kind, message = known
+    return kind(message)

@@ -1,0 +1,266 @@
+"""Blobs, and the repositories that may see them: statements."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from sqlalchemy import BigInteger, Text, case, delete, func, literal_column, null, or_, select, true, tuple_
+from sqlalchemy.dialects.postgresql import insert
+
+from distsql.oci.digest import Digest
+from distsql.oci.names import RepositoryName
+from distsql.sql.database import Transaction
+from distsql.sql.repositories import RepositoryRow
+from distsql.sql.statements import (
+    DIGEST,
+    LIMIT,
+    ONE,
+    REPOSITORY_ID,
+    TENANT,
+    TENANT_ID,
+    Nothing,
+    named_repository,
+    parameter,
+    statement,
+)
+from distsql.sql.tables import blobs, layers, manifests, repositories, tenants
+
+
+class BlobRow(NamedTuple):
+    """A blob that may be read: where its bytes are, and how many."""
+
+    digest: Digest
+    length: int
+    store_key: str
+    created_at: datetime
+
+
+class LayerRow(NamedTuple):
+    """A blob that a repository has."""
+
+    digest: Digest
+
+
+class HolderRow(NamedTuple):
+    """A repository that holds some content."""
+
+    tenant: str
+    path: str
+
+
+_STATE_LIVE: Final = literal_column("'live'", Text())
+_BLOB: Final = (blobs.c.digest, blobs.c.length, blobs.c.store_key, blobs.c.created_at)
+_STORE_KEY: Final = parameter("store_key", Text())
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+_joined, _repository = named_repository()
+_layer = (
+    select(layers.c.digest)
+    .where(
+        layers.c.tenant_id == _repository.c.tenant_id,
+        layers.c.repository_id == _repository.c.id,
+        layers.c.digest == DIGEST,
+    )
+    .limit(ONE)
+    .lateral("layer")
+)
+_blob = (
+    select(*_BLOB)
+    .where(
+        blobs.c.tenant_id == _repository.c.tenant_id,
+        blobs.c.digest == _layer.c.digest,
+        blobs.c.state == _STATE_LIVE,
+    )
+    .limit(ONE)
+    .lateral("blob")
+)
+
+FIND_LAYER: Final = statement(
+    "find_layer",
+    "GET or HEAD of a blob: one statement from names to the bytes' key.",
+    select(_blob.c.digest, _blob.c.length, _blob.c.store_key, _blob.c.created_at).select_from(
+        _joined.join(_layer, true()).join(_blob, true())
+    ),
+    BlobRow,
+)
+
+
+async def find_layer(tx: Transaction, name: RepositoryName, digest: Digest) -> BlobRow | None:
+    """The blob, if the repository has it."""
+    return await tx.one(FIND_LAYER, tenant=name.tenant, path=name.path, digest=digest)
+
+
+_AFTER_TENANT: Final = parameter("after_tenant", Text(collation="C"))
+_AFTER_PATH: Final = parameter("after_path", Text(collation="C"))
+_holding = (
+    select(layers.c.tenant_id, layers.c.repository_id)
+    .where(layers.c.digest == DIGEST)
+    .union(select(manifests.c.tenant_id, manifests.c.repository_id).where(manifests.c.digest == DIGEST))
+    .subquery("holding")
+)
+_prefix = tenants.c.name + literal_column("'/'", Text())
+
+LIST_HOLDERS: Final = statement(
+    "list_holders",
+    "A page of the repositories that have some content, as a blob or as a manifest. For people, not for requests.",
+    select(tenants.c.name, repositories.c.path)
+    .select_from(
+        _holding.join(
+            repositories,
+            (repositories.c.tenant_id == _holding.c.tenant_id) & (repositories.c.id == _holding.c.repository_id),
+        ).join(tenants, tenants.c.id == repositories.c.tenant_id)
+    )
+    .where(
+        tuple_(_prefix, repositories.c.path) > tuple_(_AFTER_TENANT, _AFTER_PATH),
+        or_(TENANT.is_(None), tenants.c.name == TENANT),
+    )
+    .order_by(_prefix, repositories.c.path)
+    .limit(LIMIT),
+    HolderRow,
+)
+
+
+async def list_holders(
+    tx: Transaction, digest: Digest, *, tenant: str | None, after: tuple[str, str], limit: int
+) -> list[HolderRow]:
+    """Names behind ``after`` (tenant, path); of one tenant, or of all."""
+    return await tx.all(
+        LIST_HOLDERS, tenant=tenant, digest=digest, after_tenant=after[0] + "/", after_path=after[1], limit=limit
+    )
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+_new_blob = insert(blobs).values(
+    tenant_id=TENANT_ID, digest=DIGEST, length=parameter("length", BigInteger()), store_key=_STORE_KEY
+)
+
+INSERT_BLOB: Final = statement(
+    "insert_blob",
+    "A blob whose bytes are durable. One that is live keeps its bytes; one that is condemned lives on with the new ones.",
+    # An update in any case: it locks the row, so that garbage collection waits, and sees the link that follows.
+    _new_blob.on_conflict_do_update(
+        index_elements=[blobs.c.tenant_id, blobs.c.digest],
+        set_={
+            "store_key": case((blobs.c.state == _STATE_LIVE, blobs.c.store_key), else_=_new_blob.excluded.store_key),
+            "state": _STATE_LIVE,
+            "condemned_at": null(),
+        },
+    ).returning(*_BLOB),
+    BlobRow,
+)
+
+
+async def insert_blob(tx: Transaction, tenant_id: int, digest: Digest, *, length: int, store_key: str) -> BlobRow:
+    """The blob as it is now: with another ``store_key`` than the one given when the tenant had the content already."""
+    row = await tx.one(INSERT_BLOB, tenant_id=tenant_id, digest=digest, length=length, store_key=store_key)
+    if row is None:
+        raise AssertionError("an upsert gives its row")
+    return row
+
+
+REPLACE_BYTES: Final = statement(
+    "replace_bytes",
+    "A blob whose bytes the store has lost gets those that were just pushed.",
+    blobs.update()
+    .where(
+        blobs.c.tenant_id == TENANT_ID,
+        blobs.c.digest == DIGEST,
+        blobs.c.store_key == parameter("lost_key", Text()),
+    )
+    .values(store_key=_STORE_KEY)
+    .returning(*_BLOB),
+    BlobRow,
+)
+
+
+async def replace_bytes(
+    tx: Transaction, tenant_id: int, digest: Digest, *, lost_key: str, store_key: str
+) -> BlobRow | None:
+    """The blob with its new bytes, or None when somebody else was faster."""
+    return await tx.one(REPLACE_BYTES, tenant_id=tenant_id, digest=digest, lost_key=lost_key, store_key=store_key)
+
+
+INSERT_LAYER: Final = statement(
+    "insert_layer",
+    "A repository may see a blob of its tenant.",
+    insert(layers)
+    .values(tenant_id=TENANT_ID, repository_id=REPOSITORY_ID, digest=DIGEST)
+    .on_conflict_do_update(
+        index_elements=[layers.c.tenant_id, layers.c.repository_id, layers.c.digest],
+        # Pushed again: its grace begins again.
+        set_={"created_at": func.now()},
+    ),
+    Nothing,
+)
+
+
+def insert_layer(tx: Transaction, repository: RepositoryRow, digest: Digest) -> None:
+    """Links the blob to the repository. The blob must exist, and be locked by this transaction."""
+    tx.queue(INSERT_LAYER, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest)
+
+
+_source = repositories.alias("source")
+
+LOCK_MOUNTABLE_BLOB: Final = statement(
+    "lock_mountable_blob",
+    "A blob of a tenant that one of its repositories has, kept live until the end of the transaction.",
+    select(*_BLOB)
+    .where(
+        blobs.c.tenant_id == TENANT_ID,
+        blobs.c.digest == DIGEST,
+        blobs.c.state == _STATE_LIVE,
+        select(layers.c.digest)
+        .select_from(
+            layers.join(_source, (_source.c.tenant_id == layers.c.tenant_id) & (_source.c.id == layers.c.repository_id))
+        )
+        .where(
+            layers.c.tenant_id == TENANT_ID,
+            layers.c.digest == DIGEST,
+            func.coalesce(parameter("source_path", Text()), _source.c.path) == _source.c.path,
+        )
+        .exists(),
+    )
+    .with_for_update(read=True),
+    BlobRow,
+)
+
+
+async def lock_mountable_blob(
+    tx: Transaction, tenant_id: int, digest: Digest, *, source_path: str | None
+) -> BlobRow | None:
+    """The blob, if the repository of this path has it; without a path, if any of the tenant's has it."""
+    return await tx.one(LOCK_MOUNTABLE_BLOB, tenant_id=tenant_id, digest=digest, source_path=source_path)
+
+
+LOCK_LAYER: Final = statement(
+    "lock_layer",
+    "A blob that is about to leave a repository: waits for manifests that refer to it just now.",
+    select(layers.c.digest)
+    .where(layers.c.tenant_id == TENANT_ID, layers.c.repository_id == REPOSITORY_ID, layers.c.digest == DIGEST)
+    .with_for_update(),
+    LayerRow,
+)
+
+
+async def lock_layer(tx: Transaction, repository: RepositoryRow, digest: Digest) -> bool:
+    """Whether the repository has the blob; if so the link is this transaction's to delete."""
+    row = await tx.one(LOCK_LAYER, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest)
+    return row is not None
+
+
+DELETE_LAYER: Final = statement(
+    "delete_layer",
+    "A repository doesn't see a blob any more.",
+    delete(layers).where(
+        layers.c.tenant_id == TENANT_ID, layers.c.repository_id == REPOSITORY_ID, layers.c.digest == DIGEST
+    ),
+    Nothing,
+)
+
+
+def delete_layer(tx: Transaction, repository: RepositoryRow, digest: Digest) -> None:
+    """Takes the blob out of the repository."""
+    tx.queue(DELETE_LAYER, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest)

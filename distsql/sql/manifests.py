@@ -1,0 +1,342 @@
+"""Manifests with their descriptors and annotations: statements."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Integer,
+    LargeBinary,
+    Text,
+    delete,
+    func,
+    literal_column,
+    select,
+    true,
+    union_all,
+)
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.types import TypeEngine
+
+from distsql.oci.descriptor import Platform
+from distsql.oci.digest import Digest
+from distsql.oci.manifest import ParsedManifest
+from distsql.oci.names import RepositoryName
+from distsql.sql.database import Transaction
+from distsql.sql.repositories import RepositoryRow
+from distsql.sql.statements import (
+    ACTOR,
+    DIGEST,
+    DIGESTS,
+    LIMIT,
+    ONE,
+    REPOSITORY_ID,
+    TENANT_ID,
+    Nothing,
+    named_repository,
+    parameter,
+    statement,
+    unnested,
+)
+from distsql.sql.tables import descriptors, layers, manifest_annotations, manifests, tags
+from distsql.sql.types import DigestType
+
+
+class ManifestRow(NamedTuple):
+    """A manifest as it is served."""
+
+    digest: Digest
+    media_type: str
+    payload: bytes
+
+
+class DigestRow(NamedTuple):
+    """A digest that was found."""
+
+    digest: Digest
+
+
+class InUseRow(NamedTuple):
+    """Content that something refers to, and what."""
+
+    digest: Digest
+    referrer: Digest
+
+
+_TAG: Final = parameter("tag", Text())
+_AFTER: Final = parameter("after", LargeBinary())
+_SERVED: Final = (manifests.c.digest, manifests.c.media_type, manifests.c.payload)
+_HERE: Final = (manifests.c.tenant_id == TENANT_ID, manifests.c.repository_id == REPOSITORY_ID)
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+_joined, _repository = named_repository()
+_tag = (
+    select(tags.c.digest)
+    .where(
+        tags.c.tenant_id == _repository.c.tenant_id,
+        tags.c.repository_id == _repository.c.id,
+        tags.c.name == _TAG,
+        tags.c.valid_to.is_(None),
+    )
+    .limit(ONE)
+    .lateral("tag")
+)
+_tagged = (
+    select(*_SERVED)
+    .where(
+        manifests.c.tenant_id == _repository.c.tenant_id,
+        manifests.c.repository_id == _repository.c.id,
+        manifests.c.digest == _tag.c.digest,
+    )
+    .limit(ONE)
+    .lateral("manifest")
+)
+
+FIND_TAGGED_MANIFEST: Final = statement(
+    "find_tagged_manifest",
+    "GET or HEAD of a manifest by tag: the hottest read, one statement from names to payload.",
+    select(_tagged.c.digest, _tagged.c.media_type, _tagged.c.payload).select_from(
+        _joined.join(_tag, true()).join(_tagged, true())
+    ),
+    ManifestRow,
+)
+
+
+async def find_tagged_manifest(tx: Transaction, name: RepositoryName, tag: str) -> ManifestRow | None:
+    """The manifest that a live tag points to."""
+    return await tx.one(FIND_TAGGED_MANIFEST, tenant=name.tenant, path=name.path, tag=tag)
+
+
+_by_digest = (
+    select(*_SERVED)
+    .where(
+        manifests.c.tenant_id == _repository.c.tenant_id,
+        manifests.c.repository_id == _repository.c.id,
+        manifests.c.digest == DIGEST,
+    )
+    .limit(ONE)
+    .lateral("manifest")
+)
+
+FIND_MANIFEST: Final = statement(
+    "find_manifest",
+    "GET or HEAD of a manifest by digest.",
+    select(_by_digest.c.digest, _by_digest.c.media_type, _by_digest.c.payload).select_from(
+        _joined.join(_by_digest, true())
+    ),
+    ManifestRow,
+)
+
+
+async def find_manifest(tx: Transaction, name: RepositoryName, digest: Digest) -> ManifestRow | None:
+    """The manifest of this digest."""
+    return await tx.one(FIND_MANIFEST, tenant=name.tenant, path=name.path, digest=digest)
+
+
+LIST_MANIFESTS: Final = statement(
+    "list_manifests",
+    "A page of a repository's manifests, by digest.",
+    select(*_SERVED).where(*_HERE, manifests.c.digest > _AFTER).order_by(manifests.c.digest).limit(LIMIT),
+    ManifestRow,
+)
+
+
+async def list_manifests(
+    tx: Transaction, repository: RepositoryRow, *, after: Digest | None, limit: int
+) -> list[ManifestRow]:
+    """Manifests behind ``after``."""
+    return await tx.all(
+        LIST_MANIFESTS,
+        tenant_id=repository.tenant_id,
+        repository_id=repository.id,
+        after=after.packed if after else b"",
+        limit=limit,
+    )
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+_held_manifests = (
+    select(manifests.c.digest)
+    .where(*_HERE, manifests.c.digest == func.any(parameter("manifest_digests", ARRAY(DigestType()))))
+    .order_by(manifests.c.digest)
+    .with_for_update(key_share=True, read=True)
+    .cte("held_manifests")
+)
+_held_layers = (
+    select(layers.c.digest)
+    .where(
+        layers.c.tenant_id == TENANT_ID, layers.c.repository_id == REPOSITORY_ID, layers.c.digest == func.any(DIGESTS)
+    )
+    .order_by(layers.c.digest)
+    .with_for_update(key_share=True, read=True)
+    .cte("held_layers")
+)
+
+LOCK_REFERENCES: Final = statement(
+    "lock_references",
+    "Which of these manifests and blobs the repository has; they stay until the end of the transaction.",
+    union_all(select(_held_manifests.c.digest), select(_held_layers.c.digest)),
+    DigestRow,
+)
+
+
+async def lock_references(
+    tx: Transaction, repository: RepositoryRow, *, manifests: Collection[Digest], blobs: Collection[Digest]
+) -> set[Digest]:
+    """Which of the manifests and of the blobs the repository has; those stay at least as long as the transaction."""
+    found = await tx.all(
+        LOCK_REFERENCES,
+        tenant_id=repository.tenant_id,
+        repository_id=repository.id,
+        digests=sorted(blobs),
+        manifest_digests=sorted(manifests),
+    )
+    return {row.digest for row in found}
+
+
+INSERT_MANIFEST: Final = statement(
+    "insert_manifest",
+    "A new manifest.",
+    insert(manifests).values(
+        tenant_id=TENANT_ID,
+        repository_id=REPOSITORY_ID,
+        digest=DIGEST,
+        media_type=parameter("media_type", Text()),
+        artifact_type=parameter("artifact_type", Text()),
+        config_media_type=parameter("config_media_type", Text()),
+        subject_digest=parameter("subject_digest", DigestType()),
+        length=parameter("length", BigInteger()),
+        payload=parameter("payload", LargeBinary()),
+        pushed_by=ACTOR,
+    ),
+    Nothing,
+)
+
+_DESCRIPTOR_COLUMNS: Final[dict[str, TypeEngine[Any]]] = {
+    "position": Integer(),
+    "role": Text(),
+    "media_type": Text(),
+    "length": BigInteger(),
+    "digest": DigestType(),
+    "artifact_type": Text(),
+    "os": Text(),
+    "architecture": Text(),
+    "variant": Text(),
+    "required": Boolean(),
+}
+_new_descriptors = unnested(_DESCRIPTOR_COLUMNS)
+
+INSERT_DESCRIPTORS: Final = statement(
+    "insert_descriptors",
+    "All references of a new manifest.",
+    insert(descriptors).from_select(
+        ["tenant_id", "repository_id", "manifest_digest", *_DESCRIPTOR_COLUMNS],
+        select(TENANT_ID, REPOSITORY_ID, DIGEST, *(_new_descriptors.c[name] for name in _DESCRIPTOR_COLUMNS)),
+    ),
+    Nothing,
+)
+
+_new_annotations = unnested({"key": Text(), "value": Text()})
+
+INSERT_ANNOTATIONS: Final = statement(
+    "insert_annotations",
+    "All annotations of a new manifest.",
+    insert(manifest_annotations).from_select(
+        ["tenant_id", "repository_id", "manifest_digest", "key", "value"],
+        select(TENANT_ID, REPOSITORY_ID, DIGEST, _new_annotations.c.key, _new_annotations.c.value),
+    ),
+    Nothing,
+)
+
+
+def insert_manifest(tx: Transaction, repository: RepositoryRow, manifest: ParsedManifest, *, actor: str) -> None:
+    """A new manifest with everything that is read of it later, so that its payload is never parsed again."""
+    owner = {"tenant_id": repository.tenant_id, "repository_id": repository.id, "digest": manifest.digest}
+    tx.queue(
+        INSERT_MANIFEST,
+        **owner,
+        media_type=manifest.media_type,
+        artifact_type=manifest.artifact_type,
+        config_media_type=manifest.config_media_type,
+        subject_digest=manifest.subject.digest if manifest.subject else None,
+        length=len(manifest.payload),
+        payload=manifest.payload,
+        actor=actor,
+    )
+    tx.queue(INSERT_DESCRIPTORS, **owner, **_descriptor_arrays(manifest))
+    if manifest.annotations:
+        keys, values = list(manifest.annotations), list(manifest.annotations.values())
+        tx.queue(INSERT_ANNOTATIONS, **owner, keys=keys, values=values)
+
+
+def _descriptor_arrays(manifest: ParsedManifest) -> dict[str, list[object]]:
+    rows = [(part.role.value, part.descriptor, part.required) for part in manifest.parts]
+    if manifest.subject:
+        rows.append(("subject", manifest.subject, False))
+    platforms = [descriptor.platform or Platform() for _, descriptor, _ in rows]
+    return {
+        "positions": list(range(len(rows))),
+        "roles": [role for role, _, _ in rows],
+        "media_types": [descriptor.media_type for _, descriptor, _ in rows],
+        "lengths": [descriptor.length for _, descriptor, _ in rows],
+        "digests": [descriptor.digest for _, descriptor, _ in rows],
+        "artifact_types": [descriptor.artifact_type for _, descriptor, _ in rows],
+        "oss": [platform.os or None for platform in platforms],
+        "architectures": [platform.architecture or None for platform in platforms],
+        "variants": [platform.variant or None for platform in platforms],
+        "requireds": [required for _, _, required in rows],
+    }
+
+
+FIND_PARENT: Final = statement(
+    "find_parent",
+    "Which manifest of the repository needs this content.",
+    select(descriptors.c.digest, descriptors.c.manifest_digest)
+    .where(
+        descriptors.c.tenant_id == TENANT_ID,
+        descriptors.c.digest == DIGEST,
+        descriptors.c.repository_id == REPOSITORY_ID,
+        descriptors.c.role != literal_column("'subject'", Text()),
+    )
+    .limit(ONE),
+    InUseRow,
+)
+
+
+async def find_parent(tx: Transaction, repository: RepositoryRow, digest: Digest) -> Digest | None:
+    """A manifest that has this blob or manifest among its references, or None."""
+    row = await tx.one(FIND_PARENT, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest)
+    return row.referrer if row else None
+
+
+LOCK_MANIFEST: Final = statement(
+    "lock_manifest",
+    "A manifest that is about to be deleted: waits for those who refer to it just now.",
+    select(manifests.c.digest).where(*_HERE, manifests.c.digest == DIGEST).with_for_update(),
+    DigestRow,
+)
+
+
+async def lock_manifest(tx: Transaction, repository: RepositoryRow, digest: Digest) -> bool:
+    """Whether the manifest is there; if so it is this transaction's to delete."""
+    row = await tx.one(LOCK_MANIFEST, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest)
+    return row is not None
+
+
+DELETE_MANIFEST: Final = statement(
+    "delete_manifest",
+    "A manifest, its descriptors, annotations and signatures. Its tags were ended before.",
+    delete(manifests).where(*_HERE, manifests.c.digest == DIGEST),
+    Nothing,
+)
+
+
+def delete_manifest(tx: Transaction, repository: RepositoryRow, digest: Digest) -> None:
+    """Deletes the manifest with all that is its own."""
+    tx.queue(DELETE_MANIFEST, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest)

@@ -1,0 +1,217 @@
+"""Repositories and their tenants: statements."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from sqlalchemy import Boolean, Text, delete, literal_column, select, true, update
+from sqlalchemy.dialects.postgresql import insert
+
+from distsql.errors import CatalogueUnavailableError
+from distsql.oci.names import RepositoryName
+from distsql.sql.database import Transaction
+from distsql.sql.statements import (
+    LIMIT,
+    PATH,
+    REPOSITORY_ID,
+    TENANT,
+    TENANT_ID,
+    Nothing,
+    parameter,
+    statement,
+)
+from distsql.sql.tables import (
+    layers,
+    manifests,
+    repositories,
+    tags,
+    tenants,
+    uploads,
+)
+
+
+class RepositoryRow(NamedTuple):
+    """Where a repository's rows are."""
+
+    tenant_id: int
+    id: int
+    sparse: bool
+
+
+class TenantRow(NamedTuple):
+    """A tenant's id."""
+
+    id: int
+
+
+class NameRow(NamedTuple):
+    """A repository's name in two parts."""
+
+    tenant: str
+    path: str
+
+
+FIND_REPOSITORY: Final = statement(
+    "find_repository",
+    "The ids behind a repository's name.",
+    select(repositories.c.tenant_id, repositories.c.id, repositories.c.sparse)
+    .select_from(tenants.join(repositories, repositories.c.tenant_id == tenants.c.id))
+    .where(tenants.c.name == TENANT, repositories.c.path == PATH),
+    RepositoryRow,
+)
+
+
+async def find_repository(tx: Transaction, name: RepositoryName) -> RepositoryRow | None:
+    """The repository's ids, or None when there is none of this name."""
+    return await tx.one(FIND_REPOSITORY, tenant=name.tenant, path=name.path)
+
+
+INSERT_TENANT: Final = statement(
+    "insert_tenant",
+    "A tenant comes to be with its first repository.",
+    insert(tenants).values(name=TENANT).on_conflict_do_nothing(),
+    Nothing,
+)
+
+INSERT_REPOSITORY: Final = statement(
+    "insert_repository",
+    "A repository comes to be with the first write to it; another transaction may have been faster.",
+    insert(repositories)
+    .from_select(["tenant_id", "path"], select(tenants.c.id, PATH).where(tenants.c.name == TENANT))
+    .on_conflict_do_nothing()
+    .returning(repositories.c.tenant_id, repositories.c.id, repositories.c.sparse),
+    RepositoryRow,
+)
+
+
+async def insert_repository(tx: Transaction, name: RepositoryName) -> tuple[RepositoryRow, bool]:
+    """The repository's ids, and whether it was made just now; its tenant is made too when there is none."""
+    tx.queue(INSERT_TENANT, tenant=name.tenant)
+    made = await tx.one(INSERT_REPOSITORY, tenant=name.tenant, path=name.path)
+    if made:
+        return made, True
+    found = await find_repository(tx, name)
+    if found is None:  # made by somebody else meanwhile, and removed again
+        raise CatalogueUnavailableError(f"The repository {name} is just being removed; try again")
+    return found, False
+
+
+FIND_TENANT: Final = statement(
+    "find_tenant", "The id behind a tenant's name.", select(tenants.c.id).where(tenants.c.name == TENANT), TenantRow
+)
+
+
+async def find_tenant(tx: Transaction, tenant: str) -> int | None:
+    """The tenant's id, or None."""
+    row = await tx.one(FIND_TENANT, tenant=tenant)
+    return row.id if row else None
+
+
+LOCK_REPOSITORY: Final = statement(
+    "lock_repository",
+    "Keeps everybody else from writing to the repository, and waits for those who do.",
+    select(repositories.c.tenant_id, repositories.c.id, repositories.c.sparse)
+    .where(repositories.c.tenant_id == TENANT_ID, repositories.c.id == REPOSITORY_ID)
+    .with_for_update(),
+    RepositoryRow,
+)
+
+
+async def lock_repository(tx: Transaction, repository: RepositoryRow) -> bool:
+    """Whether the repository is still there; if so, nobody writes to it until the end of the transaction."""
+    return await tx.one(LOCK_REPOSITORY, tenant_id=repository.tenant_id, repository_id=repository.id) is not None
+
+
+_DELETES: Final = [
+    statement(
+        f"delete_repository_{table.name}",
+        f"Everything of a repository in {table.name}; in the order of the foreign keys.",
+        delete(table).where(table.c.tenant_id == TENANT_ID, table.c.repository_id == REPOSITORY_ID),
+        Nothing,
+    )
+    # Descriptors, annotations and signatures go with their manifests.
+    for table in (tags, manifests, layers, uploads)
+]
+
+DELETE_REPOSITORY: Final = statement(
+    "delete_repository",
+    "The repository itself.",
+    delete(repositories).where(repositories.c.tenant_id == TENANT_ID, repositories.c.id == REPOSITORY_ID),
+    Nothing,
+)
+
+
+def delete_repository(tx: Transaction, repository: RepositoryRow) -> None:
+    """Deletes the repository with all its rows. Its blobs stay with the tenant until they are collected."""
+    for each in (*_DELETES, DELETE_REPOSITORY):
+        tx.queue(each, tenant_id=repository.tenant_id, repository_id=repository.id)
+
+
+SET_SPARSE: Final = statement(
+    "set_sparse",
+    "Whether manifests may refer to what the repository doesn't have.",
+    update(repositories)
+    .where(repositories.c.tenant_id == TENANT_ID, repositories.c.id == REPOSITORY_ID)
+    .values(sparse=parameter("sparse", Boolean())),
+    Nothing,
+)
+
+
+def set_sparse(tx: Transaction, repository: RepositoryRow, *, sparse: bool) -> None:
+    """Allows or forbids manifests whose references are absent."""
+    tx.queue(SET_SPARSE, tenant_id=repository.tenant_id, repository_id=repository.id, sparse=sparse)
+
+
+# Names are listed in the byte order of the full name. A tenant's name with its slash sorts as full names do, and no
+# such prefix is another's, so (tenant and slash, path) is that order. Each tenant gives at most one page: flat at any depth.
+_AFTER_PREFIX: Final = parameter("after_prefix", Text(collation="C"))
+_AFTER_PATH: Final = parameter("after_path", Text(collation="C"))
+_prefix = tenants.c.name + literal_column("'/'", Text())
+_tenants = (
+    select(tenants.c.id, tenants.c.name, _prefix.label("prefix"))
+    .where(_prefix >= _AFTER_PREFIX)
+    .order_by(_prefix)
+    .subquery("tenant")
+)
+_paths = (
+    select(repositories.c.path)
+    .where(
+        repositories.c.tenant_id == _tenants.c.id,
+        (_tenants.c.prefix > _AFTER_PREFIX) | (repositories.c.path > _AFTER_PATH),
+    )
+    .order_by(repositories.c.path)
+    .limit(LIMIT)
+    .lateral("repository")
+)
+
+LIST_REPOSITORIES: Final = statement(
+    "list_repositories",
+    "A page of all repositories, by full name.",
+    select(_tenants.c.name, _paths.c.path)
+    .select_from(_tenants.join(_paths, true()))
+    .order_by(_tenants.c.prefix, _paths.c.path)
+    .limit(LIMIT),
+    NameRow,
+)
+
+LIST_TENANT_REPOSITORIES: Final = statement(
+    "list_tenant_repositories",
+    "A page of one tenant's repositories, by path.",
+    select(tenants.c.name, repositories.c.path)
+    .select_from(tenants.join(repositories, repositories.c.tenant_id == tenants.c.id))
+    .where(tenants.c.name == TENANT, repositories.c.path > _AFTER_PATH)
+    .order_by(repositories.c.path)
+    .limit(LIMIT),
+    NameRow,
+)
+
+
+async def list_repositories(tx: Transaction, *, tenant: str, after: tuple[str, str], limit: int) -> list[NameRow]:
+    """Names behind ``after`` (tenant, path); of one tenant, or with an empty ``tenant`` of all."""
+    if tenant:
+        # Another tenant's name sorts wholly before or wholly behind this one's.
+        path = after[1] if after[0] == tenant else ""
+        if after[0] + "/" > tenant + "/":
+            return []
+        return await tx.all(LIST_TENANT_REPOSITORIES, tenant=tenant, after_path=path, limit=limit)
+    return await tx.all(LIST_REPOSITORIES, after_prefix=after[0] + "/", after_path=after[1], limit=limit)

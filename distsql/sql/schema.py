@@ -1,0 +1,130 @@
+"""The schema: which revision a database is at, and how it gets to another. Alembic does the work; nothing else changes it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.pool import NullPool
+
+from distsql.errors import CatalogueUnavailableError, SchemaError, SettingsError
+from distsql.sql.audit import partition_statements
+
+_MONTHS_AHEAD: Final = 3
+_MIGRATION_LOCK: Final = 0x6469737473716C  # "distsql": two that migrate at the same time do it in turn
+
+
+def configuration(connection: Connection | None = None) -> Config:
+    """Alembic's configuration: inside the installed wheel, else in the checkout beside the package."""
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "_schema" / "alembic.ini"
+    ini = inside if inside.exists() else package.parent / "alembic.ini"
+    config = Config(ini)
+    config.attributes["connection"] = connection
+    return config
+
+
+def head_revision() -> str:
+    """The revision that this version works with."""
+    head = ScriptDirectory.from_config(configuration()).get_current_head()
+    if head is None:
+        raise SchemaError("This installation has no migrations: install distsql again")
+    return head
+
+
+def current_revision(url: str) -> str | None:
+    """The database's revision, or None when nothing was ever migrated."""
+    with _connect(url) as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def check_revision(url: str) -> None:
+    """Raises `SchemaError` with the command that mends it unless the database is at the revision of this version."""
+    current, head = current_revision(url), head_revision()
+    if current == head:
+        return
+    if current is None:
+        raise SchemaError("The database has no distsql schema yet: run `distsql migrate` with the same --database-url")
+    known = {script.revision for script in ScriptDirectory.from_config(configuration()).walk_revisions()}
+    if current in known:
+        raise SchemaError(f"The database's schema is at {current}, this version needs {head}: run `distsql migrate`")
+    raise SchemaError(
+        f"The database's schema is at {current}, which this version doesn't know: install the version of distsql that "
+        f"made it, or go back with that version's `distsql migrate --to {head}`"
+    )
+
+
+def migrate(url: str, *, to: str = "head") -> tuple[str | None, str | None]:
+    """Takes the schema to a revision, up or down, and gives the revisions before and after."""
+    with _connect(url) as connection:
+        before = MigrationContext.configure(connection).get_current_revision()
+        connection.execute(text("select pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
+        connection.commit()
+        try:
+            _move(connection, to)
+            after = MigrationContext.configure(connection).get_current_revision()
+            if after is not None:
+                _make_partitions(connection)
+            connection.commit()
+        finally:
+            connection.rollback()
+            connection.execute(text("select pg_advisory_unlock(:key)"), {"key": _MIGRATION_LOCK})
+            connection.commit()
+    return before, after
+
+
+def plan(url: str, *, to: str = "head") -> list[tuple[str, str]]:
+    """What `migrate` would do upwards: revisions and their titles, in order."""
+    script = ScriptDirectory.from_config(configuration())
+    with _connect(url) as connection:
+        current = MigrationContext.configure(connection).get_current_revision()
+    steps = [(each.revision, each.doc) for each in script.iterate_revisions(to, current or "base")]
+    return steps[::-1]
+
+
+def make_partitions(url: str) -> None:
+    """Makes this month's partition of the audit and the next ones', where they are missing."""
+    with _connect(url) as connection:
+        _make_partitions(connection)
+        connection.commit()
+
+
+def _make_partitions(connection: Connection) -> None:
+    for ddl in partition_statements(datetime.now(UTC).date(), 1 + _MONTHS_AHEAD):
+        connection.execute(text(ddl))
+
+
+def _move(connection: Connection, to: str) -> None:
+    config = configuration(connection)
+    script = ScriptDirectory.from_config(config)
+    if to == "base":
+        command.downgrade(config, "base")
+        return
+    target = script.get_revision(to)
+    if target is None:
+        raise SchemaError(f"There is no revision {to!r}: `alembic history` lists them")
+    current = MigrationContext.configure(connection).get_current_revision()
+    ahead = {each.revision for each in script.iterate_revisions(current, "base")} if current else set()
+    if target.revision in ahead and target.revision != current:
+        command.downgrade(config, to)
+    else:
+        command.upgrade(config, to)
+
+
+def _connect(url: str) -> Connection:
+    def connect() -> psycopg.Connection[tuple[object, ...]]:
+        return psycopg.connect(url, connect_timeout=10, application_name="distsql migrate")
+
+    try:
+        return create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool).connect()
+    except psycopg.ProgrammingError as error:
+        raise SettingsError(f"The database URL can't be read: {error}. Write postgresql://user@host/name") from error
+    except psycopg.OperationalError as error:
+        raise CatalogueUnavailableError(f"The catalogue's PostgreSQL doesn't answer: {error}") from error

@@ -1,0 +1,305 @@
+"""Tags and their history: statements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from sqlalchemy import DateTime, Text, func, or_, select, text, update
+from sqlalchemy.dialects.postgresql import insert
+
+from distsql.oci.digest import Digest
+from distsql.sql.database import Transaction
+from distsql.sql.repositories import RepositoryRow
+from distsql.sql.statements import (
+    ACTOR,
+    DIGEST,
+    LIMIT,
+    ONE,
+    REPOSITORY_ID,
+    TENANT_ID,
+    Nothing,
+    parameter,
+    statement,
+    unnested,
+)
+from distsql.sql.tables import manifests, tags
+
+
+class TagRow(NamedTuple):
+    """A tag's name."""
+
+    name: str
+
+
+class TaggedRow(NamedTuple):
+    """What a live tag points to."""
+
+    digest: Digest
+    media_type: str
+    length: int
+    artifact_type: str | None
+
+
+class TagMoveRow(NamedTuple):
+    """One entry of a tag's history."""
+
+    digest: Digest
+    valid_from: datetime
+    valid_to: datetime | None
+    actor: str
+    ended_by: str | None
+
+
+class TargetRow(NamedTuple):
+    """A digest that a tag points or pointed to."""
+
+    digest: Digest
+
+
+_NAME: Final = parameter("name", Text(collation="C"))
+_AFTER: Final = parameter("after", Text(collation="C"))
+_AT: Final = parameter("at", DateTime(timezone=True))
+_HERE: Final = (tags.c.tenant_id == TENANT_ID, tags.c.repository_id == REPOSITORY_ID)
+_LIVE: Final = tags.c.valid_to.is_(None)
+# Later than what it ends, also when the clock was set back.
+_NOW: Final = func.greatest(func.clock_timestamp(), tags.c.valid_from + text("interval '1 microsecond'"))
+
+# -- reading ----------------------------------------------------------------------------------------------------------
+
+FIND_TAG: Final = statement(
+    "find_tag",
+    "What a live tag points to, without the payload.",
+    select(tags.c.digest, manifests.c.media_type, manifests.c.length, manifests.c.artifact_type)
+    .select_from(
+        tags.join(
+            manifests,
+            (manifests.c.tenant_id == tags.c.tenant_id)
+            & (manifests.c.repository_id == tags.c.repository_id)
+            & (manifests.c.digest == tags.c.digest),
+        )
+    )
+    .where(*_HERE, tags.c.name == _NAME, _LIVE),
+    TaggedRow,
+)
+
+
+async def find_tag(tx: Transaction, repository: RepositoryRow, name: str) -> TaggedRow | None:
+    """What the tag points to, or None when there is no such live tag."""
+    return await tx.one(FIND_TAG, tenant_id=repository.tenant_id, repository_id=repository.id, name=name)
+
+
+LIST_TAGS: Final = statement(
+    "list_tags",
+    "A page of a repository's live tags, by name: an index range at any depth.",
+    select(tags.c.name).where(*_HERE, _LIVE, tags.c.name > _AFTER).order_by(tags.c.name).limit(LIMIT),
+    TagRow,
+)
+
+
+async def list_tags(tx: Transaction, repository: RepositoryRow, *, after: str, limit: int) -> list[TagRow]:
+    """Names of live tags behind ``after``."""
+    return await tx.all(
+        LIST_TAGS, tenant_id=repository.tenant_id, repository_id=repository.id, after=after, limit=limit
+    )
+
+
+LIST_TAGS_OF_DIGEST: Final = statement(
+    "list_tags_of_digest",
+    "A page of the live tags on one manifest.",
+    select(tags.c.name)
+    .where(*_HERE, tags.c.live_digest == DIGEST, tags.c.name > _AFTER)
+    .order_by(tags.c.name)
+    .limit(LIMIT),
+    TagRow,
+)
+
+
+async def list_tags_of_digest(
+    tx: Transaction, repository: RepositoryRow, digest: Digest, *, after: str, limit: int
+) -> list[TagRow]:
+    """Names of the live tags that point to the digest, behind ``after``."""
+    return await tx.all(
+        LIST_TAGS_OF_DIGEST,
+        tenant_id=repository.tenant_id,
+        repository_id=repository.id,
+        digest=digest,
+        after=after,
+        limit=limit,
+    )
+
+
+LIST_TAG_MOVES: Final = statement(
+    "list_tag_moves",
+    "A page of a tag's history, newest first.",
+    select(tags.c.digest, tags.c.valid_from, tags.c.valid_to, tags.c.actor, tags.c.ended_by)
+    .where(*_HERE, tags.c.name == _NAME, tags.c.valid_from < parameter("before", DateTime(timezone=True)))
+    .order_by(tags.c.valid_from.desc())
+    .limit(LIMIT),
+    TagMoveRow,
+)
+
+
+async def list_tag_moves(
+    tx: Transaction, repository: RepositoryRow, name: str, *, before: datetime, limit: int
+) -> list[TagMoveRow]:
+    """Entries of the tag's history that began before the instant."""
+    return await tx.all(
+        LIST_TAG_MOVES,
+        tenant_id=repository.tenant_id,
+        repository_id=repository.id,
+        name=name,
+        before=before,
+        limit=limit,
+    )
+
+
+RESOLVE_TAG: Final = statement(
+    "resolve_tag",
+    "What a tag pointed to at an instant.",
+    select(tags.c.digest)
+    .where(*_HERE, tags.c.name == _NAME, tags.c.valid_from <= _AT, or_(_LIVE, tags.c.valid_to > _AT))
+    .order_by(tags.c.valid_from.desc())
+    .limit(ONE),
+    TargetRow,
+)
+
+
+async def resolve_tag(tx: Transaction, repository: RepositoryRow, name: str, *, at: datetime) -> Digest | None:
+    """The digest that the tag pointed to then, or None."""
+    row = await tx.one(RESOLVE_TAG, tenant_id=repository.tenant_id, repository_id=repository.id, name=name, at=at)
+    return row.digest if row else None
+
+
+# -- writing ----------------------------------------------------------------------------------------------------------
+
+# A move updates the live row in place, under its lock, and writes what the row was before as a closed row of the history:
+# so there is one live row at any instant, writers queue up on it, and no move is ever missing from the history.
+_HISTORY: Final = ["tenant_id", "repository_id", "name", "digest", "valid_from", "valid_to", "actor", "ended_by"]
+_names = unnested({"name": Text()})
+_upsert = insert(tags).from_select(
+    ["tenant_id", "repository_id", "name", "digest", "actor"],
+    select(TENANT_ID, REPOSITORY_ID, _names.c.name, DIGEST, ACTOR).order_by(_names.c.name),
+)
+_MOVE: Final = {
+    "digest": DIGEST,
+    "actor": ACTOR,
+    "valid_from": _NOW,
+    "previous_digest": tags.c.digest,
+    "previous_from": tags.c.valid_from,
+    "previous_actor": tags.c.actor,
+}
+_moved = (
+    _upsert.on_conflict_do_update(
+        index_elements=[tags.c.tenant_id, tags.c.repository_id, tags.c.name],
+        index_where=text("valid_to is null"),
+        set_=_MOVE,
+        where=tags.c.digest != DIGEST,
+    )
+    .returning(tags)
+    .cte("moved")
+)
+
+POINT_TAGS: Final = statement(
+    "point_tags",
+    "Tags that now point to a manifest; what they were before goes into their history.",
+    insert(tags).from_select(
+        _HISTORY,
+        select(
+            _moved.c.tenant_id,
+            _moved.c.repository_id,
+            _moved.c.name,
+            _moved.c.previous_digest,
+            _moved.c.previous_from,
+            _moved.c.valid_from,
+            _moved.c.previous_actor,
+            _moved.c.actor,
+        ).where(_moved.c.previous_digest.is_not(None)),
+    ),
+    Nothing,
+)
+
+
+def point_tags(tx: Transaction, repository: RepositoryRow, names: Sequence[str], *, digest: Digest, actor: str) -> None:
+    """Points all the tags to the manifest, whatever they pointed to. The manifest must exist."""
+    tx.queue(
+        POINT_TAGS,
+        tenant_id=repository.tenant_id,
+        repository_id=repository.id,
+        names=list(names),
+        digest=digest,
+        actor=actor,
+    )
+
+
+LOCK_TAG: Final = statement(
+    "lock_tag",
+    "What a tag points to, kept so until the end of the transaction.",
+    select(tags.c.digest).where(*_HERE, tags.c.name == _NAME, _LIVE).with_for_update(),
+    TargetRow,
+)
+
+
+async def lock_tag(tx: Transaction, repository: RepositoryRow, name: str) -> Digest | None:
+    """The digest that the tag points to, or None. Nobody moves it before the end of the transaction."""
+    row = await tx.one(LOCK_TAG, tenant_id=repository.tenant_id, repository_id=repository.id, name=name)
+    return row.digest if row else None
+
+
+CREATE_TAG: Final = statement(
+    "create_tag",
+    "A tag that must not exist yet.",
+    _upsert.on_conflict_do_nothing(
+        index_elements=[tags.c.tenant_id, tags.c.repository_id, tags.c.name], index_where=text("valid_to is null")
+    ).returning(tags.c.digest),
+    TargetRow,
+)
+
+
+async def create_tag(tx: Transaction, repository: RepositoryRow, name: str, *, digest: Digest, actor: str) -> bool:
+    """Whether the tag was made; False when there was a live one."""
+    row = await tx.one(
+        CREATE_TAG,
+        tenant_id=repository.tenant_id,
+        repository_id=repository.id,
+        names=[name],
+        digest=digest,
+        actor=actor,
+    )
+    return row is not None
+
+
+END_TAG: Final = statement(
+    "end_tag",
+    "A tag ends; its row becomes history.",
+    update(tags)
+    .where(*_HERE, tags.c.name == _NAME, _LIVE)
+    .values(valid_to=_NOW, ended_by=ACTOR)
+    .returning(tags.c.digest),
+    TargetRow,
+)
+
+
+async def end_tag(tx: Transaction, repository: RepositoryRow, name: str, *, actor: str) -> Digest | None:
+    """What the tag pointed to until now, or None when it was not live."""
+    row = await tx.one(END_TAG, tenant_id=repository.tenant_id, repository_id=repository.id, name=name, actor=actor)
+    return row.digest if row else None
+
+
+END_TAGS_OF_DIGEST: Final = statement(
+    "end_tags_of_digest",
+    "All tags on a manifest that is being deleted end.",
+    update(tags)
+    .where(*_HERE, tags.c.live_digest == DIGEST)
+    .values(valid_to=_NOW, ended_by=ACTOR)
+    .returning(tags.c.name),
+    TagRow,
+)
+
+
+async def end_tags_of_digest(tx: Transaction, repository: RepositoryRow, digest: Digest, *, actor: str) -> list[TagRow]:
+    """Names of the tags that pointed to the manifest until now."""
+    return await tx.all(
+        END_TAGS_OF_DIGEST, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest, actor=actor
+    )

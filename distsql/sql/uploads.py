@@ -1,0 +1,190 @@
+"""Upload sessions: statements."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Interval, Text, Uuid, delete, func, select, true, update
+from sqlalchemy.dialects.postgresql import JSONB, insert
+
+from distsql.oci.names import RepositoryName
+from distsql.sql.database import Transaction, json_value
+from distsql.sql.repositories import RepositoryRow
+from distsql.sql.statements import (
+    ACTOR,
+    ONE,
+    REPOSITORY_ID,
+    TENANT_ID,
+    named_repository,
+    parameter,
+    statement,
+)
+from distsql.sql.tables import uploads
+
+
+class UploadRow(NamedTuple):
+    """An upload session as it stands. ``version`` counts its writers: it changes with each."""
+
+    tenant_id: int
+    repository_id: int
+    uuid: UUID
+    algorithm: str
+    offset_bytes: int
+    store_key: str
+    store_state: Mapping[str, Any]
+    version: int
+    started_at: datetime
+    expires_at: datetime
+
+
+class VersionRow(NamedTuple):
+    """The version of an upload after a write."""
+
+    version: int
+
+
+_UUID: Final = parameter("uuid", Uuid())
+_VERSION: Final = parameter("version", BigInteger())
+_EXPIRES: Final = func.now() + parameter("lifetime", Interval())
+_COLUMNS: Final = tuple(uploads.c[name] for name in UploadRow._fields)
+_MINE: Final = (
+    uploads.c.tenant_id == TENANT_ID,
+    uploads.c.repository_id == REPOSITORY_ID,
+    uploads.c.uuid == _UUID,
+)
+
+INSERT_UPLOAD: Final = statement(
+    "insert_upload",
+    "A new session.",
+    insert(uploads)
+    .values(
+        tenant_id=TENANT_ID,
+        repository_id=REPOSITORY_ID,
+        uuid=_UUID,
+        algorithm=parameter("algorithm", Text()),
+        store_key=parameter("store_key", Text()),
+        store_state=parameter("store_state", JSONB()),
+        actor=ACTOR,
+        expires_at=_EXPIRES,
+    )
+    .returning(*_COLUMNS),
+    UploadRow,
+)
+
+
+async def insert_upload(
+    tx: Transaction,
+    repository: RepositoryRow,
+    uuid: UUID,
+    *,
+    algorithm: str,
+    store_key: str,
+    store_state: Mapping[str, object],
+    actor: str,
+    lifetime: timedelta,
+) -> UploadRow:
+    """A session of no bytes so far."""
+    row = await tx.one(
+        INSERT_UPLOAD,
+        tenant_id=repository.tenant_id,
+        repository_id=repository.id,
+        uuid=uuid,
+        algorithm=algorithm,
+        store_key=store_key,
+        store_state=json_value(dict(store_state)),
+        actor=actor,
+        lifetime=lifetime,
+    )
+    if row is None:
+        raise AssertionError("an insert gives its row")
+    return row
+
+
+_joined, _repository = named_repository()
+_upload = (
+    select(*_COLUMNS)
+    .where(
+        uploads.c.tenant_id == _repository.c.tenant_id,
+        uploads.c.repository_id == _repository.c.id,
+        uploads.c.uuid == _UUID,
+        uploads.c.expires_at > func.now(),
+    )
+    .limit(ONE)
+    .lateral("upload")
+)
+
+FIND_UPLOAD: Final = statement(
+    "find_upload",
+    "A session that any process may go on with.",
+    select(*(_upload.c[name] for name in UploadRow._fields)).select_from(_joined.join(_upload, true())),
+    UploadRow,
+)
+
+
+async def find_upload(tx: Transaction, name: RepositoryName, uuid: UUID) -> UploadRow | None:
+    """The session, if it is the repository's and has not expired."""
+    return await tx.one(FIND_UPLOAD, tenant=name.tenant, path=name.path, uuid=uuid)
+
+
+ADVANCE_UPLOAD: Final = statement(
+    "advance_upload",
+    "Bytes that are durable now. Of two writers the one that comes second finds another version.",
+    update(uploads)
+    .where(*_MINE, uploads.c.version == _VERSION)
+    .values(
+        offset_bytes=parameter("offset_bytes", BigInteger()),
+        store_key=parameter("store_key", Text()),
+        store_state=parameter("store_state", JSONB()),
+        version=uploads.c.version + ONE,
+        expires_at=_EXPIRES,
+    )
+    .returning(uploads.c.version),
+    VersionRow,
+)
+
+
+async def advance_upload(
+    tx: Transaction,
+    upload: UploadRow,
+    *,
+    offset_bytes: int,
+    store_key: str,
+    store_state: Mapping[str, object],
+    lifetime: timedelta,
+) -> int | None:
+    """The session's new version, or None when it was changed or ended by another writer."""
+    row = await tx.one(
+        ADVANCE_UPLOAD,
+        tenant_id=upload.tenant_id,
+        repository_id=upload.repository_id,
+        uuid=upload.uuid,
+        version=upload.version,
+        offset_bytes=offset_bytes,
+        store_key=store_key,
+        store_state=json_value(dict(store_state)),
+        lifetime=lifetime,
+    )
+    return row.version if row else None
+
+
+DELETE_UPLOAD: Final = statement(
+    "delete_upload",
+    "A session ends: finished or cancelled, by the writer that knows its version.",
+    delete(uploads).where(*_MINE, uploads.c.version == _VERSION).returning(uploads.c.version),
+    VersionRow,
+)
+
+
+async def delete_upload(tx: Transaction, upload: UploadRow) -> bool:
+    """Whether the session was still as it is known here, and is gone now."""
+    row = await tx.one(
+        DELETE_UPLOAD,
+        tenant_id=upload.tenant_id,
+        repository_id=upload.repository_id,
+        uuid=upload.uuid,
+        version=upload.version,
+    )
+    return row is not None

@@ -1,0 +1,99 @@
+"""The values that the interfaces of ``contract.py`` speak in, apart from those of the OCI specifications."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from distsql.errors import NameInvalidError
+from distsql.oci.digest import Digest
+from distsql.oci.names import RepositoryName
+
+
+class Action(enum.StrEnum):
+    """What a caller may be allowed to do in a repository."""
+
+    PULL = "pull"
+    PUSH = "push"
+    DELETE = "delete"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """On whose behalf a namespace acts: what audit and tag history remember of it."""
+
+    actor: str = "anonymous"
+    client_address: str = ""
+    user_agent: str = ""
+    request_id: str = ""
+
+
+class Anything(enum.Enum):
+    """The type of `ANY`."""
+
+    ANY = "any"
+
+
+ANY: Final = Anything.ANY
+"""For ``TagService.tag(expected=)``: whatever the tag points to now, or nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class TagMove:
+    """One entry of a tag's history: what it pointed to from ``valid_from`` until ``valid_to`` (None: still does)."""
+
+    tag: str
+    digest: Digest
+    valid_from: datetime
+    valid_to: datetime | None
+    actor: str
+    ended_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureRelation:
+    """That content is signed, and how: ``kind`` is ``jws``, ``cosign`` (by tag) or ``referrer``.
+
+    ``digest`` is that of the signature's own manifest, or of the bytes of a JWS.
+    """
+
+    kind: str
+    subject: Digest
+    digest: Digest
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalScope:
+    """Contains every name."""
+
+    name: str = ""
+
+    def contains(self, name: str) -> bool:
+        """Whether the name is one that a repository can have."""
+        return _is_name(name)
+
+
+@dataclass(frozen=True, slots=True)
+class TenantScope:
+    """Contains one tenant's names."""
+
+    name: str
+
+    def contains(self, name: str) -> bool:
+        """Whether the name's first component is the tenant (``x`` belongs to ``library``)."""
+        return _is_name(name) and RepositoryName.parse(name).tenant == self.name
+
+
+def _is_name(text: str) -> bool:
+    try:
+        RepositoryName.parse(text)
+    except NameInvalidError:
+        return False
+    return True
+
+
+GLOBAL_SCOPE: Final = GlobalScope()

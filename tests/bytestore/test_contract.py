@@ -1,0 +1,266 @@
+"""What every byte store promises (distsql/bytestore/contract.py); nothing here may know where the bytes are.
+
+Goes on in `test_contract_states.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tracemalloc
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from typing import cast
+
+import pytest
+
+from distsql.bytestore.contract import ByteStore, Staged, StoredObject
+from distsql.errors import BytesMissingError, StoreUnavailableError
+
+Keep = Callable[[ByteStore, bytes], Awaitable[Staged]]
+
+MIB = 1024 * 1024
+SMALL = b"some bytes"
+
+
+def content_of(store: ByteStore, length: int = 300_000) -> bytes:
+    """Random content that is a good piece for the store, whatever its smallest chunk."""
+    return os.urandom(max(store.minimum_chunk, length))
+
+
+async def all_of(stream: AsyncIterator[bytes]) -> bytes:
+    return b"".join([piece async for piece in stream])
+
+
+async def found(store: ByteStore, key: str) -> list[StoredObject]:
+    return [item async for item in store.walk() if item.key == key]
+
+
+async def append(store: ByteStore, staged: Staged, *pieces: bytes) -> Staged:
+    async with store.writer(staged) as writer:
+        for piece in pieces:
+            await writer.write(piece)
+        return await writer.flush()
+
+
+# -- writing and reading ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", [0, 1, 65_536, 65_537, 262_144, 262_145, 1_000_000])
+async def test_what_was_written_is_read(store: ByteStore, keep: Keep, length: int) -> None:
+    content = os.urandom(length)
+    staged = await keep(store, content)
+    assert staged.length == length
+    assert await store.length(staged.key) == length
+    assert await store.read(staged.key, 0, length) == content
+    assert await all_of(store.stream(staged.key, 0, length)) == content
+
+
+async def test_ranges(store: ByteStore, keep: Keep) -> None:
+    content = os.urandom(700_000)
+    key = (await keep(store, content)).key
+    for start, stop in [(0, 0), (0, 1), (5, 5), (1, 65_537), (65_535, 70_001), (100, 600_100), (699_999, 700_000)]:
+        assert await store.read(key, start, stop) == content[start:stop]
+        assert await all_of(store.stream(key, start, stop)) == content[start:stop]
+
+
+async def test_stream_has_no_empty_piece(store: ByteStore, keep: Keep) -> None:
+    key = (await keep(store, b"x" * 524_288)).key
+    assert all([piece async for piece in store.stream(key, 0, 524_288)])
+    assert [piece async for piece in store.stream(key, 7, 7)] == []
+
+
+async def test_any_buffer_is_taken_and_let_go(store: ByteStore) -> None:
+    buffer = bytearray(content_of(store, 100_000))
+    wanted = bytes(buffer) + b"small" + bytes(buffer)
+    async with store.writer(await store.begin()) as writer:
+        await writer.write(buffer)
+        small = bytearray(b"small")
+        await writer.write(memoryview(small))
+        small[:] = b"?????"  # not read any more
+        await writer.write(memoryview(buffer))
+        buffer.clear()  # a BufferError if anybody held on to it
+        staged = await writer.flush()
+    await store.complete(staged)
+    assert await store.read(staged.key, 0, len(wanted)) == wanted
+
+
+async def test_many_small_writes(store: ByteStore) -> None:
+    pieces = [os.urandom(n % 5000) for n in range(0, 400_000, 997)]
+    staged = await append(store, await store.begin(), *pieces)
+    await store.complete(staged)
+    assert await all_of(store.stream(staged.key, 0, staged.length)) == b"".join(pieces)
+
+
+async def test_begin_gives_new_keys_and_no_object(store: ByteStore) -> None:
+    begun = [await store.begin() for _ in range(100)]
+    assert len({staged.key for staged in begun}) == 100
+    assert {staged.length for staged in begun} == {0}
+    assert [item async for item in store.walk()] == []
+
+
+async def test_object_of_no_bytes_that_never_had_a_writer(store: ByteStore, twin: ByteStore) -> None:
+    staged = await store.begin()
+    assert await all_of(store.staged_stream(staged)) == b""
+    await store.complete(staged)
+    assert await twin.length(staged.key) == 0
+    assert await twin.read(staged.key, 0, 0) == b""
+
+
+async def test_entering_a_writer_changes_nothing(store: ByteStore, twin: ByteStore, stage: Keep, keep: Keep) -> None:
+    """Only then can its caller look, with the others shut out, whether its value is still the newest."""
+    old = await stage(store, content := content_of(store))
+    new = await append(store, old, content)
+    for staged in (old, new):
+        async with twin.writer(staged) as writer:
+            assert await writer.flush() == staged
+    assert await all_of(store.staged_stream(new)) == content + content
+    await store.complete(new)
+    try:
+        async with twin.writer(new):
+            assert await store.length(new.key) == new.length
+    except BytesMissingError:
+        pass  # a store that can't take it back
+    assert await all_of(store.stream(new.key, 0, new.length)) == content + content
+
+
+# -- resuming -----------------------------------------------------------------------------------------------------
+
+
+async def test_any_process_goes_on(store: ByteStore, twin: ByteStore) -> None:
+    first, second, third = (content_of(store) for _ in range(3))
+    staged = await append(store, await store.begin(), first)
+    staged = await append(twin, staged, second)
+    staged = await append(store, staged, third)
+    await twin.complete(staged)
+    assert await all_of(store.stream(staged.key, 0, staged.length)) == first + second + third
+
+
+async def test_each_flush_gives_the_length_so_far(store: ByteStore) -> None:
+    piece = content_of(store)
+    async with store.writer(await store.begin()) as writer:
+        lengths = []
+        for _ in range(3):
+            await writer.write(piece)
+            lengths.append((await writer.flush()).length)
+    assert lengths == [len(piece), 2 * len(piece), 3 * len(piece)]
+
+
+@pytest.mark.parametrize("length", [10, 200_000])
+async def test_what_was_not_flushed_never_shows(store: ByteStore, twin: ByteStore, stage: Keep, length: int) -> None:
+    staged = await stage(store, content := content_of(store))
+    async with store.writer(staged) as writer:
+        await writer.write(os.urandom(length))
+    staged = await append(twin, staged, SMALL)
+    await twin.complete(staged)
+    assert await store.read(staged.key, 0, staged.length) == content + SMALL
+
+
+async def test_going_on_from_an_older_value_drops_what_came_later(store: ByteStore, twin: ByteStore) -> None:
+    old = await append(store, await store.begin(), content := content_of(store))
+    await append(store, old, content_of(store), b"more")
+    new = await append(twin, old, SMALL)
+    await twin.complete(new)
+    assert await twin.read(new.key, 0, new.length) == content + SMALL
+
+
+async def test_older_value_completes_at_its_own_length(store: ByteStore, twin: ByteStore, stage: Keep) -> None:
+    old = await stage(store, content := content_of(store))
+    async with store.writer(old) as writer:
+        await writer.write(content_of(store))
+        await writer.flush()
+    await twin.complete(old)
+    assert await twin.read(old.key, 0, old.length) == content
+    assert await twin.length(old.key) == old.length
+
+
+async def test_staged_stream_reads_what_another_process_wrote(store: ByteStore, twin: ByteStore, stage: Keep) -> None:
+    staged = await stage(store, content := content_of(store))
+    async with store.writer(staged) as writer:
+        await writer.write(content_of(store))
+        assert await all_of(twin.staged_stream(staged)) == content  # beside a writer
+    assert await all_of(twin.staged_stream(staged)) == content
+    await store.complete(staged)
+    assert await all_of(twin.staged_stream(staged)) == content
+
+
+# -- the rest -----------------------------------------------------------------------------------------------------
+
+
+async def test_walk_finds_everything(store: ByteStore, twin: ByteStore, stage: Keep, keep: Keep) -> None:
+    finished = {(await keep(store, b"x" * n)).key: n for n in range(300)}
+    unfinished = {(await stage(store, bytes(store.minimum_chunk + n))).key: store.minimum_chunk + n for n in range(5)}
+    items = [item async for item in twin.walk()]
+    assert {item.key: item.length for item in items if item.complete} == finished
+    assert {item.key: item.length for item in items if not item.complete} == unfinished
+    assert len(items) == len(finished) + len(unfinished)
+    assert all(abs(datetime.now(UTC) - item.modified_at) < timedelta(minutes=5) for item in items)
+
+
+async def test_walk_can_be_left_early_and_beside_deletes(store: ByteStore, keep: Keep) -> None:
+    keys = {(await keep(store, SMALL)).key for _ in range(20)}
+    async with aclosing(cast("AsyncGenerator[StoredObject]", store.walk())) as walk:
+        assert (await anext(walk)).key in keys
+    async for item in store.walk():
+        await store.delete(item.key)
+    assert [item async for item in store.walk()] == []
+
+
+async def test_local_path_has_the_content(store: ByteStore, keep: Keep) -> None:
+    staged = await keep(store, SMALL)
+    path = store.local_path(staged.key)
+    assert path is None or path.read_bytes() == SMALL
+
+
+async def test_reader_keeps_what_it_opened(store: ByteStore, keep: Keep) -> None:
+    """A pull that runs while the object is deleted gets all of it, or an error; never other bytes."""
+    staged = await keep(store, content := os.urandom(2 * MIB))
+    stream = store.stream(staged.key, 0, staged.length)
+    pieces = [await anext(stream)]
+    await store.delete(staged.key)
+    try:
+        async for piece in stream:
+            pieces.append(piece)  # noqa: PERF401 - kept when it fails half way
+    except (BytesMissingError, StoreUnavailableError):
+        assert content.startswith(b"".join(pieces))
+    else:
+        assert b"".join(pieces) == content
+
+
+async def test_many_tasks_at_once(store: ByteStore, twin: ByteStore, keep: Keep) -> None:
+    async def one(number: int) -> None:
+        mine, other = (store, twin) if number % 2 else (twin, store)
+        content = os.urandom(number * 5000)
+        staged = await keep(mine, content)
+        assert await all_of(other.stream(staged.key, 0, staged.length)) == content
+        await other.delete(staged.key)
+
+    await asyncio.gather(*(one(number) for number in range(40)))
+    assert [item async for item in store.walk()] == []
+
+
+async def test_url_has_a_known_scheme(store: ByteStore) -> None:
+    assert store.url.partition(":")[0] in {"memory", "file", "s3"}
+    assert store.minimum_chunk >= 0
+
+
+async def test_memory_stays_flat(store: ByteStore) -> None:
+    if store.url == "memory:":
+        pytest.skip("keeps everything in memory: that is its purpose")
+    piece = memoryview(os.urandom(MIB))
+    tracemalloc.start()
+    try:
+        async with store.writer(await store.begin()) as writer:
+            for _ in range(64):
+                await writer.write(piece)
+            staged = await writer.flush()
+        await store.complete(staged)
+        length = 0
+        async for got in store.stream(staged.key, 0, staged.length):
+            length += len(got)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert length == 64 * MIB
+    assert peak < 3 * MIB + 3 * store.minimum_chunk

@@ -1,0 +1,209 @@
+"""Docker schema 1, bare and signed (PROTOCOL.md, "Docker's older formats")."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from distsql.errors import DigestInvalidError, ManifestInvalidError, ManifestUnverifiedError
+from distsql.oci.digest import Digest
+from distsql.oci.manifest import DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED, Role, parse, signing_inputs
+
+LAYER = "sha256:dac1d7cfa95021764849fd102524e141488c5e3a90f861dbb5a12d9ac8584f85"
+DOCUMENT = {
+    "schemaVersion": 1,
+    "name": "library/hello",
+    "tag": "v1",
+    "architecture": "amd64",
+    "fsLayers": [{"blobSum": LAYER}, {"blobSum": LAYER}],
+    "history": [{"v1Compatibility": '{"id":"b"}'}, {"v1Compatibility": '{"id":"a"}'}],
+}
+CANONICAL = json.dumps(DOCUMENT, indent=3).encode()
+DIGEST = Digest.parse("sha256:d7ac841451e1b055cb2c8c894a53ec17580377171b0cd7018f667a0587ca4d7d")
+
+# Signed with a throwaway P-256 key by the openssl program, which also verified it; the kid is libtrust's. The protected
+# header is {"formatLength":484,"formatTail":"Cn0","time":"2015-04-08T18:52:59Z"}.
+PROTECTED = "eyJmb3JtYXRMZW5ndGgiOjQ4NCwiZm9ybWF0VGFpbCI6IkNuMCIsInRpbWUiOiIyMDE1LTA0LTA4VDE4OjUyOjU5WiJ9"
+BLOCK = {
+    "header": {
+        "jwk": {
+            "crv": "P-256",
+            "kid": "CVIG:LSI5:27XO:6SJH:GZAH:T5E5:CUPA:WBZT:PDNN:A623:2P5Y:JDHN",
+            "kty": "EC",
+            "x": "JBAgyf6UorUndj0ld2L3BMemL5JJjBvMwKfUahFJ4Ik",
+            "y": "eoEKKnUeONNttvV-TbKStYmFdeSZyoFqBwsSUCY_7bU",
+        },
+        "alg": "ES256",
+    },
+    "signature": "FabghYcVzJmoPr6f8IK25FW-SmJQ4O6rI0hAv9PKgVIvWFXH-mWfcYtxWnN5KOXkDszJQaCPmwqrY3kWy3FTyQ",
+    "protected": PROTECTED,
+}
+
+
+def signed(*blocks: Any, canonical: bytes = CANONICAL, more: str = "") -> bytes:
+    """The pretty form as libtrust writes it: the signatures come before the canonical text's last brace."""
+    text = json.dumps(blocks or [BLOCK], indent=3).replace("\n", "\n   ")
+    return canonical[:-2] + f',\n   "signatures": {text}{more}\n}}'.encode()
+
+
+def encode(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
+
+
+def protected(header: object) -> str:
+    return encode(json.dumps(header).encode())
+
+
+def test_the_digest_is_that_of_the_canonical_text() -> None:
+    """Older formats: signatures are no part of the digest, and the payload stays as pushed (row 0.4)."""
+    manifest = parse(signed(), DOCKER_SCHEMA1_SIGNED)
+    assert manifest.digest == DIGEST
+    assert manifest.payload == signed()
+    assert manifest.canonical == CANONICAL
+    assert parse(signed(), DOCKER_SCHEMA1_SIGNED, DIGEST) == manifest
+
+
+def test_what_it_says() -> None:
+    manifest = parse(signed())
+    assert (manifest.declared_name, manifest.declared_tag) == ("library/hello", "v1")
+    assert [(part.role, str(part.descriptor.digest), part.descriptor.length) for part in manifest.parts] == [
+        (Role.LAYER, LAYER, 0)
+    ] * 2
+    assert manifest.references()[0].media_type == "application/vnd.docker.container.image.rootfs.diff+x-gtar"
+    assert (manifest.subject, manifest.artifact_type, manifest.config_media_type) == (None, None, None)
+
+
+def test_signatures_come_apart() -> None:
+    """Older formats: each signature is one JSON object, in one form; what it signs can be had."""
+    manifest = parse(signed())
+    assert [json.loads(signature) for signature in manifest.signatures] == [BLOCK]
+    assert b"\n" not in manifest.signatures[0]
+    assert signing_inputs(manifest) == (f"{PROTECTED}.{encode(CANONICAL)}".encode(),)
+    reordered = dict(reversed(BLOCK.items()))
+    assert parse(signed(reordered)).signatures == manifest.signatures
+
+
+def test_several_signatures() -> None:
+    other = {**BLOCK, "protected": protected({"formatTail": "Cn0", "formatLength": 484, "time": "later"})}
+    manifest = parse(signed(BLOCK, other))
+    assert manifest.digest == DIGEST
+    assert len(manifest.signatures) == len(set(manifest.signatures)) == len(signing_inputs(manifest)) == 2
+
+
+@pytest.mark.parametrize("media_type", [DOCKER_SCHEMA1, None, "application/json", "application/json; charset=utf-8"])
+def test_unsigned(media_type: str | None) -> None:
+    """Older formats: without signatures the payload is the canonical text; old clients send plain JSON."""
+    manifest = parse(CANONICAL, media_type)
+    assert (manifest.media_type, manifest.digest, manifest.signatures) == (DOCKER_SCHEMA1, DIGEST, ())
+    assert parse(signed(), media_type or "application/json").digest == DIGEST
+    assert parse(signed()).media_type == DOCKER_SCHEMA1_SIGNED
+
+
+@pytest.mark.parametrize("signatures", ["absent", None, []])
+def test_signed_means_signed(signatures: Any) -> None:
+    """Older formats: MANIFEST_UNVERIFIED for a signed media type without signatures."""
+    document = {**DOCUMENT, "signatures": signatures} if signatures != "absent" else DOCUMENT
+    payload = json.dumps(document).encode()
+    with pytest.raises(ManifestUnverifiedError):
+        parse(payload, DOCKER_SCHEMA1_SIGNED)
+    assert parse(payload, DOCKER_SCHEMA1).digest == Digest.of(payload)
+
+
+def test_the_wrong_digest() -> None:
+    """Row 3.2: also the digest of the payload with its signatures is wrong, however they are spelled."""
+    for payload in (signed(), signed().replace(b'"signatures"', b'"s\\u0069gnatures"')):
+        assert parse(payload, None).digest == DIGEST
+        for digest in (Digest.of(payload), Digest.of(b"x")):
+            with pytest.raises(DigestInvalidError):
+                parse(payload, None, digest)
+    assert parse(signed(), None, Digest.of(CANONICAL, "sha512")).digest.algorithm == "sha512"
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        signed(more=',\n   "evil": true'),
+        signed().replace(b'"tag": "v1"', b'"tag": "v2"').replace(b'"v1",', b'"v2",'),
+        signed(canonical=CANONICAL.replace(b"hello", b"hallo"))[:-2] + b',"name2":1}',
+    ],
+)
+def test_what_is_signed_is_what_is_read(payload: bytes) -> None:
+    """CVE-2021-41190's kind: readers of the whole and of the signed text must not see different manifests."""
+    try:
+        manifest = parse(payload)
+    except ManifestInvalidError:
+        return
+    document = json.loads(payload)
+    document.pop("signatures")
+    assert json.loads(manifest.canonical) == document
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        None,
+        "x",
+        {},
+        {"protected": PROTECTED},
+        {"signature": "x"},
+        {"signature": 1, "protected": PROTECTED},
+        {"signature": "x", "protected": 5},
+        {"signature": "x", "protected": "not base64!"},
+        {"signature": "x", "protected": PROTECTED + "="},
+        {"signature": "x", "protected": "a"},
+        {"signature": "x", "protected": ""},
+        {"signature": "x", "protected": encode(b"[]")},
+        {"signature": "x", "protected": encode(b"\xff")},
+        {"signature": "x", "protected": protected({})},
+        {"signature": "x", "protected": protected({"formatLength": 484})},
+        {"signature": "x", "protected": protected({"formatTail": "Cn0"})},
+        {"signature": "x", "protected": protected({"formatLength": 484, "formatTail": 5})},
+        {"signature": "x", "protected": protected({"formatLength": 484, "formatTail": "!"})},
+        {"signature": "x", "protected": protected({"formatLength": "484", "formatTail": "Cn0"})},
+        {"signature": "x", "protected": protected({"formatLength": -1, "formatTail": "Cn0"})},
+        {"signature": "x", "protected": protected({"formatLength": 10**9, "formatTail": "Cn0"})},
+        {"signature": "x", "protected": protected({"formatLength": 483, "formatTail": "Cn0"})},
+        {"signature": "x", "protected": protected({"formatLength": 0, "formatTail": encode(b'{"schemaVersion":1}')})},
+    ],
+)
+def test_malformed_signatures(block: Any) -> None:
+    """HAZARDS.md: a signature block that doesn't lead to the signed text, alone or behind a good one."""
+    for payload in (signed(block), signed(BLOCK, block)):
+        with pytest.raises(ManifestInvalidError):
+            parse(payload, DOCKER_SCHEMA1_SIGNED)
+
+
+def test_too_many_signatures() -> None:
+    with pytest.raises(ManifestInvalidError, match="at most 100"):
+        parse(signed(*[BLOCK] * 101))
+
+
+@pytest.mark.parametrize(
+    ("changes", "at"),
+    [
+        ({"schemaVersion": 2}, "schemaVersion"),
+        ({"layers": []}, "layers"),
+        ({"FsLayers": []}, "FsLayers"),
+        ({"fsLayers": {}}, "fsLayers"),
+        ({"fsLayers": [LAYER], "history": None}, r"fsLayers\[0\]"),
+        ({"fsLayers": [{}], "history": None}, r"fsLayers\[0\].blobSum"),
+        ({"fsLayers": [{"blobSum": "tarsum.v1+sha256:" + "a" * 64}], "history": None}, r"fsLayers\[0\].blobSum"),
+        ({"history": [{}]}, "history"),
+        ({"name": 5}, "name"),
+        ({"tag": []}, "tag"),
+        ({"signatures": {}}, "signatures"),
+    ],
+)
+def test_refused(changes: dict[str, Any], at: str) -> None:
+    with pytest.raises(ManifestInvalidError, match=f"^{at}:"):
+        parse(json.dumps({**DOCUMENT, **changes}).encode(), DOCKER_SCHEMA1)
+
+
+def test_no_layers() -> None:
+    """Row 3.4: no layers."""
+    payload = json.dumps({"schemaVersion": 1, "fsLayers": None}).encode()
+    manifest = parse(payload)
+    assert (manifest.references(), manifest.declared_name, manifest.declared_tag) == ((), None, None)

@@ -1,0 +1,1 @@
+"""The project itself: its rules, its wheel, its files for others' tools."""
