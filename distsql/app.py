@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Final, Self
 
-from distsql.api.access_log import AccessLog
 from distsql.api.application import Application
 from distsql.api.blobs import serve_layer
+from distsql.api.logs import AccessLog
 from distsql.api.requests import Limits
 from distsql.bytestore.urls import open_store
 from distsql.contract import Namespace
@@ -18,6 +24,8 @@ from distsql.settings import Settings
 from distsql.sql import health, schema
 from distsql.sql.database import Database
 from distsql.values import Caller
+
+_PARENT_CHECK_S: Final = 0.5
 
 
 class Registry:
@@ -35,7 +43,7 @@ class Registry:
         self._namespace = StoredNamespace(self.backend, Caller())
 
     @property
-    def namespace(self) -> Namespace:
+    def namespace(self) -> StoredNamespace:
         """Every repository there is, on behalf of nobody in particular."""
         return self._namespace
 
@@ -48,6 +56,17 @@ class Registry:
         """Lets go of connections and of the store."""
         await self._database.close()
         await self._store.close()
+
+    async def __aenter__(self) -> Self:
+        """Opens it."""
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Closes it."""
+        await self.close()
 
     async def check(self) -> None:
         """Raises unless the database answers."""
@@ -63,15 +82,24 @@ def create_application(settings: Settings) -> Application:
     )
 
 
+def create_worker(settings: Settings) -> Application:
+    """The ASGI application in a worker process of the web server."""
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    return create_application(settings)
+
+
+def _end_with_parent(parent: int) -> None:
+    """Stops this worker when the process that started it was killed: nobody else would, and it holds the port."""
+    while os.getppid() == parent:
+        time.sleep(_PARENT_CHECK_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 @asynccontextmanager
 async def connect(database_url: str, storage_url: str, *, actor: str = "library") -> AsyncIterator[Namespace]:
     """The registry as a library, without any server; ``actor`` is what audit and tag history remember.
 
     The database must have been migrated (``distsql migrate --database-url URL``): `SchemaError` otherwise.
     """
-    registry = Registry(Settings(database_url=database_url, storage=storage_url))
-    await registry.open()
-    try:
+    async with Registry(Settings(database_url=database_url, storage=storage_url)) as registry:
         yield registry.namespace.acting_as(Caller(actor=actor))
-    finally:
-        await registry.close()

@@ -10,8 +10,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
-from distsql.api.access_log import AccessLog
 from distsql.api.errors import error_response, response_to
+from distsql.api.logs import AccessLog
 from distsql.api.requests import Limits, Request
 from distsql.api.responses import json_response
 from distsql.api.routes import answer

@@ -29,14 +29,20 @@ class Handler(BaseHTTPRequestHandler):
         status = 500 if next(self.numbers) == self.fails_at else 200
         self.send_response(status)
         self.send_header("Content-Length", "2")
+        self.send_header("Connection", "keep-alive")  # ab speaks HTTP/1.0, where it has to be said
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(b"ok")
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815 - named by http.server
 
-    def log_message(self, format: str, *arguments: object) -> None:
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - named by http.server
         pass
+
+
+class Listener(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """Load generators break connections when their time is over."""
 
 
 @pytest.fixture
@@ -50,7 +56,7 @@ def handler() -> type[Handler]:
 
 @pytest.fixture
 def server(handler: type[Handler], tmp_path: Path) -> Iterator[Server]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as listener:
+    with Listener(("127.0.0.1", 0), handler) as listener:
         thread = threading.Thread(target=listener.serve_forever)
         thread.start()
         target = DockerRegistry("a server", tmp_path)

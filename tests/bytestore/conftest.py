@@ -1,4 +1,4 @@
-"""Byte stores to test. One that is added to `STORES` has to pass `test_contract*` and `test_properties` as they stand."""
+"""Byte stores to test. One that joins `STORES` has to pass `test_contract*` and `test_properties` as they stand."""
 
 from __future__ import annotations
 

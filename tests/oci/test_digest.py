@@ -43,9 +43,10 @@ def test_a_digest_verifies_its_content_only(content: bytes, algorithm: tuple[str
 def test_other_text_is_refused_and_nothing_else_happens(text: str) -> None:
     """HAZARDS.md: random text raises a registry error or is a digest that reads the same."""
     try:
-        assert str(Digest.parse(text)) == text
-    except DigestInvalidError as error:
-        assert error.message
+        digest = Digest.parse(text)
+    except DigestInvalidError:
+        return
+    assert str(digest) == text
 
 
 @pytest.mark.parametrize(

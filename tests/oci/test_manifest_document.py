@@ -7,7 +7,7 @@ import time
 import tracemalloc
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from distsql.errors import ManifestInvalidError
@@ -98,7 +98,7 @@ def test_depth(opening: bytes, closing: bytes) -> None:
     """HAZARDS.md "deep JSON": 64 levels, and no recursion error at any depth."""
     read_document(nested(MAX_DEPTH, opening, closing))
     for depth in (MAX_DEPTH + 1, 500, 990, 1100, 5000):
-        with pytest.raises(ManifestInvalidError, match="nested deeper|not JSON"):
+        with pytest.raises(ManifestInvalidError, match="nested deeper"):
             read_document(nested(depth, opening, closing))
     with pytest.raises(ManifestInvalidError):
         read_document(opening * 9000)
@@ -133,14 +133,16 @@ def test_hostile_payloads_are_cheap(name: str) -> None:
 
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
+NUMBERS = st.integers(-(2**63), 2**64 - 1)
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | TEXT,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner),
-    max_leaves=12,
+    st.none() | st.booleans() | NUMBERS | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=6,
 )
 
 
-@given(st.dictionaries(TEXT, JSON), st.booleans())
+@settings(max_examples=50)
+@given(st.dictionaries(TEXT, JSON, max_size=4), st.booleans())
 def test_any_document_survives(document: dict[str, object], ascii_only: bool) -> None:
     assert read_document(json.dumps(document, ensure_ascii=ascii_only).encode()) == document
 

@@ -57,7 +57,7 @@ def test_nested_and_unknown_children() -> None:
 
 
 @pytest.mark.parametrize("empty", [[], None, "absent"])
-def test_empty_index(empty: Any) -> None:
+def test_empty_index(empty: list[Any] | str | None) -> None:
     """Row 3.4: an empty index, also as Go programs write it."""
     manifest = read(index(manifests=empty))
     assert manifest.references() == ()
@@ -112,16 +112,16 @@ def test_too_many_references() -> None:
 
 
 def test_a_large_index_is_cheap() -> None:
-    """HAZARDS.md "memory flat": 4 MiB of children (the time is generous, for busy machines; benchmarks measure it)."""
+    """HAZARDS.md "memory flat": a MiB of children in a few times that (the limits are generous: machines are busy)."""
     platform = {"architecture": "amd64", "os": "linux"}
-    children = [descriptor(str(number), platform=platform) for number in range(20_000)]
+    children = [descriptor(str(number), platform=platform) for number in range(5_000)]
     payload = json.dumps(index(*children), separators=(",", ":")).encode()
-    assert len(payload) > 3.8 * MIB
+    assert len(payload) > 0.9 * MIB
     begun = time.process_time()
-    assert len(parse(payload).parts) == 20_000
-    assert time.process_time() - begun < 3
+    assert len(parse(payload).parts) == 5_000
+    assert time.process_time() - begun < 1
     tracemalloc.start()
     parse(payload)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 64 * MIB
+    assert peak < 16 * MIB

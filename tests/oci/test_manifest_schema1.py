@@ -103,7 +103,7 @@ def test_unsigned(media_type: str | None) -> None:
 
 
 @pytest.mark.parametrize("signatures", ["absent", None, []])
-def test_signed_means_signed(signatures: Any) -> None:
+def test_signed_means_signed(signatures: list[str] | str | None) -> None:
     """Older formats: MANIFEST_UNVERIFIED for a signed media type without signatures."""
     document = {**DOCUMENT, "signatures": signatures} if signatures != "absent" else DOCUMENT
     payload = json.dumps(document).encode()
@@ -169,7 +169,7 @@ def test_what_is_signed_is_what_is_read(payload: bytes) -> None:
         {"signature": "x", "protected": protected({"formatLength": 0, "formatTail": encode(b'{"schemaVersion":1}')})},
     ],
 )
-def test_malformed_signatures(block: Any) -> None:
+def test_malformed_signatures(block: dict[str, object] | str | None) -> None:
     """HAZARDS.md: a signature block that doesn't lead to the signed text, alone or behind a good one."""
     for payload in (signed(block), signed(BLOCK, block)):
         with pytest.raises(ManifestInvalidError):

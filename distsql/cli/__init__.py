@@ -1,0 +1,42 @@
+"""The command line: each command is short, and calls what does the work."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from distsql import __version__
+from distsql.cli.checks import check
+from distsql.cli.database_urls import database_url
+from distsql.cli.migrations import migrate
+from distsql.cli.repositories import repository
+from distsql.cli.serve import serve
+from distsql.errors import DistsqlError
+
+
+class _Commands(click.Group):
+    """Errors go to stderr with a way out; exit status 1 found something wrong, 2 wrong usage."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command; the registry's errors are sentences for people."""
+        try:
+            return super().invoke(ctx)
+        except DistsqlError as error:
+            click.echo(f"distsql: {error}", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="distsql")
+def main() -> None:
+    """A container registry whose truth is a relational catalogue in PostgreSQL.
+
+    `distsql serve` runs it on this machine, with a private PostgreSQL below ./distsql-data. Every option is also a
+    setting DISTSQL_<OPTION> in the environment, and a key of the file given by --config.
+    """
+
+
+for command in (serve, migrate, check, database_url, repository):
+    main.add_command(command)

@@ -1,0 +1,90 @@
+"""Options that many commands share, and the catalogue that they pick."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import getpass
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from distsql.app import Registry
+from distsql.embedded import PrivatePostgres
+from distsql.registry.namespace import StoredNamespace
+from distsql.settings import Settings, load
+from distsql.sql import schema
+from distsql.values import Caller
+
+Command = Callable[..., Any]
+Result = TypeVar("Result")
+
+_CATALOGUE = (
+    click.option(
+        "--data",
+        metavar="DIR",
+        help="Folder of the private PostgreSQL, and of the bytes unless --storage is given.  [default: ./distsql-data]",
+    ),
+    click.option("--database-url", metavar="URL", help="The catalogue's PostgreSQL, instead of a private one."),
+    click.option("--config", metavar="FILE", type=click.Path(path_type=Path), help="Settings in TOML."),
+)
+_STORAGE = click.option(
+    "--storage", metavar="URL", help="Where blob bytes are kept, for example file:///srv/bytes.  [default: DIR/bytes]"
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
+
+
+def settings_options(*, storage: bool = False) -> Callable[[Command], Command]:
+    """Adds the options that pick a catalogue; the command gets ``settings`` made of all its options that are settings."""
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def run(**options: Any) -> Any:
+            known = set(Settings.__dataclass_fields__)
+            flags = {name: value for name, value in options.items() if name in known}
+            rest = {name: value for name, value in options.items() if name not in known and name != "config"}
+            return command(settings=load(flags, config=options["config"]), **rest)
+
+        wrapped: Command = run
+        for option in reversed((*_CATALOGUE, _STORAGE) if storage else _CATALOGUE):
+            wrapped = option(wrapped)
+        return wrapped
+
+    return decorate
+
+
+def run(settings: Settings, work: Callable[[StoredNamespace], Awaitable[Result]]) -> Result:
+    """Runs the work on the registry that the settings pick, in the name of whoever is at the command line."""
+
+    async def with_registry(found: Settings) -> Result:
+        async with Registry(found) as registry:
+            return await work(registry.namespace.acting_as(Caller(actor=f"cli:{getpass.getuser()}")))
+
+    with catalogue(settings) as found:
+        return asyncio.run(with_registry(found))
+
+
+@contextmanager
+def catalogue(settings: Settings, *, migrate: bool = False) -> Iterator[Settings]:
+    """Settings with a database URL that answers: the given one, a running private PostgreSQL's, or that of one started here.
+
+    The private PostgreSQL that is started here is stopped at the end. With ``migrate`` it is taken to this version's schema.
+    """
+    if settings.database_url:
+        yield settings
+        return
+    if PrivatePostgres.is_running(settings.data):
+        yield replace(settings, database_url=PrivatePostgres.url(settings.data))
+        return
+    postgres = PrivatePostgres(settings.data)
+    url = postgres.start()
+    try:
+        if migrate:
+            schema.migrate(url)
+        yield replace(settings, database_url=url)
+    finally:
+        postgres.stop()

@@ -1,0 +1,56 @@
+"""``distsql repository``: repositories, by name."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from distsql.cli.options import as_json, run, settings_options
+from distsql.registry.namespace import StoredNamespace
+from distsql.settings import Settings, switch
+
+
+@click.group()
+def repository() -> None:
+    """List, set and delete repositories."""
+
+
+@repository.command("list")
+@settings_options(storage=True)
+@as_json
+def list_repositories(settings: Settings, *, as_json: bool) -> None:
+    """Print the names of all repositories."""
+
+    async def names(namespace: StoredNamespace) -> list[str]:
+        return [name async for name in namespace.repositories()]
+
+    found = run(settings, names)
+    click.echo(json.dumps(found) if as_json else "\n".join(found))
+
+
+@repository.command("set")
+@click.argument("name")
+@click.option("--sparse", type=click.Choice(["on", "off"]), required=True, help="Take indexes with absent children.")
+@settings_options(storage=True)
+def set_repository(settings: Settings, name: str, sparse: str) -> None:
+    """Change a repository's settings."""
+
+    async def change(namespace: StoredNamespace) -> None:
+        await namespace.repository(name).set_sparse(sparse=switch(sparse))
+
+    run(settings, change)
+    click.echo(f"{name}: sparse indexes are {sparse}")
+
+
+@repository.command("delete")
+@click.argument("name")
+@settings_options(storage=True)
+def delete_repository(settings: Settings, name: str) -> None:
+    """Delete a repository with everything in it. Its bytes go with the next garbage collection."""
+
+    async def remove(namespace: StoredNamespace) -> None:
+        await namespace.repository(name).remove()
+
+    run(settings, remove)
+    click.echo(f"{name} is deleted")
