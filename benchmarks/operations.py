@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from benchmarks.clients import LoadFailed, Script, expect
-from benchmarks.content import APP, MANY_TAGS, TAG, Blob, BlobSource, Content, put_manifest, upload_all
+from benchmarks.content import APP, MANY_TAGS, TAG, Blob, BlobSource, Content, make_salt, put_manifest, upload_all
 from benchmarks.load import Load, Pace, Tally, ask, get, head, run_clients, ticks
 from benchmarks.servers import Server
 
@@ -98,7 +97,7 @@ def _deep_page(content: Content) -> Reading:
 def _put_manifests(content: Content) -> Callable[[Server, Pace], Load]:
     def script(tally: Tally, seconds: float) -> Script:
         for _ in ticks(seconds):
-            answer = yield put_manifest(APP, f"t{secrets.token_hex(8)}", content.make_manifest())
+            answer = yield put_manifest(APP, f"t{make_salt().hex()}", content.make_manifest())
             expect(answer, 201, "PUT of a manifest")
             tally.add()
 

@@ -19,7 +19,7 @@ def connect(database_url: str, storage_url: str, *, actor: str = "library") -> A
     ``actor`` is what audit and tag history remember. Raises `SchemaError` when the database was never migrated.
     """
     # Imported late: `import distsql` alone loads no database and no web layer.
-    from distsql.app import connect as connect_  # noqa: PLC0415
+    from distsql.app import connect as connect_
 
     return connect_(database_url, storage_url, actor=actor)
 

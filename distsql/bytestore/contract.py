@@ -78,6 +78,13 @@ class StagedWriter(Protocol):
         `BytesMissingError` when the object was aborted since bytes were added.
         """
 
+    async def complete(self) -> Staged:
+        """Flushes, and makes the object readable under its key without a copy, while nobody else can write to it.
+
+        Doing it again is harmless. Adding bytes afterwards takes the object back into its unfinished state where the
+        store can (the commit that should have named it failed), else raises `BytesMissingError`.
+        """
+
 
 class ByteStore(Protocol):
     """Bytes by key. One instance serves any number of tasks; any number of processes may share the same store."""

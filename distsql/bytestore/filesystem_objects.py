@@ -34,19 +34,24 @@ def complete(layout: Layout, staged: Staged) -> None:
     with layout.errors(staged.key):
         descriptor, finished = claim(layout, place, create=length == 0)
         try:
-            size = os.fstat(descriptor).st_size
-            if size < length or (finished and size != length):
-                raise layout.missing(staged.key)
-            if finished:
-                layout.sync_finished(place)
-                return
-            if size > length:
-                os.ftruncate(descriptor, length)
-            if size > length or length == 0:  # else the flush that gave us ``staged`` has made it durable
-                sync_file(descriptor)
-            layout.finish(place)
+            finish(layout, place, descriptor, length, finished=finished)
         finally:
             os.close(descriptor)
+
+
+def finish(layout: Layout, place: Place, descriptor: int, length: int, *, finished: bool) -> None:
+    """Moves the locked file to its finished path (unless it is there), ``length`` bytes of it, durably."""
+    size = os.fstat(descriptor).st_size
+    if size < length or (finished and size != length):
+        raise layout.missing(place.key)
+    if finished:
+        layout.sync_finished(place)
+        return
+    if size > length:
+        os.ftruncate(descriptor, length)
+    if size > length or length == 0:  # else the flush that gave us ``length`` has made it durable
+        sync_file(descriptor)
+    layout.finish(place)
 
 
 def abort(layout: Layout, key: str) -> None:

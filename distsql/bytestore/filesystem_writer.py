@@ -12,7 +12,7 @@ from typing import Final, Self
 
 from distsql.bytestore.contract import Staged
 from distsql.bytestore.filesystem_layout import Layout, sync_file, sync_folder
-from distsql.bytestore.filesystem_objects import claim, place_of
+from distsql.bytestore.filesystem_objects import claim, finish, place_of
 from distsql.bytestore.threads import Threads
 from distsql.errors import StoreFullError, StoreUnavailableError
 
@@ -72,6 +72,12 @@ class FilesystemWriter:
             self._staged = replace(self._staged, length=self._position)
         return self._staged
 
+    async def complete(self) -> Staged:
+        self._check_usable()
+        await self._step(self._complete)
+        self._staged = replace(self._staged, length=self._position)
+        return self._staged
+
     # -- in a thread ----------------------------------------------------------------------------------------------
 
     def _enter(self) -> None:
@@ -113,6 +119,20 @@ class FilesystemWriter:
                 self._new_name = False
             if os.fstat(descriptor).st_nlink == 0:
                 raise self._layout.missing(self._staged.key)  # aborted meanwhile
+
+    def _complete(self) -> None:
+        if self._gathered or self._position != self._staged.length:
+            self._flush()
+        with self._layout.errors(self._staged.key):
+            place = place_of(self._layout, self._staged.key)
+            finish(
+                self._layout,
+                place,
+                self._open_descriptor(),
+                self._position,
+                finished=self._finished and not self._begun,
+            )
+        self._finished, self._begun = True, False
 
     def _append(self, data: bytearray | memoryview) -> None:
         descriptor = self._open_descriptor()

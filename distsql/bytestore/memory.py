@@ -151,6 +151,17 @@ class MemoryWriter:
         self._staged = replace(self._staged, length=len(content.data))
         return self._staged
 
+    async def complete(self) -> Staged:
+        staged = await self.flush()
+        content = self._held()
+        content.writer = None
+        try:
+            await self._store.complete(staged)
+        finally:
+            content.writer = self
+        self._begun = False
+        return staged
+
     def _held(self) -> _Content:
         if self._content is None:
             raise StoreUnavailableError("this writer is not open: enter it with `async with`")

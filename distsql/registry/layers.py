@@ -49,7 +49,7 @@ class Layers:
         """Begins an upload session."""
         new_hash(algorithm)
         row = await self._begin(await self._context.find(), algorithm)
-        return Upload(self._context, row)
+        return Upload(self._context, row, fresh=True)
 
     @transactional
     async def _begin(self, tx: Transaction, known: RepositoryRow | None, algorithm: str) -> UploadRow:

@@ -36,9 +36,10 @@ _INLINE_HASH: Final = 32 * 1024
 class Upload:
     """`distsql.contract.LayerUpload` over the catalogue and a byte store."""
 
-    def __init__(self, context: RepositoryContext, row: UploadRow) -> None:
+    def __init__(self, context: RepositoryContext, row: UploadRow, *, fresh: bool = False) -> None:
         self._context = context
         self._row = row
+        self._fresh = fresh  # begun by this very request: nobody else knows of it yet
         self._staged = Staged(row.store_key, row.offset_bytes, row.store_state)
         self._offset = row.offset_bytes
         self._hash: _Hash | None = None
@@ -89,8 +90,7 @@ class Upload:
 
     async def write(self, data: bytes | bytearray | memoryview) -> int:
         """Adds the data at the end."""
-        if self._writer is None:
-            await self._open()
+        await self._open()
         self._batch += data
         self._offset += len(data)
         if len(self._batch) >= BATCH:
@@ -104,11 +104,34 @@ class Upload:
             await self.write(data)
         return self._offset - before
 
-    async def _open(self) -> None:
-        hashes = self._context.backend.hashes
+    async def _open(self) -> StagedWriter:
+        """Shuts other writers out, and makes sure that none was faster since the session was read."""
+        if self._writer is not None:
+            return self._writer
         writer = self._store.writer(self._staged)
         self._writer = await writer.__aenter__()
+        try:
+            if not self._fresh:
+                await self._refresh()
+        except BaseException:
+            await self._let_go()
+            raise
+        hashes = self._context.backend.hashes
         self._hash = hashes.take(self.uuid, offset=self._offset, algorithm=self._row.algorithm)
+        return self._writer
+
+    async def _refresh(self) -> None:
+        row = await self.database.read(uploads.find_upload, self._context.name, self.uuid)
+        if row is None:
+            raise self._gone()
+        if row.version != self._row.version:
+            raise UploadRangeError(
+                f"Another request wrote to this upload, which stands at {row.offset_bytes} bytes now",
+                offset=row.offset_bytes,
+            )
+
+    def _gone(self) -> UploadUnknownError:
+        return UploadUnknownError(f"The upload {self.uuid} was ended by another request")
 
     async def _store_batch(self) -> None:
         """Begins to store the batch, when the one before it is done."""
@@ -157,6 +180,7 @@ class Upload:
 
     async def finish(self, digest: Digest) -> StoredLayer:
         """Ends the session: the content becomes a blob of the repository, if it has this digest."""
+        writer = await self._open()
         await self._flush()
         found = await self._content_digest(digest.algorithm)
         if found != digest:
@@ -165,18 +189,16 @@ class Upload:
                 f"The content has the digest {found}, not {digest}",
                 detail={"digest": str(digest), "content": str(found)},
             )
-        await self._let_go()
-        await self._store.complete(self._staged)
+        self._staged = await writer.complete()
         blob = await self._finish(digest)
         self._ended = True
+        await self._let_go()
         if blob.store_key != self._staged.key:
             blob = await self._settle_duplicate(blob)
         return StoredLayer(self._context.backend, blob)
 
     async def _content_digest(self, algorithm: str) -> Digest:
         running = self._hash
-        if running is None and self._writer is None:
-            running = self._context.backend.hashes.take(self.uuid, offset=self._offset, algorithm=algorithm)
         if running is None or running.name != algorithm:
             running = new_hash(algorithm)
             async for piece in self._store.staged_stream(self._staged):
@@ -194,7 +216,7 @@ class Upload:
     async def _finish(self, tx: Transaction, digest: Digest) -> BlobRow:
         context, repository = self._context, self._repository
         if not await uploads.delete_upload(tx, self._row):
-            raise UploadUnknownError(f"The upload {self.uuid} was changed or ended by another request")
+            raise self._gone()
         blob = await layers.insert_blob(
             tx, repository.tenant_id, digest, length=self._staged.length, store_key=self._staged.key
         )
@@ -228,7 +250,7 @@ class Upload:
     @transactional
     async def _cancel(self, tx: Transaction) -> None:
         if not await uploads.delete_upload(tx, self._row):
-            raise UploadUnknownError(f"The upload {self.uuid} was changed or ended by another request")
+            raise self._gone()
         self._context.audit(tx, self._row.tenant_id, "upload.cancel", references=[str(self.uuid)])
 
     async def close(self) -> None:

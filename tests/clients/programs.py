@@ -107,7 +107,9 @@ def settings(folder: Path, insecure: str | None) -> dict[str, str]:
     """Configuration files by name. vfs needs no kernel support and no mounts; runc is there wherever podman is."""
     return {
         "home/.config/containers/policy.json": json.dumps({"default": [{"type": "insecureAcceptAnything"}]}),
-        "home/.config/containers/registries.conf": f'[[registry]]\nlocation = "{insecure}"\ninsecure = true\n' if insecure else "",
+        "home/.config/containers/registries.conf": f'[[registry]]\nlocation = "{insecure}"\ninsecure = true\n'
+        if insecure
+        else "",
         "storage.conf": f"""\
 [storage]
 driver = "vfs"

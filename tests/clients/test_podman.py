@@ -24,7 +24,9 @@ def test_a_pushed_image_runs_elsewhere(new_box: Callable[[], Box], images: Image
     """A user pushes an image; on another machine, somebody pulls it and runs it."""
     here, there = new_box(), new_box()
     image_id = here.run("podman", "pull", "--quiet", f"{images.source}:image").strip()
-    here.run("podman", "push", "--quiet", "--digestfile", here.folder / "digest", image_id, f"docker://{repository}:1.0")
+    here.run(
+        "podman", "push", "--quiet", "--digestfile", here.folder / "digest", image_id, f"docker://{repository}:1.0"
+    )
     digest = (here.folder / "digest").read_text()
 
     pulled = there.run("podman", "pull", "--quiet", f"{repository}@{digest}").strip()

@@ -85,7 +85,10 @@ def test_the_older_docker_format_is_served_as_pushed(box: Box, images: Images, r
 
     out = box.folders("out")
     box.run("skopeo", "copy", f"docker://{repository}:1.0", f"dir:{out}")
-    assert raw_digest(box, f"{repository}:1.0") == f"sha256:{hashlib.sha256((out / 'manifest.json').read_bytes()).hexdigest()}"
+    assert (
+        raw_digest(box, f"{repository}:1.0")
+        == f"sha256:{hashlib.sha256((out / 'manifest.json').read_bytes()).hexdigest()}"
+    )
     for layer in own["layers"]:
         assert (out / layer["digest"].removeprefix("sha256:")).read_bytes() == images.layout.read(layer["digest"])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from distsql.errors import DigestInvalidError
@@ -21,12 +21,14 @@ def wire_digests(draw: st.DrawFn) -> str:
     return f"{algorithm}:{draw(st.text(HEX, min_size=length, max_size=length))}"
 
 
+@settings(deadline=None)
 @given(wire_digests())
 def test_what_is_parsed_is_written_again(text: str) -> None:
     """Row 0.3: sha256 with 64 and sha512 with 128 lower-case hex digits."""
     assert str(Digest.parse(text)) == text
 
 
+@settings(deadline=None)
 @given(st.binary(), ALGORITHMS)
 def test_a_digest_verifies_its_content_only(content: bytes, algorithm: tuple[str, int]) -> None:
     """Row 0.3: both algorithms name content."""
@@ -37,6 +39,7 @@ def test_a_digest_verifies_its_content_only(content: bytes, algorithm: tuple[str
     assert not digest.verifies(content + b"x")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 @example("sha256:" + "a" * 63)
 @example("sha512:" + "a" * 64)

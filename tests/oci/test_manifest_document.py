@@ -141,12 +141,13 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.dictionaries(TEXT, JSON, max_size=4), st.booleans())
 def test_any_document_survives(document: dict[str, object], ascii_only: bool) -> None:
     assert read_document(json.dumps(document, ensure_ascii=ascii_only).encode()) == document
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300) | st.text('{}[]",:\\u0dD8019eE+-. NaN', max_size=60).map(str.encode))
 @example(b'{"a":"\\')
 def test_random_bytes_are_a_document_or_refused(payload: bytes) -> None:

@@ -185,7 +185,7 @@ DESCRIPTORS = st.builds(
 ANNOTATIONS = st.dictionaries(TEXT, TEXT, max_size=4)
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(DESCRIPTORS, st.lists(DESCRIPTORS, max_size=4), st.none() | DESCRIPTORS, ANNOTATIONS, st.booleans())
 def test_images_survive(
     config: Descriptor,
@@ -209,7 +209,7 @@ def test_images_survive(
     assert manifest.payload is payload
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(DESCRIPTORS, max_size=4), ANNOTATIONS)
 def test_indexes_survive(children: Sequence[Descriptor], annotations: dict[str, str]) -> None:
     """Row 0.4, for indexes."""
@@ -256,6 +256,7 @@ JUNK = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(NAMES, JUNK), st.sampled_from(TYPES), st.none() | st.just(Digest.of(b"x")))
 def test_junk_raises_nothing_but_registry_errors(
     document: object, media_type: str | None, digest: Digest | None
@@ -269,6 +270,7 @@ def test_junk_raises_nothing_but_registry_errors(
     assert manifest.digest.verifies(manifest.canonical)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.none() | st.text(max_size=30))
 def test_random_bytes_raise_nothing_but_registry_errors(payload: bytes, media_type: str | None) -> None:
     """HAZARDS.md: random payloads and Content-Types."""

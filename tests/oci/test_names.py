@@ -6,7 +6,7 @@ import re
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distsql.errors import DigestInvalidError, NameInvalidError, ReferenceInvalidError, RegistryError
@@ -67,6 +67,7 @@ NAMES = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(NAMES)
 def test_names_of_the_grammar(text: str) -> None:
     """Row 0.1: what the grammar has is a name; the full name reads as the same name."""
@@ -76,6 +77,7 @@ def test_names_of_the_grammar(text: str) -> None:
     assert RepositoryName.parse(str(name)) == name
 
 
+@settings(deadline=None)
 @given(st.text(max_size=300))
 def test_other_text_is_refused(text: str) -> None:
     """Row 0.1: exactly the grammar, and no other error."""
@@ -118,6 +120,7 @@ def test_no_name_takes_long() -> None:
     assert time.process_time() - begun < 0.5
 
 
+@settings(deadline=None)
 @given(st.from_regex(TAG, fullmatch=True))
 def test_tags_of_the_grammar(text: str) -> None:
     """Row 0.2: a reference without a colon is a tag."""
@@ -125,6 +128,7 @@ def test_tags_of_the_grammar(text: str) -> None:
     assert check_tag(text) == parse_reference(text) == text
 
 
+@settings(deadline=None)
 @given(st.text(max_size=140))
 def test_other_text_is_no_tag(text: str) -> None:
     """Row 0.2: exactly the grammar; whatever else a reference is, it is a digest or an error of ours."""

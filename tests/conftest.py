@@ -1,0 +1,91 @@
+"""What most tests start from: a migrated catalogue, a byte store, a registry over both, and its HTTP face."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
+from pathlib import Path
+
+import httpx
+import psycopg
+import pytest
+
+from distsql.api.application import Application
+from distsql.api.requests import Limits
+from distsql.app import Registry
+from distsql.registry.namespace import StoredNamespace
+from distsql.settings import Settings
+from distsql.values import Caller
+from tests import postgres
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of this worker's PostgreSQL."""
+    with postgres.running_server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_server: str) -> Iterator[str]:
+    """The name of a migrated database to copy."""
+    with postgres.migrated_template(postgres_server) as name:
+        yield name
+
+
+@pytest.fixture(scope="session")
+def worker_database(postgres_server: str, template_database: str) -> Iterator[str]:
+    """One migrated database for the tests of this worker, emptied after each."""
+    with postgres.new_database(postgres_server, template=template_database) as url:
+        yield url
+
+
+@pytest.fixture
+def database_url(worker_database: str) -> Iterator[str]:
+    """A migrated catalogue with nothing in it."""
+    yield worker_database
+    postgres.empty(worker_database)
+
+
+@pytest.fixture
+def new_database(postgres_server: str) -> Iterator[Callable[[], str]]:
+    """Makes empty databases that were never migrated."""
+    with ExitStack() as stack:
+        make: Callable[[], AbstractContextManager[str]] = partial(postgres.new_database, postgres_server)
+        yield lambda: stack.enter_context(make())
+
+
+@pytest.fixture
+def sql(database_url: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """A connection of the owner to the catalogue, to look at it from outside."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        yield connection
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    """Of a registry over the empty catalogue and a folder."""
+    return Settings(database_url=database_url, storage=(tmp_path / "bytes").as_uri(), access_log=False)
+
+
+@pytest.fixture
+async def registry(settings: Settings) -> AsyncIterator[Registry]:
+    """A registry in this process."""
+    async with Registry(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def namespace(registry: Registry) -> StoredNamespace:
+    """The registry's namespace, on behalf of ``tester``."""
+    return registry.namespace.acting_as(Caller(actor="tester"))
+
+
+@pytest.fixture
+async def client(registry: Registry) -> AsyncIterator[httpx.AsyncClient]:
+    """HTTP to the registry, in process: what goes through the web server is tested in tests/server."""
+    application = Application(registry, limits=Limits(), access_log=None)
+    transport = httpx.ASGITransport(app=application)
+    async with httpx.AsyncClient(transport=transport, base_url="http://registry.test") as opened:
+        yield opened
