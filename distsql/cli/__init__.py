@@ -10,9 +10,11 @@ import click
 from distsql import __version__
 from distsql.cli.checks import check
 from distsql.cli.database_urls import database_url
+from distsql.cli.garbage import collect_garbage
 from distsql.cli.migrations import migrate
 from distsql.cli.repositories import repository
 from distsql.cli.serve import serve
+from distsql.cli.verification import verify
 from distsql.errors import DistsqlError
 
 
@@ -38,5 +40,5 @@ def main() -> None:
     """
 
 
-for command in (serve, migrate, check, database_url, repository):
+for command in (serve, migrate, check, database_url, verify, collect_garbage, repository):
     main.add_command(command)

@@ -15,7 +15,6 @@ import click
 
 from distsql.app import Registry
 from distsql.embedded import PrivatePostgres
-from distsql.registry.namespace import StoredNamespace
 from distsql.settings import Settings, load
 from distsql.sql import schema
 from distsql.values import Caller
@@ -57,15 +56,20 @@ def settings_options(*, storage: bool = False) -> Callable[[Command], Command]:
     return decorate
 
 
-def run(settings: Settings, work: Callable[[StoredNamespace], Awaitable[Result]]) -> Result:
-    """Runs the work on the registry that the settings pick, in the name of whoever is at the command line."""
+def run(settings: Settings, work: Callable[[Registry], Awaitable[Result]]) -> Result:
+    """Runs the work on the registry that the settings pick."""
 
     async def with_registry(found: Settings) -> Result:
         async with Registry(found) as registry:
-            return await work(registry.namespace.acting_as(Caller(actor=f"cli:{getpass.getuser()}")))
+            return await work(registry)
 
     with catalogue(settings) as found:
         return asyncio.run(with_registry(found))
+
+
+def caller() -> Caller:
+    """Whoever is at the command line, as the audit remembers it."""
+    return Caller(actor=f"cli:{getpass.getuser()}")
 
 
 @contextmanager

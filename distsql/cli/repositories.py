@@ -6,8 +6,8 @@ import json
 
 import click
 
-from distsql.cli.options import as_json, run, settings_options
-from distsql.registry.namespace import StoredNamespace
+from distsql.app import Registry
+from distsql.cli.options import as_json, caller, run, settings_options
 from distsql.settings import Settings, switch
 
 
@@ -22,8 +22,8 @@ def repository() -> None:
 def list_repositories(settings: Settings, *, as_json: bool) -> None:
     """Print the names of all repositories."""
 
-    async def names(namespace: StoredNamespace) -> list[str]:
-        return [name async for name in namespace.repositories()]
+    async def names(registry: Registry) -> list[str]:
+        return [name async for name in registry.namespace.repositories()]
 
     found = run(settings, names)
     click.echo(json.dumps(found) if as_json else "\n".join(found))
@@ -36,8 +36,8 @@ def list_repositories(settings: Settings, *, as_json: bool) -> None:
 def set_repository(settings: Settings, name: str, sparse: str) -> None:
     """Change a repository's settings."""
 
-    async def change(namespace: StoredNamespace) -> None:
-        await namespace.repository(name).set_sparse(sparse=switch(sparse))
+    async def change(registry: Registry) -> None:
+        await registry.namespace.acting_as(caller()).repository(name).set_sparse(sparse=switch(sparse))
 
     run(settings, change)
     click.echo(f"{name}: sparse indexes are {sparse}")
@@ -49,8 +49,8 @@ def set_repository(settings: Settings, name: str, sparse: str) -> None:
 def delete_repository(settings: Settings, name: str) -> None:
     """Delete a repository with everything in it. Its bytes go with the next garbage collection."""
 
-    async def remove(namespace: StoredNamespace) -> None:
-        await namespace.repository(name).remove()
+    async def remove(registry: Registry) -> None:
+        await registry.namespace.acting_as(caller()).repository(name).remove()
 
     run(settings, remove)
     click.echo(f"{name} is deleted")

@@ -13,6 +13,7 @@ from distsql.errors import (
     InUseError,
     ManifestReferencesUnknownError,
     ManifestUnknownError,
+    RegistryError,
     TagUnknownError,
     TooManyTagsError,
 )
@@ -218,17 +219,22 @@ def _needed(manifest: ParsedManifest) -> dict[str, set[Digest]]:
 
 
 def _checked(row: ManifestRow) -> StoredManifest:
-    """The manifest, if its payload still has its digest; for schema 1, that of the payload without signatures."""
-    if not row.digest.verifies(row.payload):
-        try:
-            if row.media_type not in SCHEMA1:
-                raise DigestInvalidError("not its content")
-            parse(row.payload, row.media_type, row.digest)
-        except DigestInvalidError as error:
-            raise ContentCorruptError(
-                f"The catalogue's payload of {row.digest} is damaged: push the manifest again after deleting it"
-            ) from error
+    check_payload(row.digest, row.media_type, row.payload)
     return StoredManifest(row.media_type, row.payload, row.digest)
+
+
+def check_payload(digest: Digest, media_type: str, payload: bytes) -> None:
+    """Raises `ContentCorruptError` unless the payload has the digest; for schema 1, without its signatures."""
+    if digest.verifies(payload):
+        return
+    try:
+        if media_type not in SCHEMA1:
+            raise DigestInvalidError("not its content")
+        parse(payload, media_type, digest)
+    except RegistryError as error:
+        raise ContentCorruptError(
+            f"The catalogue's payload of {digest} is damaged: delete the manifest and push it again"
+        ) from error
 
 
 def _unknown(digest: Digest) -> ManifestUnknownError:

@@ -180,6 +180,10 @@ class Database:
 
         return await _repeat(self, self.statement, work)
 
+    async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
+        """Runs the work in one transaction, again from its beginning when it loses against another one."""
+        return await _repeat(self, self.transaction, work)
+
     async def forget_idle(self) -> None:
         """Closes the free connections."""
         await self._pool.forget_idle()
@@ -225,10 +229,7 @@ def transactional(
     """
 
     async def run(self: Service, /, *args: P.args, **kwargs: P.kwargs) -> Result:
-        async def work(tx: Transaction) -> Result:
-            return await method(self, tx, *args, **kwargs)
-
-        return await _repeat(self.database, self.database.transaction, work)
+        return await self.database.transact(lambda tx: method(self, tx, *args, **kwargs))
 
     functools.update_wrapper(run, method)
     return run

@@ -191,7 +191,7 @@ INSERT_LAYER: Final = statement(
     .on_conflict_do_update(
         index_elements=[layers.c.tenant_id, layers.c.repository_id, layers.c.digest],
         # Pushed again: its grace begins again.
-        set_={"created_at": func.now()},
+        set_={"needed_at": func.now()},
     ),
     Nothing,
 )

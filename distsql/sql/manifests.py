@@ -18,6 +18,7 @@ from sqlalchemy import (
     select,
     true,
     union_all,
+    update,
 )
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.types import TypeEngine
@@ -329,6 +330,22 @@ async def lock_manifest(tx: Transaction, repository: RepositoryRow, digest: Dige
     return row is not None
 
 
+RELEASE_LAYERS: Final = statement(
+    "release_layers",
+    "Blobs that a manifest needed until now: their grace begins.",
+    update(layers)
+    .where(
+        layers.c.tenant_id == TENANT_ID,
+        layers.c.repository_id == REPOSITORY_ID,
+        layers.c.digest == descriptors.c.digest,
+        descriptors.c.tenant_id == TENANT_ID,
+        descriptors.c.repository_id == REPOSITORY_ID,
+        descriptors.c.manifest_digest == DIGEST,
+    )
+    .values(needed_at=func.now()),
+    Nothing,
+)
+
 DELETE_MANIFEST: Final = statement(
     "delete_manifest",
     "A manifest, its descriptors, annotations and signatures. Its tags were ended before.",
@@ -339,4 +356,5 @@ DELETE_MANIFEST: Final = statement(
 
 def delete_manifest(tx: Transaction, repository: RepositoryRow, digest: Digest) -> None:
     """Deletes the manifest with all that is its own."""
-    tx.queue(DELETE_MANIFEST, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest)
+    for each in (RELEASE_LAYERS, DELETE_MANIFEST):
+        tx.queue(each, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest)

@@ -87,6 +87,8 @@ blobs: Final = Table(
     ForeignKeyConstraint(["tenant_id"], ["tenants.id"]),
     CheckConstraint("state in ('live', 'condemned', 'deleted')", name="state"),
     CheckConstraint("length >= 0", name="length"),
+    # For the walk over the store that looks for bytes which no row names.
+    Index("blobs_store_key_idx", "store_key"),
     Index("blobs_condemned_idx", "tenant_id", "digest", postgresql_where=text("state <> 'live'")),
     comment="Content of a tenant, once for each digest; store_key is where the byte store keeps it.",
 )
@@ -97,7 +99,7 @@ layers: Final = Table(
     Column("tenant_id", BigInteger, nullable=False),
     Column("repository_id", BigInteger, nullable=False),
     Column("digest", DigestType, nullable=False),
-    Column("created_at", _INSTANT, nullable=False, server_default=_NOW),
+    Column("needed_at", _INSTANT, nullable=False, server_default=_NOW),
     PrimaryKeyConstraint("tenant_id", "repository_id", "digest"),
     ForeignKeyConstraint(["tenant_id", "repository_id"], ["repositories.tenant_id", "repositories.id"]),
     ForeignKeyConstraint(["tenant_id", "digest"], ["blobs.tenant_id", "blobs.digest"]),
@@ -250,6 +252,7 @@ uploads: Final = Table(
     ForeignKeyConstraint(["tenant_id", "repository_id"], ["repositories.tenant_id", "repositories.id"]),
     CheckConstraint("offset_bytes >= 0", name="offset_bytes"),
     Index("uploads_expires_at_idx", "expires_at"),
+    Index("uploads_store_key_idx", "store_key"),
     comment="Upload sessions, whole: any process goes on with any of them.",
 )
 

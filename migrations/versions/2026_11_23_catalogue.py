@@ -67,6 +67,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant_id", "digest", name="blobs_pkey"),
         comment="Content of a tenant, once for each digest; store_key is where the byte store keeps it.",
     )
+    op.create_index("blobs_store_key_idx", "blobs", ["store_key"], unique=False)
     op.create_index(
         "blobs_condemned_idx",
         "blobs",
@@ -91,7 +92,7 @@ def upgrade() -> None:
         sa.Column("tenant_id", sa.BigInteger(), nullable=False),
         sa.Column("repository_id", sa.BigInteger(), nullable=False),
         sa.Column("digest", sa.LargeBinary(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("needed_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(
             ["tenant_id", "digest"], ["blobs.tenant_id", "blobs.digest"], name="layers_tenant_id_digest_fkey"
         ),
@@ -150,6 +151,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant_id", "repository_id", "uuid", name="uploads_pkey"),
         comment="Upload sessions, whole: any process goes on with any of them.",
     )
+    op.create_index("uploads_store_key_idx", "uploads", ["store_key"], unique=False)
     op.create_index("uploads_expires_at_idx", "uploads", ["expires_at"], unique=False)
     op.create_table(
         "annotations",
@@ -287,12 +289,14 @@ def downgrade() -> None:
     op.drop_table("descriptors")
     op.drop_table("annotations")
     op.drop_index("uploads_expires_at_idx", table_name="uploads")
+    op.drop_index("uploads_store_key_idx", table_name="uploads")
     op.drop_table("uploads")
     op.drop_table("manifests")
     op.drop_index("layers_digest_idx", table_name="layers")
     op.drop_table("layers")
     op.drop_table("repositories")
     op.drop_index("blobs_condemned_idx", table_name="blobs", postgresql_where=sa.text("state <> 'live'"))
+    op.drop_index("blobs_store_key_idx", table_name="blobs")
     op.drop_table("blobs")
     op.drop_table("tenants")
     op.drop_table("audit_events")

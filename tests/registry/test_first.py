@@ -1,6 +1,7 @@
 import httpx
-from distsql.registry.namespace import StoredNamespace
+
 from distsql.oci.digest import Digest
+from distsql.registry.namespace import StoredNamespace
 
 
 async def test_upload(namespace: StoredNamespace) -> None:

@@ -1,0 +1,43 @@
+"""``distsql collect-garbage``: one run now."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+from rich.filesize import decimal
+
+from distsql.app import Registry
+from distsql.cli.options import as_json, caller, run, settings_options
+from distsql.cli.progress import progress
+from distsql.registry.garbage import Collected, GarbageCollector
+from distsql.settings import Settings
+
+
+@click.command("collect-garbage")
+@settings_options(storage=True)
+@click.option("--grace", "gc_grace", metavar="DURATION", help="Leave what is younger.  [default: 1h]")
+@click.option("--dry-run", is_flag=True, help="Say what would be removed, and change nothing.")
+@as_json
+def collect_garbage(settings: Settings, *, dry_run: bool, as_json: bool) -> None:
+    """Remove what nothing refers to, once it has been so for the grace period. Safe while the registry serves.
+
+    Manifests without a tag, a parent index or a subject; blobs that no manifest of their repository refers to; expired
+    uploads; bytes that no row names.
+    """
+
+    async def collect(registry: Registry) -> Collected:
+        with progress() as notify:
+            collector = GarbageCollector(registry.backend, caller(), grace=settings.gc_grace, notify=notify)
+            return await (collector.dry_run() if dry_run else collector.run())
+
+    found = run(settings, collect)
+    if as_json:
+        click.echo(json.dumps({"dry_run": dry_run, **asdict(found)}))
+        return
+    click.echo(
+        f"{'would remove' if dry_run else 'removed'} {found.manifests} manifests, {found.layers} blobs from repositories, "
+        f"{found.blobs} blobs and {found.orphans} orphans from the store ({decimal(found.freed_bytes)}), "
+        f"{found.uploads} expired uploads"
+    )

@@ -1,0 +1,53 @@
+"""``distsql verify``: catalogue against store."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from distsql.app import Registry
+from distsql.cli.options import as_json, run, settings_options
+from distsql.cli.progress import progress
+from distsql.registry.verification import Finding, Verifier
+from distsql.settings import Settings
+
+
+@click.command()
+@settings_options(storage=True)
+@click.option("--bytes", "read_bytes", is_flag=True, help="Read every byte and compare its digest; takes its time.")
+@as_json
+def verify(settings: Settings, *, read_bytes: bool, as_json: bool) -> None:
+    """Compare the catalogue with the byte store, in both directions.
+
+    Every blob must have its bytes, every manifest its payload and what it refers to. Exit status 1 when something that
+    was pushed is damaged; pushing it again mends it. Bytes that no row names are told too: they are no damage, and
+    `distsql collect-garbage` removes them. Safe while the registry serves.
+    """
+
+    async def find(registry: Registry) -> list[Finding]:
+        with progress() as notify:
+            verifier = Verifier(registry.backend, read_bytes=read_bytes, grace=settings.gc_grace, notify=notify)
+            return [finding async for finding in verifier.findings()]
+
+    findings = run(settings, find)
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings]))
+    else:
+        _print(findings)
+    if any(finding.damage for finding in findings):
+        sys.exit(1)
+
+
+def _print(findings: list[Finding]) -> None:
+    if findings:
+        table = Table("kind", "what", "found")
+        for finding in findings:
+            table.add_row(finding.kind, finding.subject, finding.explanation)
+        Console().print(table)
+    damaged = sum(finding.damage for finding in findings)
+    click.echo(f"{damaged} damaged, {len(findings) - damaged} orphans" if findings else "nothing is wrong")

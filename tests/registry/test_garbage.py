@@ -1,0 +1,209 @@
+"""Garbage collection: what goes, what stays, and what a concurrent push gets."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from distsql.app import Registry
+from distsql.errors import BlobUnknownError, ManifestReferencesUnknownError, ManifestUnknownError
+from distsql.oci.digest import Digest
+from distsql.registry.garbage import Collected, GarbageCollector
+from distsql.registry.namespace import StoredNamespace
+from distsql.registry.verification import Verifier
+from distsql.values import Caller
+from tests.registry.pushing import CONFIG, image, index, push_blob, push_image
+
+NOW = timedelta(0)
+
+
+def collector(registry: Registry, grace: timedelta = NOW) -> GarbageCollector:
+    return GarbageCollector(registry.backend, Caller(actor="gc"), grace=grace, notify=lambda what, count: None)
+
+
+async def collect(registry: Registry, grace: timedelta = NOW) -> Collected:
+    return await collector(registry, grace).run()
+
+
+async def stored_keys(registry: Registry) -> set[str]:
+    return {stored.key async for stored in registry.backend.store.walk()}
+
+
+async def damage(registry: Registry) -> list[str]:
+    verifier = Verifier(registry.backend, read_bytes=True, grace=NOW, notify=lambda what, count: None)
+    return [str(finding) async for finding in verifier.findings()]
+
+
+async def test_a_tagged_image_stays_whole(registry: Registry, namespace: StoredNamespace) -> None:
+    repository = namespace.repository("acme/web")
+    manifest = await push_image(repository, b"layer", tags=["v1"])
+    assert await collect(registry) == Collected()
+    assert (await repository.manifests.get_by_tag("v1")).digest == manifest.digest
+    assert await damage(registry) == []
+
+
+async def test_an_untagged_image_goes_with_its_bytes(registry: Registry, namespace: StoredNamespace) -> None:
+    repository = namespace.repository("acme/web")
+    manifest = await push_image(repository, b"layer", tags=["v1"])
+    await repository.tags.untag("v1")
+    found = await collect(registry)
+    assert found == Collected(manifests=1, layers=2, blobs=2, freed_bytes=len(CONFIG) + len(b"layer"))
+    with pytest.raises(ManifestUnknownError):
+        await repository.manifests.get(manifest.digest)
+    with pytest.raises(BlobUnknownError):
+        await repository.layers.fetch(Digest.of(b"layer"))
+    assert await stored_keys(registry) == set()
+    assert await collect(registry) == Collected()
+
+
+async def test_the_grace_period_begins_when_the_last_reference_goes(
+    registry: Registry, namespace: StoredNamespace, sql: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    repository = namespace.repository("acme/web")
+    manifest = await push_image(repository, b"layer", tags=["v1"])
+    hour = timedelta(hours=1)
+    sql.execute("update manifests set pushed_at = pushed_at - interval '2 days'")
+    sql.execute("update layers set needed_at = needed_at - interval '2 days'")
+    await repository.tags.untag("v1")
+    assert await collect(registry, hour) == Collected()
+    await repository.manifests.delete(manifest.digest)
+    assert await collect(registry, hour) == Collected()
+    sql.execute("update layers set needed_at = needed_at - interval '2 days'")
+    assert (await collect(registry, hour)).blobs == 2
+
+
+async def test_children_of_a_live_index_stay_and_go_with_it(registry: Registry, namespace: StoredNamespace) -> None:
+    repository = namespace.repository("acme/web")
+    children = [await push_image(repository, b"layer", n=str(n)) for n in range(2)]
+    parent = index(*children)
+    await repository.manifests.put(parent, ["multi"])
+    assert await collect(registry) == Collected()
+    await repository.tags.untag("multi")
+    assert (await collect(registry)).manifests == 3
+    assert await stored_keys(registry) == set()
+
+
+async def test_a_referrer_follows_its_subject(registry: Registry, namespace: StoredNamespace) -> None:
+    repository = namespace.repository("acme/web")
+    subject = await push_image(repository, b"layer", tags=["v1"])
+    referrer = await push_image(repository, b"sbom", subject=subject.digest)
+    assert await collect(registry) == Collected()
+    await repository.manifests.delete(subject.digest)
+    assert (await collect(registry)).manifests == 1
+    assert not await repository.manifests.exists(referrer.digest)
+
+
+async def test_a_blob_of_two_repositories_keeps_its_bytes(registry: Registry, namespace: StoredNamespace) -> None:
+    one, two = namespace.repository("acme/one"), namespace.repository("acme/two")
+    await push_image(one, b"shared", tags=["v1"])
+    await push_image(two, b"shared", tags=["v1"])
+    await one.remove()
+    assert await collect(registry) == Collected()
+    await two.remove()
+    assert (await collect(registry)).blobs == 2
+    assert await damage(registry) == []
+
+
+async def test_a_dry_run_says_what_a_run_does_and_changes_nothing(
+    registry: Registry, namespace: StoredNamespace
+) -> None:
+    repository = namespace.repository("acme/web")
+    child = await push_image(repository, b"layer")
+    await repository.manifests.put(index(child))
+    before = await stored_keys(registry)
+    foreseen = await collector(registry).dry_run()
+    assert await stored_keys(registry) == before
+    assert await repository.manifests.exists(child.digest)
+    assert foreseen == await collect(registry)
+    assert foreseen.manifests == 2
+
+
+async def test_expired_uploads_and_orphans_go_with_their_bytes(
+    registry: Registry, namespace: StoredNamespace, sql: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    repository = namespace.repository("acme/web")
+    async with await repository.layers.upload() as upload:
+        await upload.write(b"half an upload")
+    async with await repository.layers.upload() as upload:
+        await upload.write(b"an orphan")
+    sql.execute("delete from uploads where uuid = %s", [upload.uuid])
+    assert (await collect(registry, timedelta(hours=1))) == Collected()
+    sql.execute("update uploads set expires_at = now()")
+    found = await collect(registry)
+    assert (found.uploads, found.orphans) == (1, 1)
+    assert await stored_keys(registry) == set()
+
+
+async def test_what_a_killed_run_condemned_is_deleted_by_the_next(
+    registry: Registry, namespace: StoredNamespace, sql: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    repository = namespace.repository("acme/web")
+    await push_blob(repository, b"content")
+    sql.execute("delete from layers")
+    sql.execute("update blobs set state = 'condemned', condemned_at = now()")
+    assert (await collect(registry)).blobs == 1
+    assert await stored_keys(registry) == set()
+
+
+async def test_content_pushed_again_while_condemned_lives_on_with_new_bytes(
+    registry: Registry, namespace: StoredNamespace, sql: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    repository = namespace.repository("acme/web")
+    digest = await push_blob(repository, b"content")
+    sql.execute("delete from layers")
+    sql.execute("update blobs set state = 'condemned', condemned_at = now()")
+    with pytest.raises(BlobUnknownError):
+        await repository.layers.fetch(digest)
+    await push_blob(repository, b"content")
+    await collect(registry, timedelta(hours=1))
+    assert await (await repository.layers.fetch(digest)).read() == b"content"
+
+
+async def test_every_removal_is_in_the_audit(
+    registry: Registry, namespace: StoredNamespace, sql: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    await push_image(namespace.repository("acme/web"), b"layer")
+    await collect(registry)
+    rows = sql.execute(
+        "select action, repository, count(*) from audit_events where actor = 'gc' group by 1, 2 order by 1"
+    ).fetchall()
+    assert rows == [("garbage.layer", "acme/web", 2), ("garbage.manifest", "acme/web", 1)]
+
+
+async def test_pushes_beside_collections_lose_nothing_that_was_acknowledged(
+    registry: Registry, namespace: StoredNamespace
+) -> None:
+    """HAZARDS: Quay 4c40e06, GitLab: push, mount and collect the same digests in a tight loop, with no grace at all."""
+    stop = asyncio.Event()
+
+    async def keep_collecting() -> None:
+        while not stop.is_set():
+            await collect(registry)
+
+    async def push(number: int) -> None:
+        repository = namespace.repository(f"acme/web{number}")
+        for round_ in range(12):
+            while True:
+                try:
+                    await push_image(repository, b"shared by all", tags=["latest"], round=str(round_))
+                    break
+                except ManifestReferencesUnknownError:
+                    continue  # collected between its blobs and its manifest: with no grace, clients push again
+            manifest = await repository.manifests.get_by_tag("latest")
+            for reference in manifest.references():
+                layer = await repository.layers.fetch(reference.digest)
+                assert Digest.of(await layer.read()) == reference.digest
+
+    collecting = asyncio.create_task(keep_collecting())
+    await asyncio.gather(*(push(number) for number in range(4)))
+    stop.set()
+    await collecting
+    assert await damage(registry) == []
+    manifest = image(b"shared by all", round="11")
+    for number in range(4):
+        assert (
+            await namespace.repository(f"acme/web{number}").manifests.get_by_tag("latest")
+        ).digest == manifest.digest

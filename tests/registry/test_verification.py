@@ -1,0 +1,91 @@
+"""Verification finds each kind of damage, and nothing where nothing is wrong."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from distsql.app import Registry
+from distsql.oci.digest import Digest
+from distsql.registry.namespace import StoredNamespace
+from distsql.registry.verification import Finding, Verifier
+from tests.registry.pushing import index, push_blob, push_image
+
+Sql = psycopg.Connection[tuple[object, ...]]
+
+
+async def verify(registry: Registry, *, read_bytes: bool = False) -> list[Finding]:
+    verifier = Verifier(registry.backend, read_bytes=read_bytes, grace=timedelta(0), notify=lambda what, count: None)
+    return [finding async for finding in verifier.findings()]
+
+
+@pytest.fixture
+async def blob(registry: Registry, namespace: StoredNamespace) -> Path:
+    """The file of a blob that was just pushed."""
+    await push_image(namespace.repository("acme/web"), b"other", tags=["v1"])
+    digest = await push_blob(namespace.repository("acme/web"), b"content")
+    path = (await namespace.repository("acme/web").layers.fetch(digest)).local_path()
+    assert path is not None
+    return path
+
+
+async def test_nothing_is_wrong(registry: Registry, blob: Path) -> None:
+    assert await verify(registry, read_bytes=True) == []
+
+
+async def test_missing_bytes(registry: Registry, blob: Path) -> None:
+    blob.unlink()
+    (finding,) = await verify(registry)
+    assert finding.kind == "missing"
+    assert finding.damage
+    assert str(Digest.of(b"content")) in finding.subject
+
+
+async def test_bytes_of_another_length(registry: Registry, blob: Path) -> None:
+    blob.write_bytes(b"short")
+    assert [finding.kind for finding in await verify(registry)] == ["length"]
+
+
+async def test_other_bytes_are_found_by_reading_them(registry: Registry, blob: Path) -> None:
+    blob.write_bytes(b"CONTENT")
+    assert await verify(registry) == []
+    assert [finding.kind for finding in await verify(registry, read_bytes=True)] == ["content"]
+
+
+async def test_bytes_that_no_row_names_are_no_damage(registry: Registry, blob: Path, sql: Sql) -> None:
+    sql.execute("delete from layers where digest = %s", [Digest.of(b"content").packed])
+    sql.execute("delete from blobs where digest = %s", [Digest.of(b"content").packed])
+    (finding,) = await verify(registry)
+    assert finding.kind == "orphan"
+    assert not finding.damage
+
+
+async def test_a_damaged_payload(registry: Registry, blob: Path, sql: Sql) -> None:
+    sql.execute("update manifests set payload = set_byte(payload, 0, 32)")
+    assert [finding.kind for finding in await verify(registry)] == ["payload"]
+
+
+async def test_references_that_lead_nowhere(
+    registry: Registry, namespace: StoredNamespace, blob: Path, sql: Sql
+) -> None:
+    sql.execute("delete from layers where digest = %s", [Digest.of(b"other").packed])
+    (finding,) = await verify(registry)
+    assert finding.kind == "reference"
+    assert "acme/web@" in finding.subject
+
+
+async def test_absent_children_are_no_damage_where_sparse_indexes_are_allowed(
+    registry: Registry, namespace: StoredNamespace, sql: Sql
+) -> None:
+    repository = namespace.repository("acme/web")
+    child = await push_image(repository, b"layer")
+    await repository.set_sparse(sparse=True)
+    parent = index(child)
+    await repository.manifests.put(parent, ["multi"])
+    sql.execute("delete from manifests where digest = %s", [child.digest.packed])
+    assert await verify(registry) == []
+    await repository.set_sparse(sparse=False)
+    assert [finding.kind for finding in await verify(registry)] == ["reference"]
