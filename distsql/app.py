@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-import threading
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from distsql.api.application import Application
 from distsql.api.blobs import serve_layer
@@ -21,17 +17,16 @@ from distsql.contract import Namespace
 from distsql.registry.context import Backend
 from distsql.registry.namespace import StoredNamespace
 from distsql.settings import Settings
-from distsql.sql import health, schema
+from distsql.sql import health
 from distsql.sql.database import Database
 from distsql.values import Caller
-
-_PARENT_CHECK_S: Final = 0.5
 
 
 class Registry:
     """A registry in this process: opened, used through its namespace, closed."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, check_schema: bool = True) -> None:
+        self._check_schema = check_schema
         self._database = Database(
             settings.database_url,
             pool_size=settings.pool_size,
@@ -49,7 +44,10 @@ class Registry:
 
     async def open(self) -> None:
         """Checks the schema and makes the store ready."""
-        await asyncio.to_thread(schema.check_revision, self._database.url)
+        if self._check_schema:
+            from distsql.sql import schema  # noqa: PLC0415  # brings alembic, which the workers of a server do without
+
+            await asyncio.to_thread(schema.check_revision, self._database.url)
         await self._store.open()
 
     async def close(self) -> None:
@@ -73,26 +71,13 @@ class Registry:
         await self._database.read(health.ping)
 
 
-def create_application(settings: Settings) -> Application:
+def create_application(settings: Settings, *, check_schema: bool = True) -> Application:
     """The ASGI application: for `distsql serve`, or mounted in another one."""
     return Application(
-        Registry(settings),
+        Registry(settings, check_schema=check_schema),
         limits=Limits(manifest_bytes=settings.manifest_limit, body_timeout_s=settings.body_timeout.total_seconds()),
         access_log=AccessLog() if settings.access_log else None,
     )
-
-
-def create_worker(settings: Settings) -> Application:
-    """The ASGI application in a worker process of the web server."""
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-    return create_application(settings)
-
-
-def _end_with_parent(parent: int) -> None:
-    """Stops this worker when the process that started it was killed: nobody else would, and it holds the port."""
-    while os.getppid() == parent:
-        time.sleep(_PARENT_CHECK_S)
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Where alembic runs from: ``distsql migrate`` passes its connection, the ``alembic`` program takes DISTSQL_DATABASE_URL."""
+"""Where alembic runs: ``distsql migrate`` passes its connection, the ``alembic`` program takes DISTSQL_DATABASE_URL."""
 
 from __future__ import annotations
 

@@ -8,12 +8,14 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol
+from http import HTTPStatus
+from typing import Any, Final, Protocol, TypeVar
+from urllib.parse import quote
 
 from distsql.api.errors import error_response, response_to
 from distsql.api.logs import AccessLog
-from distsql.api.requests import Limits, Request
-from distsql.api.responses import json_response
+from distsql.api.requests import Limits, Request, printable
+from distsql.api.responses import Response, json_response
 from distsql.api.routes import answer
 from distsql.contract import ASGIApplication, ASGIMessage, ASGIReceive, ASGIScope, ASGISend, Namespace
 from distsql.errors import DistsqlError
@@ -21,7 +23,10 @@ from distsql.errors import DistsqlError
 _log: Final = logging.getLogger("distsql")
 # What a client may still send before it hears that its request was refused.
 _DRAIN_BYTES: Final = 64 * 1024**2
+_MAX_PATH: Final = 1024
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
+
+Result = TypeVar("Result")
 
 
 class Service(Protocol):
@@ -61,7 +66,7 @@ class Application:
         )
         sent = _Sent(send)
         try:
-            response = await self._answer(request)
+            response = await self._attempt(request, lambda: self._answer(request))
             if request.headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in request.headers:
                 await request.drain(_DRAIN_BYTES)
             await self._send(request, response, sent)
@@ -77,42 +82,41 @@ class Application:
         return next(self._ids)
 
     async def _answer(self, request: Request) -> ASGIApplication:
-        raw: bytes = request.scope.get("raw_path") or request.scope["path"].encode()
-        path = raw.partition(b"?")[0]
+        path = _raw_path(request.scope)
         if path == b"/v2" or path.startswith(b"/v2/"):
-            return await self._attempt(request, lambda: answer(request, path))
+            return await answer(request, path)
         if path == b"/healthz":
             return json_response(200, {"status": "alive"})
         if path == b"/readyz":
-            return await self._attempt(request, self._ready)
+            await self._service.check()
+            return json_response(200, {"status": "ready"})
         return error_response(404, "UNSUPPORTED", "There is nothing here: the registry is below /v2/")
-
-    async def _ready(self) -> ASGIApplication:
-        await self._service.check()
-        return json_response(200, {"status": "ready"})
-
-    async def _attempt(self, request: Request, handle: Callable[[], Awaitable[ASGIApplication]]) -> ASGIApplication:
-        """The handler's answer, or that to its error. What nobody expected is logged whole and told to nobody."""
-        try:
-            return await handle()
-        except DistsqlError as error:
-            response = response_to(error)
-            if response.status >= 500:
-                _log.error("%s %s: %s", request.method, request.scope["path"], error, extra=_extra(request))
-            return response
-        except Exception:  # the process serves others too
-            _log.exception("%s %s failed", request.method, request.scope["path"], extra=_extra(request))
-            return error_response(500, "UNKNOWN", f"The server failed; its log has it under {request.request_id}")
 
     async def _send(self, request: Request, response: ASGIApplication, sent: _Sent) -> None:
         """Sends an answer. One that fails before its first byte (bytes that are missing) is still told as an error."""
-        try:
+
+        async def send_all() -> None:
             await response(request.scope, request.receive, sent)
+
+        failure = await self._attempt(request, send_all)
+        if failure is not None and sent.status:
+            # The web server cuts the connection: the only way left to say that this is not the whole content.
+            raise ConnectionAbortedError(f"The answer to {request.request_id} could not be sent whole")
+        if failure is not None:
+            await failure(request.scope, request.receive, sent)
+
+    async def _attempt(self, request: Request, work: Callable[[], Awaitable[Result]]) -> Result | Response:
+        """What the work gives, or the answer to its error. What nobody expected is logged whole and told to nobody."""
+        try:
+            return await work()
         except DistsqlError as error:
-            _log.error("%s %s: %s", request.method, request.scope["path"], error, extra=_extra(request))
-            if sent.status:
-                raise
-            await response_to(error)(request.scope, request.receive, sent)
+            response = response_to(error)
+            if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                _log.error("%s: %s", _named(request), error, extra=_extra(request))
+            return response
+        except Exception:  # noqa: BLE001  # logged just below; the process serves others too
+            _log.exception("%s failed", _named(request), extra=_extra(request))
+            return error_response(500, "UNKNOWN", f"The server failed; its log has it under {request.request_id}")
 
     async def _live(self, receive: ASGIReceive, send: ASGISend) -> None:
         while True:
@@ -146,6 +150,16 @@ class _Sent:
         if message["type"] == "http.response.start":
             self.status = message["status"]
         return self._send(message)
+
+
+def _raw_path(scope: ASGIScope) -> bytes:
+    """The path as it came, without the query; servers may leave it out, and give only what they decoded."""
+    raw: bytes = scope.get("raw_path") or quote(scope["path"], errors="replace").encode()
+    return raw.partition(b"?")[0]
+
+
+def _named(request: Request) -> str:
+    return f"{request.method} {printable(request.scope['path'], _MAX_PATH)}"
 
 
 def _extra(request: Request) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class LayerResponse:
 
     def __init__(self, layer: StoredLayer, request: ASGIScope) -> None:
         self._layer = layer
-        self._range = parse_range(request, layer.length)
+        self._range = parse_range(request, layer.length, entity_tag=b'"%b"' % str(layer.digest).encode())
 
     async def __call__(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
         """Answers the request."""

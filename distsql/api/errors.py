@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from distsql import errors
+from distsql.api.requests import BodyTimeoutError, QueryTooLongError
 from distsql.api.responses import Header, Response, header, json_response
 
 # The most special class first: the first one that fits decides.
@@ -28,6 +29,9 @@ _ANSWERS: Final[tuple[tuple[type[errors.DistsqlError], int, str], ...]] = (
     (errors.UploadRangeError, 416, "BLOB_UPLOAD_INVALID"),
     (errors.UploadBusyError, 409, "BLOB_UPLOAD_INVALID"),
     (errors.SizeInvalidError, 400, "SIZE_INVALID"),
+    # Clients that try again do so after 408, and an upload goes on where it stands.
+    (BodyTimeoutError, 408, "SIZE_INVALID"),
+    (QueryTooLongError, 414, "UNSUPPORTED"),
     (errors.RangeUnsatisfiableError, 416, "RANGE_INVALID"),
     (errors.PageInvalidError, 400, "PAGINATION_NUMBER_INVALID"),
     (errors.UnsupportedError, 405, "UNSUPPORTED"),

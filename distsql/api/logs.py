@@ -35,7 +35,10 @@ def _instant() -> str:
 
 
 class AccessLog:
-    """One line for each request. Lines are held back for a fifth of a second: writing each at once costs more than many requests do."""
+    """One line for each request.
+
+    Lines are held back for a fifth of a second: writing each at once costs more than many requests do.
+    """
 
     def __init__(self, stream: TextIO = sys.stderr) -> None:
         self._stream = stream

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from distsql.api.preconditions import not_modified
 from distsql.api.requests import Request
-from distsql.api.responses import INERT, Header, Response, header
+from distsql.api.responses import INERT, Header, Response, header, warning
 from distsql.errors import ManifestUnknownError
 from distsql.oci.digest import Digest
-from distsql.oci.manifest import parse
+from distsql.oci.manifest import SCHEMA1, ParsedManifest, parse
 from distsql.oci.names import check_tag, is_tag, parse_reference
 
 _DIGEST: Final = b"docker-content-digest"
@@ -18,12 +19,8 @@ _DIGEST: Final = b"docker-content-digest"
 async def get_manifest(request: Request, name: str, reference: str) -> Response:
     """``GET`` and ``HEAD /v2/<name>/manifests/<reference>``: exactly as pushed (PROTOCOL 1.1, 1.3)."""
     manifests = request.namespace.repository(name).manifests
-    if ":" in reference:
-        manifest = await manifests.get(Digest.parse(reference))
-    elif is_tag(reference):
-        manifest = await manifests.get_by_tag(reference)
-    else:
-        raise ManifestUnknownError(f"{reference[:128]!r} can't be a tag, so there is none")
+    wanted = _existing(reference)
+    manifest = await (manifests.get(wanted) if isinstance(wanted, Digest) else manifests.get_by_tag(wanted))
     digest = str(manifest.digest).encode()
     headers = ((_DIGEST, digest), (b"etag", b'"%b"' % digest))
     if not_modified(request, manifest.digest):
@@ -37,24 +34,39 @@ async def put_manifest(request: Request, name: str, reference: str) -> Response:
     """``PUT /v2/<name>/manifests/<reference>[?tag=...]`` (PROTOCOL 3.1 to 3.7)."""
     repository = request.namespace.repository(name)
     target = parse_reference(reference)
-    payload = await request.manifest()
     digest = target if isinstance(target, Digest) else None
+    extra = [check_tag(tag) for tag in dict.fromkeys(request.query.get("tag", ()))]
+    payload = await request.manifest()
     manifest = parse(payload, request.header(b"content-type"), digest)
-    tags = [check_tag(tag) for tag in request.query.get("tag", ())] if digest else [reference]
-    stored = await repository.manifests.put(manifest, tags)
+    stored = await repository.manifests.put(manifest, extra if digest else [reference])
     headers: list[Header] = [header(b"location", f"/v2/{name}/manifests/{reference}"), header(_DIGEST, stored)]
     if manifest.subject is not None:
         headers.append(header(b"oci-subject", manifest.subject.digest))
     if digest:
-        headers.extend(header(b"oci-tag", tag) for tag in dict.fromkeys(tags))
-    return Response(201, headers)
+        headers.extend(header(b"oci-tag", tag) for tag in extra)
+    return Response(201, [*headers, *_warnings(manifest, unused_tags=extra if digest is None else ())])
 
 
 async def delete_manifest(request: Request, name: str, reference: str) -> Response:
     """``DELETE /v2/<name>/manifests/<reference>``: a tag alone, or a manifest with its tags (PROTOCOL 5.1)."""
     repository = request.namespace.repository(name)
-    if ":" in reference:
-        await repository.manifests.delete(Digest.parse(reference))
-    else:
-        await repository.tags.untag(reference)
+    wanted = _existing(reference)
+    await (repository.manifests.delete(wanted) if isinstance(wanted, Digest) else repository.tags.untag(wanted))
     return Response(202)
+
+
+def _existing(reference: str) -> Digest | str:
+    """A digest, or a tag that may exist; `ManifestUnknownError` for what can be neither (PROTOCOL 0.2)."""
+    if ":" in reference:
+        return Digest.parse(reference)
+    if not is_tag(reference):
+        raise ManifestUnknownError(f"{reference[:128]!r} can't be a tag, so there is none")
+    return reference
+
+
+def _warnings(manifest: ParsedManifest, *, unused_tags: Sequence[str]) -> Iterator[Header]:
+    """What was done differently from what the client may think (PROTOCOL 6.3)."""
+    if unused_tags:
+        yield warning("?tag= belongs to a push by digest: this push was by tag, and set that tag only")
+    if manifest.media_type in SCHEMA1:
+        yield warning("Docker's schema 1 is obsolete: push an OCI image or Docker schema 2")

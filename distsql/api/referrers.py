@@ -3,42 +3,78 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Final
 
 from distsql.api.requests import Request
 from distsql.api.responses import Header, Response, header, next_link
+from distsql.contract import Descriptor, ManifestService
+from distsql.oci.descriptor import NO_ANNOTATIONS
 from distsql.oci.digest import Digest
 from distsql.oci.manifest import OCI_INDEX
 
 _PAGE: Final = 1000
 # Clients take at least 4 MiB (PROTOCOL 4.2); a page stays below, with room for what surrounds the entries.
 _PAGE_BYTES: Final = 3 * 1024**2
+# Annotations may be megabytes: few entries at a time.
+_FETCHED: Final = 25
 
 
 async def list_referrers(request: Request, name: str, digest: str) -> Response:
     """``GET /v2/<name>/referrers/<digest>``: always an index, by page (PROTOCOL 4.2, 4.3)."""
     subject = Digest.parse(digest)
-    size = max(request.page_size(_PAGE), 1)
+    size = request.page_size(_PAGE)
     artifact_type = request.parameter("artifactType") or None
     last = request.parameter("last")
-    found = request.namespace.repository(name).manifests.referrers(
-        subject, artifact_type=artifact_type, after=Digest.parse(last) if last else None, limit=size + 1
+    found = _referrers(
+        request.namespace.repository(name).manifests,
+        subject,
+        artifact_type=artifact_type,
+        after=Digest.parse(last) if last else None,
     )
-    entries: list[str] = []
-    room, more, shown = _PAGE_BYTES, False, last
-    async for descriptor in found:
-        entry = json.dumps(descriptor.to_json(), separators=(",", ":"), ensure_ascii=False)
-        room -= len(entry)
-        if len(entries) == size or (room < 0 and entries):
-            more = True
-            break
-        entries.append(entry)
-        shown = str(descriptor.digest)
-    body = f'{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[{",".join(entries)}]}}'.encode()
+    entries, shown = await _page(found, size)
+    body = b'{"schemaVersion":2,"mediaType":"%b","manifests":[%b]}' % (OCI_INDEX.encode(), b",".join(entries))
     headers: list[Header] = [header(b"content-type", OCI_INDEX)]
-    if artifact_type:
+    filters = [("artifactType", artifact_type)] if artifact_type else []
+    if filters:
         headers.append((b"oci-filters-applied", b"artifactType"))
-    if more:
-        filters = [("artifactType", artifact_type)] if artifact_type else []
+    if shown:
         headers.append(next_link(f"/v2/{name}/referrers/{digest}", [*filters, ("n", size), ("last", shown)]))
     return Response(200, headers, body)
+
+
+async def _referrers(
+    manifests: ManifestService, subject: Digest, *, artifact_type: str | None, after: Digest | None
+) -> AsyncIterator[Descriptor]:
+    while True:
+        count = 0
+        async for each in manifests.referrers(subject, artifact_type=artifact_type, after=after, limit=_FETCHED):
+            yield each
+            count, after = count + 1, each.digest
+        if count < _FETCHED:
+            return
+
+
+async def _page(found: AsyncIterator[Descriptor], size: int) -> tuple[list[bytes], Digest | None]:
+    """Entries as they are sent, as many as a page takes, and the last of them when more remain."""
+    entries: list[bytes] = []
+    if size == 0:
+        return entries, None
+    room, shown = _PAGE_BYTES, None
+    async for descriptor in found:
+        entry = _entry(descriptor)
+        room -= len(entry) + 1
+        if len(entries) == size or room < 0:
+            return entries, shown
+        entries.append(entry)
+        shown = descriptor.digest
+    return entries, None
+
+
+def _entry(descriptor: Descriptor) -> bytes:
+    """The descriptor as JSON. Annotations that no page has room for are left to the manifest itself."""
+    entry = json.dumps(descriptor.to_json(), separators=(",", ":"), ensure_ascii=False).encode()
+    if len(entry) < _PAGE_BYTES:
+        return entry
+    return _entry(replace(descriptor, annotations=NO_ANNOTATIONS))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -11,13 +12,22 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 from distsql.contract import ASGIReceive, ASGIScope, Namespace
-from distsql.errors import ManifestTooLargeError, PageInvalidError, SizeInvalidError
+from distsql.errors import DistsqlError, ManifestTooLargeError, PageInvalidError, SizeInvalidError
 from distsql.values import Caller
 
 MAX_PAGE: Final = 10_000
 _DIGITS: Final = re.compile(r"[0-9]{1,40}\Z", re.ASCII)
 _CONTENT_RANGE: Final = re.compile(r"(?:bytes[ =])?([0-9]{1,19})-([0-9]{1,19})(?:/(?:[0-9]{1,19}|\*))?\Z", re.ASCII)
 _MAX_FIELDS: Final = 500
+_REPLACEMENT: Final = "\ufffd"
+
+
+class BodyTimeoutError(DistsqlError):
+    """The client sent nothing for so long that it is taken for gone. What it sent to an upload is kept."""
+
+
+class QueryTooLongError(DistsqlError):
+    """More parameters than any request of the protocol has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +53,7 @@ class Request:
         self.body_begun = False
         self.body_ended = False
         self.disconnected = False
+        self.timed_out = False
 
     @cached_property
     def headers(self) -> Mapping[bytes, bytes]:
@@ -56,11 +67,15 @@ class Request:
 
     @cached_property
     def query(self) -> Mapping[str, list[str]]:
-        """The query's values by name."""
+        """The query's values by name. What no text of the catalogue can hold (bad UTF-8, NUL) reads U+FFFD."""
         values: dict[str, list[str]] = {}
         text = self.scope["query_string"].decode("latin-1")
-        for name, value in parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS) if text else ():
-            values.setdefault(name, []).append(value)
+        try:
+            fields = parse_qsl(text, keep_blank_values=True, max_num_fields=_MAX_FIELDS) if text else ()
+        except ValueError:
+            raise QueryTooLongError(f"The query has more than {_MAX_FIELDS} parameters") from None
+        for name, value in fields:
+            values.setdefault(name, []).append(value.replace("\0", _REPLACEMENT))
         return values
 
     def parameter(self, name: str) -> str | None:
@@ -90,9 +105,9 @@ class Request:
         text = self.parameter("n")
         if text is None:
             return default
-        if not _DIGITS.match(text):
+        if not (text.isascii() and text.isdigit()):
             raise PageInvalidError(f"n={text[:40]!r} is no page size: give a whole number, 0 or more")
-        return min(int(text), MAX_PAGE)
+        return min(int(text.lstrip("0")[:20] or "0"), MAX_PAGE)
 
     @property
     def content_length(self) -> int | None:
@@ -101,35 +116,41 @@ class Request:
         return int(text) if text is not None and _DIGITS.match(text) else None
 
     def content_range(self) -> tuple[int, int] | None:
-        """First and last byte of a chunk (inclusive), or None when the request doesn't say.
+        """First and last byte of a chunk (inclusive) as written, or None when the request doesn't say.
 
-        Raises `SizeInvalidError` when it can't be read, or when it contradicts the body's length.
+        Raises `SizeInvalidError` when it can't be read.
         """
         text = self.header(b"content-range")
         if text is None:
             return None
         match = _CONTENT_RANGE.match(text)
-        if not match or int(match[2]) < int(match[1]):
+        if not match:
             raise SizeInvalidError(f"Content-Range is {text[:80]!r}: write it as FIRST-LAST, both bytes inclusive")
-        first, last = int(match[1]), int(match[2])
-        if self.content_length is not None and self.content_length != last - first + 1:
-            raise SizeInvalidError(
-                f"Content-Range {text[:80]} is {last - first + 1} bytes, the body has {self.content_length}"
-            )
-        return first, last
+        return int(match[1]), int(match[2])
 
     # -- the body -----------------------------------------------------------------------------------------------------
 
-    async def stream(self) -> AsyncIterator[bytes]:
-        """The body in pieces. One that ends before its Content-Length raises `SizeInvalidError` at the end."""
+    async def stream(self, length: int | None = None) -> AsyncIterator[bytes]:
+        """The body in pieces, which has to be of this ``length`` where one is given.
+
+        Raises `SizeInvalidError` when it isn't, at the latest where the body ends; also for a body that ends before its
+        Content-Length. `BodyTimeoutError` when the client stops sending.
+        """
+        announced = self.content_length
+        expected = announced if length is None else length
+        if announced not in {None, expected}:
+            raise SizeInvalidError(f"Content-Range says {expected} bytes, Content-Length {announced}")
         received = 0
         while not self.body_ended:
             piece = await self._piece()
             received += len(piece)
+            if expected is not None and received > expected:
+                raise SizeInvalidError(f"The body goes on behind the {expected} bytes that were announced")
             if piece:
                 yield piece
-        expected = self.content_length
-        if self.disconnected or (expected is not None and received != expected):
+        if self.timed_out:
+            raise BodyTimeoutError(f"Nothing came for {self.limits.body_timeout_s:g} s after {received} bytes")
+        if self.disconnected or expected not in {None, received}:
             raise SizeInvalidError(f"The body ended after {received} bytes, before its announced end")
 
     async def _piece(self) -> bytes:
@@ -138,7 +159,7 @@ class Request:
             async with asyncio.timeout(self.limits.body_timeout_s):
                 message = await self.receive()
         except TimeoutError:
-            self.body_ended = self.disconnected = True
+            self.body_ended = self.timed_out = True
             return b""
         if message["type"] != "http.request":
             self.body_ended = self.disconnected = True
@@ -161,10 +182,15 @@ class Request:
         return bytes(pieces)
 
     async def drain(self, limit: int) -> None:
-        """Reads and forgets what is left of the body, up to a limit: a client that still sends can't hear the answer."""
-        expects_continue = b"expect" in self.headers and not self.body_begun
-        while not self.body_ended and not expects_continue and limit > 0:
-            limit -= len(await self._piece()) or 1
+        """Reads and forgets the rest of the body, up to a limit: a client that still sends can't hear the answer.
+
+        Bounded in time as well. A client that waits for ``100 Continue`` has not begun to send, and hears it at once.
+        """
+        waits = b"expect" in self.headers and not self.body_begun
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.limits.body_timeout_s):
+                while not (self.body_ended or waits) and limit > 0:
+                    limit -= len(await self._piece()) or 1
 
 
 def printable(text: str, limit: int = 256) -> str:

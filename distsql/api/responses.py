@@ -12,6 +12,9 @@ from distsql.contract import ASGIReceive, ASGIScope, ASGISend
 
 Header = tuple[bytes, bytes]
 
+_WITHOUT_BODY: Final = frozenset({204, 304})
+_MAX_WARNING: Final = 1024
+
 JSON: Final[Header] = (b"content-type", b"application/json")
 API_VERSION: Final[Header] = (b"docker-distribution-api-version", b"registry/2.0")
 # Content comes from strangers: no browser may take it for a page.
@@ -34,7 +37,7 @@ class Response:
         """Sends it."""
         del receive
         headers = [API_VERSION, *self.headers]
-        if self.status >= 200 and self.status not in {204, 304}:
+        if self.status not in _WITHOUT_BODY:
             length = len(self.body) if self.length is None else self.length
             headers.append((b"content-length", b"%d" % length))
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
@@ -43,13 +46,23 @@ class Response:
 
 def json_response(status: int, value: object, headers: Iterable[Header] = ()) -> Response:
     """A JSON document."""
-    body = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    # "replace": what a client wrote may come back in a message, and JSON can spell what UTF-8 can't.
+    body = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
     return Response(status, (JSON, *headers), body)
 
 
 def header(name: bytes, value: object) -> Header:
     """A header whose value is text of the registry's own making: names, digests, numbers."""
     return name, str(value).encode("latin-1", "replace")
+
+
+def warning(text: str) -> Header:
+    """A ``Warning`` for people, of the registry's own making (distribution specification, "Warnings").
+
+    All warnings of an answer stay within 4096 bytes together: no answer has more than three.
+    """
+    quoted = text[:_MAX_WARNING].replace("\\", "\\\\").replace('"', '\\"')
+    return header(b"warning", f'299 - "{quoted}"')
 
 
 def next_link(path: str, parameters: Iterable[tuple[str, object]]) -> Header:

@@ -1,10 +1,10 @@
-"""Routes, read from the right end of the path: a repository's name may have components like ``blobs`` or ``manifests``."""
+"""Routes, read from the path's right end: a repository's name may have components like ``blobs`` or ``manifests``."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote
 
 from distsql.api import blobs, manifests, referrers, repositories, tags, uploads
 from distsql.api.errors import error_response
@@ -16,8 +16,8 @@ Handler = Callable[..., Awaitable[ASGIApplication]]
 Methods = Mapping[str, Handler]
 
 BASE: Final[Methods] = {"GET": repositories.get_base, "HEAD": repositories.get_base}
-CATALOG: Final[Methods] = {"GET": repositories.list_repositories}
-TAGS: Final[Methods] = {"GET": tags.list_tags}
+CATALOG: Final[Methods] = {"GET": repositories.list_repositories, "HEAD": repositories.list_repositories}
+TAGS: Final[Methods] = {"GET": tags.list_tags, "HEAD": tags.list_tags}
 MANIFEST: Final[Methods] = {
     "GET": manifests.get_manifest,
     "HEAD": manifests.get_manifest,
@@ -33,33 +33,39 @@ UPLOAD: Final[Methods] = {
     "PUT": uploads.finish_upload,
     "DELETE": uploads.cancel_upload,
 }
-REFERRERS: Final[Methods] = {"GET": referrers.list_referrers}
+REFERRERS: Final[Methods] = {"GET": referrers.list_referrers, "HEAD": referrers.list_referrers}
+
+
+# What is named by the last segment, behind its noun.
+_NAMED: Final = {"manifests": MANIFEST, "blobs": BLOB, "referrers": REFERRERS}
 
 
 def find_route(path: bytes) -> tuple[Methods, tuple[str, ...]] | None:
     """The methods of a path below ``/v2/`` and the handlers' arguments: the name, and what comes behind it."""
-    segments = [unquote_to_bytes(segment).decode("utf-8", "replace") for segment in path.split(b"/")[2:]]
-    # An encoded slash would make one segment two; no name, tag or digest has one.
-    if any("/" in segment or "\0" in segment for segment in segments):
+    segments = _split(path)
+    if len(segments) < 2:  # noqa: PLR2004  # a noun and what it is about
+        return {"": (BASE, ()), "_catalog": (CATALOG, ())}.get("".join(segments))
+    *name, noun, last = segments
+    rest: tuple[str, ...] = ()
+    if noun == "uploads" and name[-1:] == ["blobs"]:
+        name.pop()
+        methods, rest = (UPLOAD, (last,)) if last else (UPLOADS, ())
+    elif (noun, last) == ("blobs", "uploads"):
+        methods = UPLOADS
+    elif (noun, last) == ("tags", "list"):
+        methods = TAGS
+    elif noun in _NAMED:
+        methods, rest = _NAMED[noun], (last,)
+    else:
         return None
-    match segments:
-        case [] | [""]:
-            return BASE, ()
-        case ["_catalog"]:
-            return CATALOG, ()
-        case [*name, "tags", "list"] if name:
-            return TAGS, ("/".join(name),)
-        case [*name, "blobs", "uploads"] | [*name, "blobs", "uploads", ""] if name:
-            return UPLOADS, ("/".join(name),)
-        case [*name, "blobs", "uploads", uuid] if name:
-            return UPLOAD, ("/".join(name), uuid)
-        case [*name, "manifests", reference] if name:
-            return MANIFEST, ("/".join(name), reference)
-        case [*name, "blobs", digest] if name:
-            return BLOB, ("/".join(name), digest)
-        case [*name, "referrers", digest] if name:
-            return REFERRERS, ("/".join(name), digest)
-    return None
+    return (methods, ("/".join(name), *rest)) if name else None
+
+
+def _split(path: bytes) -> list[str]:
+    """The path's segments behind ``/v2``, decoded one by one: an encoded slash is no separator, and in no name."""
+    text = path.decode("utf-8", "replace")
+    segments = text.split("/")[2:]
+    return [unquote(segment).replace("/", "%2F") for segment in segments] if "%" in text else segments
 
 
 async def answer(request: Request, path: bytes) -> ASGIApplication:

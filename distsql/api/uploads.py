@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
 from uuid import UUID
 
 from distsql.api.requests import Request
 from distsql.api.responses import Response, header
 from distsql.contract import Layer, LayerUpload
-from distsql.errors import BlobUnknownError, DigestInvalidError, NameInvalidError, UploadUnknownError
+from distsql.errors import (
+    BlobUnknownError,
+    DigestInvalidError,
+    NameInvalidError,
+    UploadRangeError,
+    UploadUnknownError,
+)
 from distsql.oci.digest import SHA256, Digest
 
 
 async def begin_upload(request: Request, name: str) -> Response:
     """``POST /v2/<name>/blobs/uploads/``: a session, a mount, or a whole blob (PROTOCOL 2.1, 2.3, 2.5, 2.11, 2.12)."""
     layers = request.namespace.repository(name).layers
-    mount = request.parameter("mount")
+    mount, digest = request.parameter("mount"), request.parameter("digest")
     if mount is not None:
-        try:
+        # What can't be mounted is an ordinary session, exactly as for content that exists nowhere.
+        with contextlib.suppress(BlobUnknownError, NameInvalidError):
             return _created(name, await layers.mount(Digest.parse(mount), request.parameter("from") or None))
-        except (BlobUnknownError, NameInvalidError):
-            pass  # can't be mounted: an ordinary session, exactly as for content that exists nowhere
-    digest = request.parameter("digest")
-    if digest is not None and mount is None:
-        wanted = Digest.parse(digest)
-        async with await layers.upload(wanted.algorithm) as upload:
-            try:
-                await upload.read_from(request.stream())
-                return _created(name, await upload.finish(wanted), digest)
-            except BaseException:
-                await upload.cancel()  # nobody knows this session
-                raise
+    elif digest is not None:
+        return await _upload_whole(request, name, Digest.parse(digest))
     async with await layers.upload(request.parameter("digest-algorithm") or SHA256) as upload:
         return _session(202, name, upload)
+
+
+async def _upload_whole(request: Request, name: str, digest: Digest) -> Response:
+    """A blob in one request. When it fails nobody knows the session, so it ends."""
+    async with await request.namespace.repository(name).layers.upload(digest.algorithm) as upload:
+        try:
+            await upload.read_from(request.stream())
+            return _created(name, await upload.finish(digest))
+        except BaseException:
+            with contextlib.suppress(UploadUnknownError):
+                await upload.cancel()
+            raise
 
 
 async def get_upload(request: Request, name: str, uuid: str) -> Response:
@@ -56,7 +66,7 @@ async def finish_upload(request: Request, name: str, uuid: str) -> Response:
     wanted = Digest.parse(digest)
     async with await _resume(request, name, uuid) as upload:
         await _append(request, upload)
-        return _created(name, await upload.finish(wanted), digest)
+        return _created(name, await upload.finish(wanted))
 
 
 async def cancel_upload(request: Request, name: str, uuid: str) -> Response:
@@ -67,20 +77,25 @@ async def cancel_upload(request: Request, name: str, uuid: str) -> Response:
 
 
 async def _resume(request: Request, name: str, uuid: str) -> LayerUpload:
-    try:
-        parsed = UUID(uuid) if len(uuid) == 36 else None  # noqa: PLR2004  # its one canonical form
-    except ValueError:
-        parsed = None
-    if parsed is None:
-        raise UploadUnknownError(f"{uuid[:64]!r} is no upload of this registry: begin one by POST")
-    return await request.namespace.repository(name).layers.resume(parsed)
+    layers = request.namespace.repository(name).layers
+    with contextlib.suppress(ValueError):
+        parsed = UUID(uuid)
+        if str(parsed) == uuid:  # its one canonical form
+            return await layers.resume(parsed)
+    raise UploadUnknownError(f"{uuid[:64]!r} is no upload of this registry: begin one by POST")
 
 
 async def _append(request: Request, upload: LayerUpload) -> None:
+    """Adds the body at the end, where Content-Range has to begin as well (PROTOCOL 2.8)."""
     chunk = request.content_range()
-    if chunk is not None:
-        upload.seek(chunk[0])
-    await upload.read_from(request.stream())
+    if chunk is None:
+        await upload.read_from(request.stream())
+        return
+    first, last = chunk
+    upload.seek(first)
+    if last < first:
+        raise UploadRangeError(f"Content-Range {first}-{last} ends before it begins", offset=upload.tell())
+    await upload.read_from(request.stream(last - first + 1))
 
 
 def _session(status: int, name: str, upload: LayerUpload) -> Response:
@@ -94,8 +109,6 @@ def _session(status: int, name: str, upload: LayerUpload) -> Response:
     )
 
 
-def _created(name: str, layer: Layer, digest: str | None = None) -> Response:
-    named = digest or str(layer.digest)
-    return Response(
-        201, (header(b"location", f"/v2/{name}/blobs/{named}"), header(b"docker-content-digest", layer.digest))
-    )
+def _created(name: str, layer: Layer) -> Response:
+    digest = str(layer.digest)
+    return Response(201, (header(b"location", f"/v2/{name}/blobs/{digest}"), header(b"docker-content-digest", digest)))

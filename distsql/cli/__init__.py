@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 import click
 
@@ -15,19 +14,19 @@ from distsql.cli.migrations import migrate
 from distsql.cli.repositories import repository
 from distsql.cli.serve import serve
 from distsql.cli.verification import verify
-from distsql.errors import DistsqlError
+from distsql.errors import DistsqlError, SettingsError
 
 
 class _Commands(click.Group):
     """Errors go to stderr with a way out; exit status 1 found something wrong, 2 wrong usage."""
 
-    def invoke(self, ctx: click.Context) -> Any:
+    def invoke(self, ctx: click.Context) -> object:
         """Runs the command; the registry's errors are sentences for people."""
         try:
             return super().invoke(ctx)
         except DistsqlError as error:
             click.echo(f"distsql: {error}", err=True)
-            sys.exit(1)
+            sys.exit(2 if isinstance(error, SettingsError) else 1)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
+from typing import TYPE_CHECKING
 
 import click
 
-from distsql.app import Registry
-from distsql.cli.options import catalogue, settings_options
+from distsql.cli.options import run, settings_options
 from distsql.settings import Settings
+
+if TYPE_CHECKING:
+    from distsql.app import Registry
 
 
 @click.command()
 @settings_options(storage=True)
 def check(settings: Settings) -> None:
     """Look over settings, schema and byte store; exit 1 with the way out when something is wrong."""
-    with catalogue(settings) as found:
-        asyncio.run(_check(found))
-    click.echo("settings, schema and byte store are fine")
 
-
-async def _check(settings: Settings) -> None:
-    async with Registry(settings) as registry:
+    async def look(registry: Registry) -> None:
         await registry.check()
+
+    run(settings, look)
+    click.echo("settings, schema and byte store are fine")

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
-from rich.filesize import decimal
 
-from distsql.app import Registry
 from distsql.cli.options import as_json, caller, run, settings_options
-from distsql.cli.progress import progress
-from distsql.registry.garbage import Collected, GarbageCollector
 from distsql.settings import Settings
+
+if TYPE_CHECKING:
+    from distsql.app import Registry
+    from distsql.registry.garbage import Collected
 
 
 @click.command("collect-garbage")
@@ -26,6 +27,10 @@ def collect_garbage(settings: Settings, *, dry_run: bool, as_json: bool) -> None
     Manifests without a tag, a parent index or a subject; blobs that no manifest of their repository refers to; expired
     uploads; bytes that no row names.
     """
+    from rich.filesize import decimal
+
+    from distsql.cli.progress import progress
+    from distsql.registry.garbage import GarbageCollector
 
     async def collect(registry: Registry) -> Collected:
         with progress() as notify:
@@ -36,8 +41,9 @@ def collect_garbage(settings: Settings, *, dry_run: bool, as_json: bool) -> None
     if as_json:
         click.echo(json.dumps({"dry_run": dry_run, **asdict(found)}))
         return
+    verb = "would remove" if dry_run else "removed"
     click.echo(
-        f"{'would remove' if dry_run else 'removed'} {found.manifests} manifests, {found.layers} blobs from repositories, "
-        f"{found.blobs} blobs and {found.orphans} orphans from the store ({decimal(found.freed_bytes)}), "
+        f"{verb} {found.manifests} manifests, {found.layers} blobs from repositories, {found.blobs} blobs and "
+        f"{found.orphans} orphans from the store ({decimal(found.freed_bytes)}), "
         f"{found.uploads} expired uploads"
     )

@@ -6,7 +6,6 @@ import click
 
 from distsql.cli.options import catalogue, settings_options
 from distsql.settings import Settings
-from distsql.sql import schema
 
 
 @click.command()
@@ -18,7 +17,9 @@ def migrate(settings: Settings, target: str, *, dry_run: bool) -> None:
 
     Safe while the previous version serves. `base` is the empty database: everything in the catalogue is dropped.
     """
-    with catalogue(settings) as found:
+    from distsql.sql import schema
+
+    with catalogue(settings, create=not dry_run) as found:
         if dry_run:
             steps = schema.plan(found.database_url, to=target)
             for revision, title in steps:

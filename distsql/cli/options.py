@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import getpass
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from distsql.app import Registry
 from distsql.embedded import PrivatePostgres
 from distsql.settings import Settings, load
-from distsql.sql import schema
-from distsql.values import Caller
+
+if TYPE_CHECKING:
+    from distsql.app import Registry
+    from distsql.values import Caller
 
 Command = Callable[..., Any]
 Result = TypeVar("Result")
@@ -38,15 +37,15 @@ as_json = click.option("--json", "as_json", is_flag=True, help="JSON instead of 
 
 
 def settings_options(*, storage: bool = False) -> Callable[[Command], Command]:
-    """Adds the options that pick a catalogue; the command gets ``settings`` made of all its options that are settings."""
+    """Adds the options that pick a catalogue. The command gets ``settings``, made of all its options that are some."""
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
-        def run(**options: Any) -> Any:
+        def run(config: Path | None, **options: object) -> object:
             known = set(Settings.__dataclass_fields__)
             flags = {name: value for name, value in options.items() if name in known}
-            rest = {name: value for name, value in options.items() if name not in known and name != "config"}
-            return command(settings=load(flags, config=options["config"]), **rest)
+            rest = {name: value for name, value in options.items() if name not in known}
+            return command(settings=load(flags, config=config), **rest)
 
         wrapped: Command = run
         for option in reversed((*_CATALOGUE, _STORAGE) if storage else _CATALOGUE):
@@ -58,6 +57,9 @@ def settings_options(*, storage: bool = False) -> Callable[[Command], Command]:
 
 def run(settings: Settings, work: Callable[[Registry], Awaitable[Result]]) -> Result:
     """Runs the work on the registry that the settings pick."""
+    import asyncio
+
+    from distsql.app import Registry
 
     async def with_registry(found: Settings) -> Result:
         async with Registry(found) as registry:
@@ -69,26 +71,26 @@ def run(settings: Settings, work: Callable[[Registry], Awaitable[Result]]) -> Re
 
 def caller() -> Caller:
     """Whoever is at the command line, as the audit remembers it."""
+    import getpass
+
+    from distsql.values import Caller
+
     return Caller(actor=f"cli:{getpass.getuser()}")
 
 
 @contextmanager
-def catalogue(settings: Settings, *, migrate: bool = False) -> Iterator[Settings]:
-    """Settings with a database URL that answers: the given one, a running private PostgreSQL's, or that of one started here.
+def catalogue(settings: Settings, *, create: bool = False) -> Iterator[Settings]:
+    """Settings with a database URL that answers.
 
-    The private PostgreSQL that is started here is stopped at the end. With ``migrate`` it is taken to this version's schema.
+    It is the given one, or that of the private PostgreSQL below the data folder, which is started for as long as the
+    block lasts unless it runs already. With ``create`` there may be none yet; without, a mistyped folder isn't made.
     """
     if settings.database_url:
         yield settings
-        return
-    if PrivatePostgres.is_running(settings.data):
+    elif PrivatePostgres.is_running(settings.data):
         yield replace(settings, database_url=PrivatePostgres.url(settings.data))
-        return
-    postgres = PrivatePostgres(settings.data)
-    url = postgres.start()
-    try:
-        if migrate:
-            schema.migrate(url)
-        yield replace(settings, database_url=url)
-    finally:
-        postgres.stop()
+    else:
+        if not create:
+            PrivatePostgres.url(settings.data)  # tells what is missing
+        with PrivatePostgres(settings.data) as postgres:
+            yield replace(settings, database_url=postgres.url(settings.data))

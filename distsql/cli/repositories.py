@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
 
-from distsql.app import Registry
 from distsql.cli.options import as_json, caller, run, settings_options
 from distsql.settings import Settings, switch
+
+if TYPE_CHECKING:
+    from distsql.app import Registry
 
 
 @click.group()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import http.client
-import multiprocessing
+import asyncio
+import errno
 import signal
 import socket
 import sys
@@ -14,16 +13,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import click
-from granian import Granian
-from granian.constants import Interfaces, Loops
-from granian.log import LogLevels
 
-from distsql.app import create_worker
+from distsql.bytestore.urls import open_store
 from distsql.cli.options import settings_options
 from distsql.embedded import PrivatePostgres
 from distsql.errors import SettingsError
 from distsql.settings import Settings
-from distsql.sql import schema
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -33,10 +28,10 @@ _READY_WAIT_S: Final = 120
 
 
 @click.command()
-@click.option("--host", help="Address to listen on.  [default: 127.0.0.1]")
-@click.option("--port", help="Port to listen on.  [default: 5000]")
+@click.option("--host", metavar="ADDRESS", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", metavar="NUMBER", help="Port to listen on.  [default: 5000]")
 @settings_options(storage=True)
-@click.option("--workers", help="Processes that serve requests.  [default: 1]")
+@click.option("--workers", metavar="NUMBER", help="Processes that serve requests.  [default: 1]")
 @click.option(
     "--redirect", type=click.Choice(["on", "off"]), help="Send clients to the store for bytes.  [default: on]"
 )
@@ -47,19 +42,34 @@ def serve(settings: Settings) -> None:
     Without --database-url it starts a private PostgreSQL below DIR, which belongs to this process and stops with it;
     the next `serve` on the same DIR goes on with the same data. With --database-url and --storage any number of them
     may run side by side.
+
+    It says on standard output when it is ready, and logs to standard error: one JSON object for each request, unless
+    DISTSQL_ACCESS_LOG is off. Ctrl-C or SIGTERM ends it: what runs is finished first, for up to
+    DISTSQL_STOP_TIMEOUT (30s).
     """
+    from distsql.sql import schema
+
     settings.check_exposure()
-    _wait_for_port(settings)
+    address = _free_address(settings)
+    asyncio.run(_check_store(settings))
+    # Until the web server listens to them: leave through the `with` below, so that PostgreSQL stops cleanly.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
     if settings.database_url:
         schema.check_revision(settings.database_url)
-        _run(settings)
+        _run(settings, address)
         return
-    # SIGTERM before the web server listens to it: leave through the `with` below, so that PostgreSQL stops cleanly.
-    signal.signal(signal.SIGTERM, _leave)
     with PrivatePostgres(settings.data) as postgres:
         url = postgres.url(settings.data)
         schema.migrate(url)
-        _run(replace(settings, database_url=url))
+        _run(replace(settings, database_url=url), address)
+
+
+async def _check_store(settings: Settings) -> None:
+    """A store that can't be used is told here, once, and not by every worker."""
+    store = open_store(settings.storage_url)
+    await store.open()
+    await store.close()
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
@@ -67,30 +77,48 @@ def _leave(number: int, frame: FrameType | None) -> None:
     sys.exit(0)
 
 
-def _wait_for_port(settings: Settings) -> None:
-    """Fails when somebody listens there. For a moment it may be the workers of a `serve` that was killed."""
+def _free_address(settings: Settings) -> str:
+    """The numeric address to listen on; fails when somebody else does, which the web server wouldn't notice.
+
+    For a moment it may be the workers of a `serve` that was killed.
+    """
     deadline = time.monotonic() + _PORT_WAIT_S
     while True:
         try:
-            family, kind, _, _, address = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
-            with socket.socket(family, kind) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(address)
-                return
+            return _try_to_bind(settings.host, settings.port)
         except OSError as error:
-            if time.monotonic() > deadline or isinstance(error, socket.gaierror):
+            if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
                 raise SettingsError(
-                    f"{settings.host}:{settings.port} can't be listened on ({error.strerror}): choose another --port, "
-                    "or stop what runs there"
+                    f"{settings.host}:{settings.port} can't be listened on ({error.strerror}): choose another --host "
+                    "or --port, or stop what runs there"
                 ) from error
             time.sleep(0.1)
 
 
-def _run(settings: Settings) -> None:
+def _try_to_bind(host: str, port: int) -> str:
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    # A name such as localhost may be several addresses, of which the web server takes one: that which all clients try.
+    family, kind, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
+    with socket.socket(family, kind) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
+    return str(address[0])
+
+
+def _run(settings: Settings, address: str) -> None:
+    import functools
+    import multiprocessing
+
+    from granian import Granian
+    from granian.constants import Interfaces, Loops
+    from granian.log import LogLevels
+
+    from distsql.cli.workers import load_application
+
     multiprocessing.set_start_method("spawn", force=True)  # a forked worker would inherit threads' locks
     server = Granian(
         "distsql",
-        address=settings.host,
+        address=address,
         port=settings.port,
         interface=Interfaces.ASGI,
         workers=settings.workers,
@@ -101,15 +129,17 @@ def _run(settings: Settings) -> None:
         log_level=LogLevels.warning,
         log_dictconfig=logging_configuration(),
     )
-    threading.Thread(target=_announce, args=(settings,), daemon=True).start()
-    server.serve(target_loader=functools.partial(create_worker, settings), wrap_loader=False)
+    threading.Thread(target=_announce, args=(settings, address), daemon=True).start()
+    server.serve(target_loader=functools.partial(load_application, settings), wrap_loader=False)
 
 
-def _announce(settings: Settings) -> None:
+def _announce(settings: Settings, address: str) -> None:
     """Says that the registry is ready, when it answers."""
+    import http.client
+
     deadline = time.monotonic() + _READY_WAIT_S
     while time.monotonic() < deadline:
-        connection = http.client.HTTPConnection(settings.host, settings.port, timeout=5)
+        connection = http.client.HTTPConnection(address, settings.port, timeout=5)
         try:
             connection.request("GET", "/readyz")
             if connection.getresponse().status == http.client.OK:

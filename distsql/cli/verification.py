@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from distsql.app import Registry
 from distsql.cli.options import as_json, run, settings_options
-from distsql.cli.progress import progress
-from distsql.registry.verification import Finding, Verifier
 from distsql.settings import Settings
+
+if TYPE_CHECKING:
+    from distsql.app import Registry
+    from distsql.registry.verification import Finding
 
 
 @click.command()
@@ -28,6 +28,8 @@ def verify(settings: Settings, *, read_bytes: bool, as_json: bool) -> None:
     was pushed is damaged; pushing it again mends it. Bytes that no row names are told too: they are no damage, and
     `distsql collect-garbage` removes them. Safe while the registry serves.
     """
+    from distsql.cli.progress import progress
+    from distsql.registry.verification import Verifier
 
     async def find(registry: Registry) -> list[Finding]:
         with progress() as notify:
@@ -45,6 +47,9 @@ def verify(settings: Settings, *, read_bytes: bool, as_json: bool) -> None:
 
 def _print(findings: list[Finding]) -> None:
     if findings:
+        from rich.console import Console
+        from rich.table import Table
+
         table = Table("kind", "what", "found")
         for finding in findings:
             table.add_row(finding.kind, finding.subject, finding.explanation)

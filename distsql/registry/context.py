@@ -53,8 +53,8 @@ class RepositoryContext:
     async def find(self) -> RepositoryRow | None:
         """The repository's ids, or None when it doesn't exist.
 
-        Read before a transaction rather than in it: that keeps the locks of a transaction few. The foreign keys tell when
-        the repository is removed meanwhile.
+        Read before a transaction rather than in it: that keeps the locks of a transaction few. The foreign keys tell
+        when the repository is removed meanwhile.
         """
         return await self.database.read(repositories.find_repository, self.name)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID, uuid4
 
+from distsql.bytestore.contract import Staged
 from distsql.errors import BlobUnknownError, InUseError, UploadUnknownError
 from distsql.oci.digest import SHA256, Digest, new_hash
 from distsql.oci.names import RepositoryName
@@ -48,14 +49,13 @@ class Layers:
     async def upload(self, algorithm: str = SHA256) -> Upload:
         """Begins an upload session."""
         new_hash(algorithm)
-        row = await self._begin(await self._context.find(), algorithm)
-        return Upload(self._context, row, fresh=True)
+        staged = await self._context.backend.store.begin()
+        return Upload(self._context, await self._begin(await self._context.find(), algorithm, staged))
 
     @transactional
-    async def _begin(self, tx: Transaction, known: RepositoryRow | None, algorithm: str) -> UploadRow:
+    async def _begin(self, tx: Transaction, known: RepositoryRow | None, algorithm: str, staged: Staged) -> UploadRow:
         context = self._context
         repository = await context.ensure(tx, known)
-        staged = await context.backend.store.begin()
         uuid = uuid4()
         context.audit(tx, repository.tenant_id, "upload.begin", references=[str(uuid)])
         return await uploads.insert_upload(

@@ -20,7 +20,7 @@ from distsql.errors import (
 from distsql.oci.descriptor import Descriptor
 from distsql.oci.digest import Digest
 from distsql.oci.manifest import SCHEMA1, ParsedManifest, Role, parse
-from distsql.oci.names import check_tag
+from distsql.oci.names import check_tag, is_tag
 from distsql.registry.context import RepositoryContext
 from distsql.registry.paging import iterate
 from distsql.registry.tags import Tags
@@ -107,6 +107,8 @@ class Manifests:
         return await self.database.read(manifests.find_manifest, self._context.name, digest)
 
     async def _find_tagged(self, tag: str) -> ManifestRow | None:
+        if not is_tag(tag):
+            return None
         return await self.database.read(manifests.find_tagged_manifest, self._context.name, tag)
 
     async def all(self, *, after: Digest | None = None) -> AsyncIterator[StoredManifest]:
@@ -212,7 +214,7 @@ class Manifests:
 
 
 def _needed(manifest: ParsedManifest) -> dict[str, set[Digest]]:
-    """What to look for. A child may be a blob (build caches are indexes of layers); the manifest may itself be there."""
+    """What to look for. A child may be a blob (build caches are indexes of layers); the manifest itself may be there."""
     children = {part.descriptor.digest for part in manifest.parts if part.role is Role.MANIFEST}
     every = {part.descriptor.digest for part in manifest.parts}
     return {"manifests": children | {manifest.digest}, "blobs": every}

@@ -9,7 +9,7 @@ from distsql.errors import NameUnknownError
 from distsql.oci.digest import Digest
 from distsql.oci.names import RepositoryName
 from distsql.registry.context import Backend, RepositoryContext
-from distsql.registry.paging import iterate
+from distsql.registry.paging import full_name_bound, iterate
 from distsql.registry.repositories import StoredRepository
 from distsql.sql import layers, repositories, signatures
 from distsql.sql.layers import HolderRow
@@ -52,8 +52,8 @@ class StoredNamespace:
         async def fetch(last: tuple[str, str], size: int) -> list[NameRow]:
             return await database.read(repositories.list_repositories, tenant=self._scope.name, after=last, limit=size)
 
-        tenant, _, path = after.partition("/")
-        async for row in iterate(fetch, lambda row: (row.tenant, row.path), after=(tenant, path), limit=limit):
+        bound = full_name_bound(after)
+        async for row in iterate(fetch, lambda row: (row.tenant, row.path), after=bound, limit=limit):
             yield f"{row.tenant}/{row.path}"
 
     @property
@@ -120,6 +120,6 @@ class StoredIndex:
         async def fetch(last: tuple[str, str], size: int) -> list[HolderRow]:
             return await database.read(layers.list_holders, digest, tenant=scope.name or None, after=last, limit=size)
 
-        tenant, _, path = after.partition("/")
-        async for row in iterate(fetch, lambda row: (row.tenant, row.path), after=(tenant, path), limit=None):
+        bound = full_name_bound(after)
+        async for row in iterate(fetch, lambda row: (row.tenant, row.path), after=bound, limit=None):
             yield f"{row.tenant}/{row.path}"

@@ -58,11 +58,11 @@ class StoredLayer:
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Moves the position."""
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.length}[whence]
-        if start + offset < 0:
-            raise ValueError(f"a position before the beginning: {start + offset}")
-        self._position = start + offset
-        return self._position
+        wanted = position(offset, whence, current=self._position, end=self.length)
+        if wanted < 0:
+            raise ValueError(f"a position before the beginning: {wanted}")
+        self._position = wanted
+        return wanted
 
     def tell(self) -> int:
         """The position, in bytes."""
@@ -96,3 +96,11 @@ class StoredLayer:
     ) -> None:
         """Closes it."""
         await self.close()
+
+
+def position(offset: int, whence: int, *, current: int, end: int) -> int:
+    """The position that a ``seek`` means, as `io.IOBase.seek` reads its arguments."""
+    starts = {os.SEEK_SET: 0, os.SEEK_CUR: current, os.SEEK_END: end}
+    if whence not in starts:
+        raise ValueError(f"whence is {whence}: give os.SEEK_SET, os.SEEK_CUR or os.SEEK_END")
+    return starts[whence] + offset

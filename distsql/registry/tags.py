@@ -9,9 +9,9 @@ from typing import Final
 from distsql.errors import ManifestUnknownError, TagChangedError, TagUnknownError
 from distsql.oci.descriptor import Descriptor
 from distsql.oci.digest import Digest
-from distsql.oci.names import check_tag
+from distsql.oci.names import check_tag, is_tag
 from distsql.registry.context import RepositoryContext
-from distsql.registry.paging import iterate
+from distsql.registry.paging import iterate, name_bound
 from distsql.sql import manifests, tags
 from distsql.sql.database import Database, Transaction, transactional
 from distsql.sql.repositories import RepositoryRow
@@ -39,7 +39,7 @@ class Tags:
     async def get(self, tag: str) -> Descriptor:
         """What the tag points to."""
         repository = await self._context.get()
-        row = await self.database.read(tags.find_tag, repository, tag)
+        row = await self.database.read(tags.find_tag, repository, tag) if is_tag(tag) else None
         if row is None:
             raise self._unknown(tag)
         return Descriptor(row.media_type, row.length, row.digest, artifact_type=row.artifact_type)
@@ -51,7 +51,7 @@ class Tags:
         async def fetch(last: str, size: int) -> list[TagRow]:
             return await self.database.read(tags.list_tags, repository, after=last, limit=size)
 
-        async for row in iterate(fetch, lambda row: row.name, after=after, limit=limit):
+        async for row in iterate(fetch, lambda row: row.name, after=name_bound(after), limit=limit):
             yield row.name
 
     async def lookup(self, digest: Digest) -> AsyncIterator[str]:
@@ -67,6 +67,8 @@ class Tags:
     async def history(self, tag: str) -> AsyncIterator[TagMove]:
         """Everything the tag ever pointed to, newest first."""
         repository = await self._context.get()
+        if not is_tag(tag):
+            return
 
         async def fetch(before: datetime, size: int) -> list[TagMoveRow]:
             return await self.database.read(tags.list_tag_moves, repository, tag, before=before, limit=size)
@@ -77,7 +79,7 @@ class Tags:
     async def resolve(self, tag: str, *, at: datetime) -> Digest | None:
         """What the tag pointed to at that instant."""
         repository = await self._context.get()
-        return await self.database.read(tags.resolve_tag, repository, tag, at=at)
+        return await self.database.read(tags.resolve_tag, repository, tag, at=at) if is_tag(tag) else None
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -105,7 +107,10 @@ class Tags:
 
     async def untag(self, tag: str) -> None:
         """Ends the tag; its manifest stays."""
-        await self._untag(await self._context.get(), tag)
+        repository = await self._context.get()
+        if not is_tag(tag):
+            raise self._unknown(tag)
+        await self._untag(repository, tag)
 
     @transactional
     async def _untag(self, tx: Transaction, repository: RepositoryRow, tag: str) -> None:

@@ -6,47 +6,43 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import Self
 from uuid import UUID
 
-from distsql.bytestore.contract import ByteStore, Staged, StagedWriter
-from distsql.errors import DigestInvalidError, UploadRangeError, UploadUnknownError
+from distsql.bytestore.contract import ByteStore, Staged
+from distsql.errors import (
+    BytesMissingError,
+    DigestInvalidError,
+    DistsqlError,
+    StoreUnavailableError,
+    UploadRangeError,
+    UploadUnknownError,
+)
 from distsql.oci.digest import Digest, new_hash
+from distsql.registry.batches import BatchedWriter
 from distsql.registry.context import RepositoryContext
-from distsql.registry.stored_layer import StoredLayer
+from distsql.registry.stored_layer import StoredLayer, position
 from distsql.sql import layers, uploads
 from distsql.sql.database import Database, Transaction, transactional
 from distsql.sql.layers import BlobRow
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.uploads import UploadRow
 
-if TYPE_CHECKING:
-    from hashlib import _Hash
-
-# Bytes are hashed and written in batches, both at once and in worker threads, while the next batch arrives: two batches
-# are in memory. Smaller ones cost more thread switches, larger ones only memory.
-BATCH: Final = 512 * 1024
-# Hashing this much takes less time than handing it to a thread.
-_INLINE_HASH: Final = 32 * 1024
-
 
 class Upload:
-    """`distsql.contract.LayerUpload` over the catalogue and a byte store."""
+    """`distsql.contract.LayerUpload` over the catalogue and a byte store.
 
-    def __init__(self, context: RepositoryContext, row: UploadRow, *, fresh: bool = False) -> None:
+    ``_row`` is the session as the catalogue remembers it. What was written since is in ``_content``, which also shuts
+    other writers out; when something fails, it is dropped, and the session stands where the row says.
+    """
+
+    def __init__(self, context: RepositoryContext, row: UploadRow) -> None:
         self._context = context
         self._row = row
-        self._fresh = fresh  # begun by this very request: nobody else knows of it yet
-        self._staged = Staged(row.store_key, row.offset_bytes, row.store_state)
         self._offset = row.offset_bytes
-        self._hash: _Hash | None = None
-        self._writer: StagedWriter | None = None
-        self._batch = bytearray()
-        self._storing: asyncio.Task[None] | None = None
-        self._ended = False
+        self._content: BatchedWriter | None = None
 
     @property
     def database(self) -> Database:
@@ -78,11 +74,10 @@ class Upload:
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """An upload only grows at its end: any other position is `UploadRangeError`."""
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._offset, os.SEEK_END: self._offset}[whence]
-        if start + offset != self._offset:
+        wanted = position(offset, whence, current=self._offset, end=self._offset)
+        if wanted != self._offset:
             raise UploadRangeError(
-                f"The upload stands at {self._offset} bytes, not at {start + offset}: go on from there",
-                offset=self._offset,
+                f"The upload stands at {self._offset} bytes, not at {wanted}: go on from there", offset=self._offset
             )
         return self._offset
 
@@ -90,12 +85,12 @@ class Upload:
 
     async def write(self, data: bytes | bytearray | memoryview) -> int:
         """Adds the data at the end."""
-        await self._open()
-        self._batch += data
-        self._offset += len(data)
-        if len(self._batch) >= BATCH:
-            await self._store_batch()
-        return len(data)
+        content = await self._open()
+        length = memoryview(data).nbytes
+        self._offset += length
+        async with self._set_back_after(Exception):  # cancelled, it has taken the data
+            await content.write(data)
+        return length
 
     async def read_from(self, source: AsyncIterator[bytes]) -> int:
         """Adds everything that the source gives."""
@@ -104,190 +99,158 @@ class Upload:
             await self.write(data)
         return self._offset - before
 
-    async def _open(self) -> StagedWriter:
-        """Shuts other writers out, and makes sure that none was faster since the session was read."""
-        if self._writer is not None:
-            return self._writer
-        writer = self._store.writer(self._staged)
-        self._writer = await writer.__aenter__()
-        try:
-            if not self._fresh:
-                await self._refresh()
-        except BaseException:
-            await self._let_go()
-            raise
-        hashes = self._context.backend.hashes
-        self._hash = hashes.take(self.uuid, offset=self._offset, algorithm=self._row.algorithm)
-        return self._writer
+    async def close(self) -> None:
+        """Remembers what was written."""
+        if self._content is None:
+            return
+        async with self._set_back_after(BaseException):
+            await self._remember(self._content)
+        await self._let_go()
 
-    async def _refresh(self) -> None:
+    async def _open(self) -> BatchedWriter:
+        """Shuts other writers out, and makes sure that none was faster since the session was read."""
+        if self._content is not None:
+            return self._content
+        content = BatchedWriter(self._store.writer(self._staged))
+        async with self._set_back_after(BaseException):
+            await content.open()
+            self._content = content
+            await self._check_newest()
+        content.hash = self._context.backend.hashes.take(
+            self.uuid, offset=self._offset, algorithm=self._row.algorithm
+        )
+        return content
+
+    @property
+    def _staged(self) -> Staged:
+        return Staged(self._row.store_key, self._row.offset_bytes, self._row.store_state)
+
+    async def _remember(self, content: BatchedWriter) -> None:
+        staged = await content.flush()
+        if staged.length == self._row.offset_bytes:
+            return
+        version = await self._advance(staged)
+        if version is None:
+            await self._check_newest()
+            raise self._ended()
+        self._row = self._row._replace(version=version, offset_bytes=staged.length, store_state=staged.state)
+        if content.hash is not None:
+            self._context.backend.hashes.keep(self.uuid, content.hash, offset=staged.length)
+
+    @transactional
+    async def _advance(self, tx: Transaction, staged: Staged) -> int | None:
+        return await uploads.advance_upload(
+            tx,
+            self._row,
+            offset_bytes=staged.length,
+            store_key=staged.key,
+            store_state=staged.state,
+            lifetime=self._context.backend.upload_lifetime,
+        )
+
+    # -- what goes wrong ----------------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def _set_back_after(self, kind: type[BaseException]) -> AsyncIterator[None]:
+        """After such an error the session stands where the catalogue remembers it."""
+        try:
+            yield
+        except kind as error:
+            await self._let_go()
+            if isinstance(error, BytesMissingError):
+                await self._check_newest()  # most likely it was ended by another request, and its bytes forgotten
+            raise
+
+    async def _let_go(self) -> None:
+        """Lets other writers in. What is not remembered is forgotten."""
+        content, self._content = self._content, None
+        self._offset = self._row.offset_bytes
+        if content is not None:
+            await content.close()
+
+    async def _check_newest(self) -> None:
         row = await self.database.read(uploads.find_upload, self._context.name, self.uuid)
         if row is None:
-            raise self._gone()
+            raise self._ended()
         if row.version != self._row.version:
             raise UploadRangeError(
                 f"Another request wrote to this upload, which stands at {row.offset_bytes} bytes now",
                 offset=row.offset_bytes,
             )
 
-    def _gone(self) -> UploadUnknownError:
-        return UploadUnknownError(f"The upload {self.uuid} was ended by another request")
-
-    async def _store_batch(self) -> None:
-        """Begins to store the batch, when the one before it is done."""
-        await self._stored()
-        batch, self._batch = self._batch, bytearray()
-        self._storing = asyncio.create_task(self._store_and_hash(batch))
-
-    async def _stored(self) -> None:
-        storing, self._storing = self._storing, None
-        if storing is not None:
-            await storing
-
-    async def _store_and_hash(self, batch: bytearray) -> None:
-        if self._writer is None:
-            raise AssertionError("a batch without a writer")
-        if self._hash is None:
-            await self._writer.write(batch)
-        elif len(batch) <= _INLINE_HASH:
-            self._hash.update(batch)
-            await self._writer.write(batch)
-        else:
-            hashing = asyncio.get_running_loop().run_in_executor(None, self._hash.update, batch)
-            await asyncio.gather(self._writer.write(batch), hashing)
-
-    async def _flush(self) -> None:
-        """Everything written so far is durable when this returns."""
-        if self._writer is None:
-            return
-        await self._stored()
-        if self._batch:
-            batch, self._batch = self._batch, bytearray()
-            await self._store_and_hash(batch)
-        self._staged = await self._writer.flush()
-
-    async def _let_go(self) -> None:
-        writer, self._writer = self._writer, None
-        if self._storing is not None:
-            self._storing.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await self._storing
-            self._storing = None
-        if writer is not None:
-            await writer.__aexit__(None, None, None)
+    def _ended(self) -> UploadUnknownError:
+        return UploadUnknownError(f"The upload {self.uuid} was ended by another request, or has expired")
 
     # -- ends ---------------------------------------------------------------------------------------------------------
 
     async def finish(self, digest: Digest) -> StoredLayer:
         """Ends the session: the content becomes a blob of the repository, if it has this digest."""
-        writer = await self._open()
-        await self._flush()
-        found = await self._content_digest(digest.algorithm)
+        content = await self._open()
+        async with self._set_back_after(BaseException):
+            await self._check_digest(content, digest)
+            staged = await content.complete()
+            blob = await self._finish(digest, staged)
+        self._row = self._row._replace(offset_bytes=staged.length)
+        await self._let_go()
+        if blob.store_key != staged.key:
+            blob = await self._settle_duplicate(blob, staged)
+        return StoredLayer(self._context.backend, blob)
+
+    async def _check_digest(self, content: BatchedWriter, digest: Digest) -> None:
+        await content.settle()
+        running = content.hash
+        if running is None or running.name != digest.algorithm:
+            running = new_hash(digest.algorithm)
+            async for piece in self._store.staged_stream(await content.flush()):
+                await asyncio.to_thread(running.update, piece)
+        found = Digest.from_hash(running)
         if found != digest:
-            await self._forget_unacknowledged()
             raise DigestInvalidError(
                 f"The content has the digest {found}, not {digest}",
                 detail={"digest": str(digest), "content": str(found)},
             )
-        self._staged = await writer.complete()
-        blob = await self._finish(digest)
-        self._ended = True
-        await self._let_go()
-        if blob.store_key != self._staged.key:
-            blob = await self._settle_duplicate(blob)
-        return StoredLayer(self._context.backend, blob)
-
-    async def _content_digest(self, algorithm: str) -> Digest:
-        running = self._hash
-        if running is None or running.name != algorithm:
-            running = new_hash(algorithm)
-            async for piece in self._store.staged_stream(self._staged):
-                await asyncio.to_thread(running.update, piece)
-        return Digest.from_hash(running)
-
-    async def _forget_unacknowledged(self) -> None:
-        """What came with the request that failed is not part of the session."""
-        await self._let_go()
-        self._offset = self._row.offset_bytes
-        self._staged = replace(self._staged, length=self._offset)
-        self._hash = None
 
     @transactional
-    async def _finish(self, tx: Transaction, digest: Digest) -> BlobRow:
-        context, repository = self._context, self._repository
-        if not await uploads.delete_upload(tx, self._row):
-            raise self._gone()
-        blob = await layers.insert_blob(
-            tx, repository.tenant_id, digest, length=self._staged.length, store_key=self._staged.key
-        )
-        layers.insert_layer(tx, repository, digest)
-        context.audit(tx, repository.tenant_id, "blob.put", digest=digest)
+    async def _finish(self, tx: Transaction, digest: Digest, staged: Staged) -> BlobRow:
+        row = self._row
+        if not await uploads.delete_upload(tx, row):
+            raise self._ended()
+        blob = await layers.insert_blob(tx, row.tenant_id, digest, length=staged.length, store_key=staged.key)
+        layers.insert_layer(tx, RepositoryRow(row.tenant_id, row.repository_id, sparse=False), digest)
+        self._context.audit(tx, row.tenant_id, "blob.put", digest=digest)
         return blob
 
-    async def _settle_duplicate(self, blob: BlobRow) -> BlobRow:
+    async def _settle_duplicate(self, blob: BlobRow, staged: Staged) -> BlobRow:
         """The tenant had the content already: ours goes, unless the store has lost the other's bytes."""
-        if await self._store.length(blob.store_key) == blob.length:
-            await self._store.abort(self._staged)
-            return blob
-        healed = await self._replace_bytes(blob)
-        if healed is None:
-            await self._store.abort(self._staged)
-        return healed or blob
+        if await self._store.length(blob.store_key) != blob.length:
+            healed = await self._replace_bytes(blob, staged)
+            if healed is not None:
+                return healed
+        await self._forget(staged)
+        return blob
 
     @transactional
-    async def _replace_bytes(self, tx: Transaction, blob: BlobRow) -> BlobRow | None:
+    async def _replace_bytes(self, tx: Transaction, blob: BlobRow, staged: Staged) -> BlobRow | None:
         return await layers.replace_bytes(
-            tx, self._row.tenant_id, blob.digest, lost_key=blob.store_key, store_key=self._staged.key
+            tx, self._row.tenant_id, blob.digest, lost_key=blob.store_key, store_key=staged.key
         )
 
     async def cancel(self) -> None:
         """Ends the session and forgets its bytes."""
         await self._let_go()
-        self._ended = True
         await self._cancel()
-        await self._store.abort(self._staged)
+        await self._forget(self._staged)
 
     @transactional
     async def _cancel(self, tx: Transaction) -> None:
         if not await uploads.delete_upload(tx, self._row):
-            raise self._gone()
+            raise self._ended()
         self._context.audit(tx, self._row.tenant_id, "upload.cancel", references=[str(self.uuid)])
 
-    async def close(self) -> None:
-        """Remembers what was written."""
-        try:
-            if not self._ended:
-                await self._flush()
-                await self._remember()
-        finally:
-            await self._let_go()
-
-    async def _remember(self) -> None:
-        if self._ended or self._staged.length == self._row.offset_bytes:
-            return
-        version = await self._advance()
-        if version is None:
-            raise UploadRangeError(
-                "Another request wrote to this upload meanwhile: ask for its state", offset=self._row.offset_bytes
-            )
-        self._row = self._row._replace(version=version, offset_bytes=self._staged.length)
-        if self._hash is not None:
-            self._context.backend.hashes.keep(self.uuid, self._hash, offset=self._staged.length)
-
-    @transactional
-    async def _advance(self, tx: Transaction) -> int | None:
-        return await uploads.advance_upload(
-            tx,
-            self._row,
-            offset_bytes=self._staged.length,
-            store_key=self._staged.key,
-            store_state=self._staged.state,
-            lifetime=self._context.backend.upload_lifetime,
-        )
-
-    @property
-    def _repository(self) -> RepositoryRow:
-        return RepositoryRow(self._row.tenant_id, self._row.repository_id, sparse=False)
+    async def _forget(self, staged: Staged) -> None:
+        """Bytes that no row names any more. The catalogue has the last word: what is left is an orphan, and swept."""
+        with contextlib.suppress(StoreUnavailableError):
+            await self._store.abort(staged)
 
     async def __aenter__(self) -> Self:
         """Itself."""
@@ -297,4 +260,8 @@ class Upload:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Closes it; after an error too, so that what came before it is kept."""
-        await self.close()
+        if error is None:
+            await self.close()
+        else:
+            with contextlib.suppress(DistsqlError):  # the error that is on its way says more
+                await self.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 from sqlalchemy import BigInteger, Text, literal_column, select
@@ -78,16 +78,15 @@ def insert_audit_events(
 def partition_statements(first: date, months: int) -> list[str]:
     """DDL that makes the partitions of the months from ``first`` on, where they are missing.
 
-    For the owner of the schema: ``distsql migrate`` and the server's start run it, so that months are always ready ahead.
+    For the owner of the schema: ``distsql migrate`` runs it, so that months are always ready ahead.
     """
     statements = []
-    year, month = first.year, first.month
+    begin = datetime(first.year, first.month, 1, tzinfo=UTC)
     for _ in range(months):
-        begin = datetime(year, month, 1, tzinfo=UTC)
-        year, month = (year + 1, 1) if month == 12 else (year, month + 1)
-        end = datetime(year, month, 1, tzinfo=UTC)
+        end = (begin + timedelta(days=31)).replace(day=1)
         statements.append(
             f"create table if not exists audit_events_{begin:%Y_%m} partition of audit_events "
             f"for values from ('{begin.isoformat()}') to ('{end.isoformat()}')"
         )
+        begin = end
     return statements

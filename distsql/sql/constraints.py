@@ -26,10 +26,10 @@ _MEANINGS: Final = {
 }
 
 
-def meaning(error: psycopg.IntegrityError) -> DistsqlError | psycopg.IntegrityError:
-    """The registry's error for the constraint, or the error itself where none should ever be violated."""
+def meaning(error: psycopg.IntegrityError) -> DistsqlError | None:
+    """The registry's error for the constraint, or None where none should ever be violated."""
     known = _MEANINGS.get(error.diag.constraint_name or "")
     if known is None:
-        return error
+        return None
     kind, message = known
     return kind(message)

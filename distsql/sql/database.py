@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
@@ -30,7 +31,22 @@ LOST_RACES: Final = (
 )
 # OperationalErrors of a connection that lives on: the statement was refused, nothing is committed.
 _REFUSALS: Final = (*LOST_RACES, psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable)
+# The connection is gone, or leads to a server that takes no writes (any more).
+_LOST_CONNECTIONS: Final = (
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.ReadOnlySqlTransaction,
+)
 _ATTEMPTS: Final = 8
+# Plans are made once, for any parameters: planning takes longer than running, and locks every index of every table.
+# And what tests/plans sees is what production runs.
+_CONFIGURE: Final = (
+    "select set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false), "
+    "set_config('idle_in_transaction_session_timeout', %s, false), set_config('timezone', 'UTC', false), "
+    "set_config('plan_cache_mode', 'force_generic_plan', false)"
+)
+_PREPARED_MAX: Final = 1000  # all statements, in all the combinations of parameters that may be null
 
 json_value = Jsonb
 """Wraps a JSON value for a ``jsonb`` parameter."""
@@ -79,27 +95,30 @@ class Transaction:
         """Sends what is queued, and commits. Nothing was sent and nothing is queued: nothing to do."""
         if self._begun or len(self._pending) > 1:
             await self._send("commit", "commit", None)
+            if self._pooled.cursor.statusmessage != "COMMIT":
+                raise AssertionError("a statement failed and the transaction went on: nothing was committed")
 
     async def _send(self, name: str, sql: str, parameters: Mapping[str, Any] | None) -> list[tuple[Any, ...]]:
         started = time.perf_counter()
         cursor = self._pooled.cursor
         pending, self._pending = self._pending, []
         self._begun = self._begun or bool(pending)
-        if pending:
-            async with self._pooled.connection.pipeline():
-                for _, queued_sql, queued_parameters in pending:
-                    # A cursor each: one that is used again would wait for its earlier result.
-                    queued = self._pooled.connection.cursor(binary=True)
-                    await queued.execute(queued_sql, queued_parameters, prepare=queued_parameters is not None)
+        try:
+            if pending:
+                async with self._pooled.connection.pipeline():
+                    for _, queued_sql, queued_parameters in pending:
+                        # A cursor each: one that is used again would wait for its earlier result.
+                        queued = self._pooled.connection.cursor(binary=True)
+                        await queued.execute(queued_sql, queued_parameters, prepare=queued_parameters is not None)
+                    await cursor.execute(sql, parameters, prepare=parameters is not None)
+            else:
                 await cursor.execute(sql, parameters, prepare=parameters is not None)
-        else:
-            await cursor.execute(sql, parameters, prepare=parameters is not None)
-        rows = await cursor.fetchall() if cursor.description else []
-        seconds = time.perf_counter() - started
-        for queued_name, _, _ in pending:
-            self._observe(queued_name, seconds=seconds, round_trips=0)
-        self._observe(name, seconds=seconds, round_trips=1)
-        return rows
+            return await cursor.fetchall() if cursor.description else []
+        finally:
+            seconds = time.perf_counter() - started
+            for queued_name, _, _ in pending:
+                self._observe(queued_name, seconds=seconds, round_trips=0)
+            self._observe(name, seconds=seconds, round_trips=1)
 
 
 class Database:
@@ -120,8 +139,8 @@ class Database:
         self._pool = Pool(self._connect, size=pool_size, wait_s=statement_timeout_s)
 
     async def close(self) -> None:
-        """Closes the connections that are free; those in use are closed when they come back broken."""
-        await self._pool.forget_idle()
+        """Closes the connections that are free now, and those in use when they come back."""
+        await self._pool.close()
 
     async def _connect(self) -> PooledConnection:
         statement_s, lock_s = self._timeouts
@@ -133,12 +152,16 @@ class Database:
             raise SettingsError(
                 f"The database URL can't be read: {error}. Write postgresql://user@host/name"
             ) from error
-        types.register(connection)
-        await connection.execute(
-            "select set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false), "
-            "set_config('idle_in_transaction_session_timeout', %s, false), set_config('timezone', 'UTC', false)",
-            (f"{statement_s * 1000:.0f}", f"{lock_s * 1000:.0f}", f"{2 * statement_s * 1000:.0f}"),
-        )
+        try:
+            types.register(connection)
+            connection.prepared_max = _PREPARED_MAX
+            await connection.execute(
+                _CONFIGURE,
+                (f"{statement_s * 1000:.0f}", f"{lock_s * 1000:.0f}", f"{2 * statement_s * 1000:.0f}"),
+            )
+        except BaseException:
+            await connection.close()
+            raise
         return PooledConnection(connection)
 
     @asynccontextmanager
@@ -159,8 +182,6 @@ class Database:
             yield tx
             await _commit(tx)
         finally:
-            if not pooled.usable and not pooled.connection.closed:
-                await _roll_back(pooled)
             await self._pool.release(pooled)
 
     async def read(
@@ -195,18 +216,10 @@ async def _commit(tx: Transaction) -> None:
         await tx.commit()
     except _REFUSALS:
         raise
-    except psycopg.OperationalError as error:
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         raise CatalogueUnavailableError(
             f"The catalogue's PostgreSQL went away during the commit: {_first_line(error)}"
         ) from error
-
-
-async def _roll_back(pooled: PooledConnection) -> None:
-    """Ends what is left of a transaction; a connection that can't even do that is closed."""
-    try:
-        await pooled.connection.rollback()
-    except psycopg.Error:
-        await pooled.connection.close()
 
 
 class HasDatabase(Protocol):
@@ -240,25 +253,30 @@ async def _repeat(
     begin: Callable[[], AbstractAsyncContextManager[Transaction]],
     work: Callable[[Transaction], Awaitable[Result]],
 ) -> Result:
-    for attempt in range(1, _ATTEMPTS + 1):
+    lost_connections = 0
+    for attempt in itertools.count(1):
         try:
             async with begin() as tx:
                 return await work(tx)
         except LOST_RACES as error:
-            if attempt == _ATTEMPTS:
+            if attempt >= _ATTEMPTS:
                 raise CatalogueUnavailableError("Too many others changed the same rows; try again") from error
             await asyncio.sleep(random.uniform(0, 0.002 * 2**attempt))  # noqa: S311  # jitter, no secret
         except psycopg.IntegrityError as error:
-            raise constraints.meaning(error) from error
+            meaning = constraints.meaning(error)
+            if meaning is None:
+                raise
+            raise meaning from error
         except psycopg.errors.QueryCanceled as error:
             raise CatalogueUnavailableError("The catalogue took longer than DISTSQL_STATEMENT_TIMEOUT") from error
         except psycopg.errors.LockNotAvailable as error:
             raise CatalogueUnavailableError("Others held the same rows longer than DISTSQL_LOCK_TIMEOUT") from error
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            # Nothing was committed (see `Database.transaction`). A connection that died while it was idle is no reason
-            # to fail: once more, on a new one.
+        except _LOST_CONNECTIONS as error:
+            # Nothing was committed (see `_commit`). A connection that died while it was idle is no reason to fail: once
+            # more, on a new one.
             await database.forget_idle()
-            if attempt > 1:
+            lost_connections += 1
+            if lost_connections > 1:
                 raise CatalogueUnavailableError(
                     f"The catalogue's PostgreSQL went away: {_first_line(error)}"
                 ) from error

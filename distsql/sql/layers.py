@@ -139,7 +139,7 @@ _new_blob = insert(blobs).values(
 
 INSERT_BLOB: Final = statement(
     "insert_blob",
-    "A blob whose bytes are durable. One that is live keeps its bytes; one that is condemned lives on with the new ones.",
+    "A blob whose bytes are durable. One that is live keeps its bytes, a condemned one lives on with the new ones.",
     # An update in any case: it locks the row, so that garbage collection waits, and sees the link that follows.
     _new_blob.on_conflict_do_update(
         index_elements=[blobs.c.tenant_id, blobs.c.digest],
@@ -202,7 +202,25 @@ def insert_layer(tx: Transaction, repository: RepositoryRow, digest: Digest) -> 
     tx.queue(INSERT_LAYER, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest)
 
 
+_SOURCE_PATH: Final = parameter("source_path", Text())
 _source = repositories.alias("source")
+_held_by_any = (
+    select(layers.c.digest)
+    .where(_SOURCE_PATH.is_(None), layers.c.tenant_id == TENANT_ID, layers.c.digest == DIGEST)
+    .exists()
+)
+_held_by_source = (
+    select(layers.c.digest)
+    .where(
+        layers.c.tenant_id == TENANT_ID,
+        layers.c.repository_id
+        == select(_source.c.id)
+        .where(_source.c.tenant_id == TENANT_ID, _source.c.path == _SOURCE_PATH)
+        .scalar_subquery(),
+        layers.c.digest == DIGEST,
+    )
+    .exists()
+)
 
 LOCK_MOUNTABLE_BLOB: Final = statement(
     "lock_mountable_blob",
@@ -212,16 +230,7 @@ LOCK_MOUNTABLE_BLOB: Final = statement(
         blobs.c.tenant_id == TENANT_ID,
         blobs.c.digest == DIGEST,
         blobs.c.state == _STATE_LIVE,
-        select(layers.c.digest)
-        .select_from(
-            layers.join(_source, (_source.c.tenant_id == layers.c.tenant_id) & (_source.c.id == layers.c.repository_id))
-        )
-        .where(
-            layers.c.tenant_id == TENANT_ID,
-            layers.c.digest == DIGEST,
-            func.coalesce(parameter("source_path", Text()), _source.c.path) == _source.c.path,
-        )
-        .exists(),
+        or_(_held_by_source, _held_by_any),
     )
     .with_for_update(read=True),
     BlobRow,

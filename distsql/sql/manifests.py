@@ -6,7 +6,6 @@ from collections.abc import Collection
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
-    ARRAY,
     BigInteger,
     Boolean,
     Integer,
@@ -32,7 +31,6 @@ from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import (
     ACTOR,
     DIGEST,
-    DIGESTS,
     LIMIT,
     ONE,
     REPOSITORY_ID,
@@ -162,27 +160,35 @@ async def list_manifests(
 
 # -- writing ----------------------------------------------------------------------------------------------------------
 
-_held_manifests = (
+# One by one, in the order of the arrays, which are sorted: pushes that share content lock it in the same order.
+_wanted_manifests = unnested({"manifest_digest": DigestType()})
+_held_manifest = (
     select(manifests.c.digest)
-    .where(*_HERE, manifests.c.digest == func.any(parameter("manifest_digests", ARRAY(DigestType()))))
-    .order_by(manifests.c.digest)
+    .where(*_HERE, manifests.c.digest == _wanted_manifests.c.manifest_digest)
+    .limit(ONE)
     .with_for_update(key_share=True, read=True)
-    .cte("held_manifests")
+    .lateral("manifest")
 )
-_held_layers = (
+_wanted_layers = unnested({"digest": DigestType()})
+_held_layer = (
     select(layers.c.digest)
     .where(
-        layers.c.tenant_id == TENANT_ID, layers.c.repository_id == REPOSITORY_ID, layers.c.digest == func.any(DIGESTS)
+        layers.c.tenant_id == TENANT_ID,
+        layers.c.repository_id == REPOSITORY_ID,
+        layers.c.digest == _wanted_layers.c.digest,
     )
-    .order_by(layers.c.digest)
+    .limit(ONE)
     .with_for_update(key_share=True, read=True)
-    .cte("held_layers")
+    .lateral("layer")
 )
 
 LOCK_REFERENCES: Final = statement(
     "lock_references",
     "Which of these manifests and blobs the repository has; they stay until the end of the transaction.",
-    union_all(select(_held_manifests.c.digest), select(_held_layers.c.digest)),
+    union_all(
+        select(_held_manifest.c.digest).select_from(_wanted_manifests.join(_held_manifest, true())),
+        select(_held_layer.c.digest).select_from(_wanted_layers.join(_held_layer, true())),
+    ),
     DigestRow,
 )
 

@@ -3,31 +3,60 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import psycopg
-from psycopg import AsyncConnection, AsyncCursor
-from psycopg.pq import TransactionStatus
+from psycopg import AsyncConnection, AsyncCursor, generators
+from psycopg.pq import PipelineStatus, TransactionStatus
 
 from distsql.errors import CatalogueUnavailableError
 
-_IDLE: Final = TransactionStatus.IDLE
+_IN_TRANSACTION: Final = {TransactionStatus.INTRANS, TransactionStatus.INERROR}
+_ROLLBACK_WAIT_S: Final = 5
 
 
 class PooledConnection:
     """A connection in autocommit mode with its one cursor, which is used again and again (a new one costs 20 us)."""
 
-    __slots__ = ("connection", "cursor")
+    __slots__ = ("_poll", "connection", "cursor")
 
     def __init__(self, connection: AsyncConnection[tuple[Any, ...]]) -> None:
         self.connection = connection
         self.cursor: AsyncCursor[tuple[Any, ...]] = connection.cursor(binary=True)
+        self._poll = select.poll()
+        self._poll.register(connection.pgconn.socket, select.POLLIN)
 
     @property
-    def usable(self) -> bool:
+    def idle(self) -> bool:
         """Open, and outside of any transaction."""
-        return not self.connection.closed and self.connection.info.transaction_status is _IDLE
+        pgconn = self.connection.pgconn
+        return (
+            not self.connection.closed
+            and pgconn.transaction_status == TransactionStatus.IDLE
+            and pgconn.pipeline_status == PipelineStatus.OFF
+        )
+
+    @property
+    def silent(self) -> bool:
+        """Whether the server sent nothing since it was last asked. What it says unasked is most often goodbye."""
+        return not self._poll.poll(0)
+
+    async def roll_back(self) -> None:
+        """Ends what is left of a transaction, or closes the connection when the server doesn't do that at once."""
+        pgconn = self.connection.pgconn
+        if pgconn.transaction_status not in _IN_TRANSACTION or pgconn.pipeline_status != PipelineStatus.OFF:
+            await self.connection.close()
+            return
+        try:
+            async with asyncio.timeout(_ROLLBACK_WAIT_S):
+                # Not the connection's own rollback(): it forgets all prepared statements, for the transaction might
+                # have made the tables that they use. Ours make none, and every refused push would pay for it.
+                pgconn.send_query(b"rollback")
+                await self.connection.wait(generators.execute(pgconn))
+        except (psycopg.Error, TimeoutError):
+            await self.connection.close()
 
 
 class Pool:
@@ -39,6 +68,7 @@ class Pool:
         self._slots = asyncio.Semaphore(size)
         self._size = size
         self._wait_s = wait_s
+        self._closed = False
 
     async def acquire(self) -> PooledConnection:
         """A connection for one transaction; `CatalogueUnavailableError` when none comes free or none can be made."""
@@ -46,7 +76,7 @@ class Pool:
         try:
             while self._free:
                 pooled = self._free.pop()
-                if pooled.usable:
+                if pooled.idle and pooled.silent:
                     return pooled
                 await pooled.connection.close()
             return await self._connect()
@@ -71,17 +101,26 @@ class Pool:
             ) from error
 
     async def release(self, pooled: PooledConnection) -> None:
-        """Takes the connection back; one that is broken or in a transaction is closed instead."""
+        """Takes the connection back, outside of any transaction; one that can't be brought there is closed instead."""
         try:
-            if pooled.usable:
-                self._free.append(pooled)
-            else:
-                await pooled.connection.close()
+            if not pooled.idle:
+                await pooled.roll_back()
         finally:
-            self._slots.release()
+            try:
+                if pooled.idle and not self._closed:
+                    self._free.append(pooled)
+                else:
+                    await pooled.connection.close()
+            finally:
+                self._slots.release()
 
     async def forget_idle(self) -> None:
         """Closes what is free: after one connection was found dead, the others most likely are too."""
         free, self._free = self._free, []
         for pooled in free:
             await pooled.connection.close()
+
+    async def close(self) -> None:
+        """Closes what is free now, and what is in use when it comes back."""
+        self._closed = True
+        await self.forget_idle()

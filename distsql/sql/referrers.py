@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import LargeBinary, Text, func, literal_column, or_, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    FromClause,
+    LargeBinary,
+    Select,
+    Text,
+    func,
+    literal_column,
+    or_,
+    select,
+    union,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 from distsql.oci.digest import Digest
 from distsql.sql.database import Transaction
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import DIGEST, LIMIT, REPOSITORY_ID, TENANT_ID, parameter, statement
-from distsql.sql.tables import descriptors, manifest_annotations, manifests
+from distsql.sql.tables import descriptors, manifest_annotations, manifests, tags
 
 
 class ReferrerRow(NamedTuple):
-    """A manifest with this subject, as its descriptor tells it."""
+    """A manifest with this subject, as its descriptor tells it. ``annotations`` is None for none, or far too many."""
 
     digest: Digest
     media_type: str
@@ -25,45 +37,75 @@ class ReferrerRow(NamedTuple):
 
 
 _TYPE: Final = parameter("artifact_type", Text())
+_AFTER: Final = parameter("after", LargeBinary())
+# In bytes. No answer to a client has room for more, so they need not even be read.
+_MAX_ANNOTATIONS: Final = literal_column(str(3 * 1024**2), BigInteger())
+# The tag schema cuts an algorithm's hex off here, for a tag has 128 characters ("Referrers Tag Schema").
+_MAX_ENCODED: Final = 64
 
-_annotations = (
-    select(func.jsonb_object_agg(manifest_annotations.c.key, manifest_annotations.c.value, type_=JSONB()))
-    .where(
-        manifest_annotations.c.tenant_id == manifests.c.tenant_id,
-        manifest_annotations.c.repository_id == manifests.c.repository_id,
-        manifest_annotations.c.manifest_digest == manifests.c.digest,
+
+def _page(digest: ColumnElement[Digest], source: FromClause, *conditions: ColumnElement[bool]) -> Select[Any]:
+    """A page of those manifests that the repository has, of the digests in a column of ``descriptors``."""
+    held = source.join(
+        manifests,
+        (manifests.c.tenant_id == descriptors.c.tenant_id)
+        & (manifests.c.repository_id == descriptors.c.repository_id)
+        & (manifests.c.digest == digest),
     )
+    return (
+        select(digest.label("digest"), manifests.c.media_type, manifests.c.length, manifests.c.artifact_type)
+        .select_from(held)
+        .where(
+            descriptors.c.tenant_id == TENANT_ID,
+            descriptors.c.repository_id == REPOSITORY_ID,
+            *conditions,
+            digest > _AFTER,
+            or_(_TYPE.is_(None), manifests.c.artifact_type == _TYPE),
+        )
+        .order_by(digest)
+        .limit(LIMIT)
+    )
+
+
+_with_subject = _page(
+    descriptors.c.manifest_digest,
+    descriptors,
+    descriptors.c.digest == DIGEST,
+    descriptors.c.role == literal_column("'subject'", Text()),
+)
+# Clients of registries without this API keep an index of the referrers under a tag ("Referrers Tag Schema").
+_in_tagged_index = _page(
+    descriptors.c.digest,
+    tags.join(
+        descriptors,
+        (descriptors.c.tenant_id == tags.c.tenant_id)
+        & (descriptors.c.repository_id == tags.c.repository_id)
+        & (descriptors.c.manifest_digest == tags.c.digest),
+    ),
+    tags.c.tenant_id == TENANT_ID,
+    tags.c.repository_id == REPOSITORY_ID,
+    tags.c.name == parameter("fallback_tag", Text(collation="C")),
+    tags.c.valid_to.is_(None),
+    descriptors.c.role == literal_column("'manifest'", Text()),
+)
+_found = union(_with_subject, _in_tagged_index).subquery("found")
+_annotation = manifest_annotations.c
+_annotations = (
+    select(func.jsonb_object_agg(_annotation.key, _annotation.value, type_=JSONB()))
+    .where(
+        _annotation.tenant_id == TENANT_ID,
+        _annotation.repository_id == REPOSITORY_ID,
+        _annotation.manifest_digest == _found.c.digest,
+    )
+    .having(func.sum(func.octet_length(_annotation.value)) < _MAX_ANNOTATIONS)
     .scalar_subquery()
 )
 
 LIST_REFERRERS: Final = statement(
     "list_referrers",
-    "A page of the manifests with a subject, by digest; found by the subject's digest, so in any order of pushing.",
-    select(
-        manifests.c.digest,
-        manifests.c.media_type,
-        manifests.c.length,
-        manifests.c.artifact_type,
-        _annotations.label("annotations"),
-    )
-    .select_from(
-        descriptors.join(
-            manifests,
-            (manifests.c.tenant_id == descriptors.c.tenant_id)
-            & (manifests.c.repository_id == descriptors.c.repository_id)
-            & (manifests.c.digest == descriptors.c.manifest_digest),
-        )
-    )
-    .where(
-        descriptors.c.tenant_id == TENANT_ID,
-        descriptors.c.digest == DIGEST,
-        descriptors.c.repository_id == REPOSITORY_ID,
-        descriptors.c.manifest_digest > parameter("after", LargeBinary()),
-        descriptors.c.role == literal_column("'subject'", Text()),
-        or_(_TYPE.is_(None), manifests.c.artifact_type == _TYPE),
-    )
-    .order_by(descriptors.c.manifest_digest)
-    .limit(LIMIT),
+    "A page of the manifests with a subject, pushed before or after it, and of those in the index that clients keep "
+    "under the subject's fallback tag; by digest.",
+    select(*_found.c, _annotations.label("annotations")).order_by(_found.c.digest).limit(LIMIT),
     ReferrerRow,
 )
 
@@ -83,6 +125,7 @@ async def list_referrers(
         tenant_id=repository.tenant_id,
         repository_id=repository.id,
         digest=digest,
+        fallback_tag=f"{digest.algorithm}-{digest.encoded[:_MAX_ENCODED]}",
         artifact_type=artifact_type,
         after=after.packed if after else b"",
         limit=limit,

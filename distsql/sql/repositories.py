@@ -12,11 +12,13 @@ from distsql.oci.names import RepositoryName
 from distsql.sql.database import Transaction
 from distsql.sql.statements import (
     LIMIT,
+    ONE,
     PATH,
     REPOSITORY_ID,
     TENANT,
     TENANT_ID,
     Nothing,
+    named_repository,
     parameter,
     statement,
 )
@@ -51,12 +53,12 @@ class NameRow(NamedTuple):
     path: str
 
 
+_joined, _repository = named_repository()
+
 FIND_REPOSITORY: Final = statement(
     "find_repository",
     "The ids behind a repository's name.",
-    select(repositories.c.tenant_id, repositories.c.id, repositories.c.sparse)
-    .select_from(tenants.join(repositories, repositories.c.tenant_id == tenants.c.id))
-    .where(tenants.c.name == TENANT, repositories.c.path == PATH),
+    select(_repository.c.tenant_id, _repository.c.id, _repository.c.sparse).select_from(_joined),
     RepositoryRow,
 )
 
@@ -163,7 +165,8 @@ def set_sparse(tx: Transaction, repository: RepositoryRow, *, sparse: bool) -> N
 
 
 # Names are listed in the byte order of the full name. A tenant's name with its slash sorts as full names do, and no
-# such prefix is another's, so (tenant and slash, path) is that order. Each tenant gives at most one page: flat at any depth.
+# such prefix is another's, so (tenant and slash, path) is that order. Each tenant gives at most one page: flat at any
+# depth.
 _AFTER_PREFIX: Final = parameter("after_prefix", Text(collation="C"))
 _AFTER_PATH: Final = parameter("after_path", Text(collation="C"))
 _prefix = tenants.c.name + literal_column("'/'", Text())
@@ -194,14 +197,21 @@ LIST_REPOSITORIES: Final = statement(
     NameRow,
 )
 
+_tenant = select(tenants.c.id, tenants.c.name).where(tenants.c.name == TENANT).limit(ONE).subquery("tenant")
+_tenant_paths = (
+    select(repositories.c.path)
+    .where(repositories.c.tenant_id == _tenant.c.id, repositories.c.path > _AFTER_PATH)
+    .order_by(repositories.c.path)
+    .limit(LIMIT)
+    .lateral("repository")
+)
+
 LIST_TENANT_REPOSITORIES: Final = statement(
     "list_tenant_repositories",
     "A page of one tenant's repositories, by path.",
-    select(tenants.c.name, repositories.c.path)
-    .select_from(tenants.join(repositories, repositories.c.tenant_id == tenants.c.id))
-    .where(tenants.c.name == TENANT, repositories.c.path > _AFTER_PATH)
-    .order_by(repositories.c.path)
-    .limit(LIMIT),
+    select(_tenant.c.name, _tenant_paths.c.path)
+    .select_from(_tenant.join(_tenant_paths, true()))
+    .order_by(_tenant_paths.c.path),
     NameRow,
 )
 

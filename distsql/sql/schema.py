@@ -1,4 +1,4 @@
-"""The schema: which revision a database is at, and how it gets to another. Alembic does the work; nothing else changes it."""
+"""The schema: which revision a database is at, and how it gets to another. Alembic does it; nothing else changes it."""
 
 from __future__ import annotations
 
@@ -119,12 +119,11 @@ def _move(connection: Connection, to: str) -> None:
 
 
 def _connect(url: str) -> Connection:
-    def connect() -> psycopg.Connection[tuple[object, ...]]:
-        return psycopg.connect(url, connect_timeout=10, application_name="distsql migrate")
-
     try:
-        return create_engine("postgresql+psycopg://", creator=connect, poolclass=NullPool).connect()
+        # Not by the engine, which would hide these errors in its own.
+        opened = psycopg.connect(url, connect_timeout=10, application_name="distsql migrate")
     except psycopg.ProgrammingError as error:
         raise SettingsError(f"The database URL can't be read: {error}. Write postgresql://user@host/name") from error
     except psycopg.OperationalError as error:
         raise CatalogueUnavailableError(f"The catalogue's PostgreSQL doesn't answer: {error}") from error
+    return create_engine("postgresql+psycopg://", creator=lambda: opened, poolclass=NullPool).connect()

@@ -36,6 +36,7 @@ from distsql.sql.types import DigestType
 
 Row = TypeVar("Row")
 _DIALECT: Final = PGDialect_psycopg()  # type: ignore[no-untyped-call]
+_NUMBERED: Final = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 
 
 class Nothing(NamedTuple):
@@ -50,6 +51,9 @@ class Statement(Generic[Row]):
     purpose: str
     sql: str
     make_row: Callable[[Sequence[Any]], Row]
+    numbered_sql: bytes
+    """The same with ``$1``, ``$2`` ... for the parameters named in ``order``: what goes over the wire by itself."""
+    order: tuple[str, ...]
 
 
 registered: Final[dict[str, Statement[Any]]] = {}
@@ -61,7 +65,15 @@ def statement(name: str, purpose: str, clause: ClauseElement, row_type: type[Row
     if isinstance(clause, Insert) and not clause.exported_columns:
         clause = clause.inline()  # else SQLAlchemy lets it return the new primary key
     compiled = clause.compile(dialect=_DIALECT)
-    made = Statement(name, purpose, str(compiled), _row_maker(clause, row_type))
+    numbered = clause.compile(dialect=_NUMBERED)
+    made = Statement(
+        name,
+        purpose,
+        str(compiled),
+        _row_maker(clause, row_type),
+        str(numbered).encode(),
+        tuple(numbered.positiontup or ()),
+    )
     if name in registered:
         raise ValueError(f"two statements are called {name}")
     registered[name] = made
@@ -107,12 +119,12 @@ ONE: Final = literal_column("1", BigInteger())
 def named_repository() -> tuple[Join[Any], FromClause]:
     """From the parameters ``tenant`` and ``path``: what to join the next step to, and the repository's one row.
 
-    A chain of laterals with limits keeps the order of the steps whatever the statistics say; as a plain join the planner
-    may turn it into a sequential scan when a tenant is small.
+    A chain of laterals with limits keeps the order of the steps whatever the statistics say; as a plain join the
+    planner may turn it into a sequential scan when a tenant is small.
     """
     tenant = select(tenants.c.id).where(tenants.c.name == TENANT).limit(ONE).subquery("tenant")
     repository = (
-        select(repositories.c.tenant_id, repositories.c.id)
+        select(repositories.c.tenant_id, repositories.c.id, repositories.c.sparse)
         .where(repositories.c.tenant_id == tenant.c.id, repositories.c.path == PATH)
         .limit(ONE)
         .lateral("repository")
@@ -121,7 +133,7 @@ def named_repository() -> tuple[Join[Any], FromClause]:
 
 
 def unnested(columns: Mapping[str, TypeEngine[Any]], *, suffix: str = "s") -> TableValuedAlias:
-    """Rows from array parameters, one for each column and called after it with the suffix: ``position`` from ``positions``.
+    """Rows from array parameters, one for each column, called after it with the suffix: ``position``, ``positions``.
 
     Three rows and three hundred are the same statement.
     """

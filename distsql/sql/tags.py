@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from sqlalchemy import DateTime, Text, func, or_, select, text, update
+from sqlalchemy import DateTime, Text, func, or_, select, text, true, update
 from sqlalchemy.dialects.postgresql import insert
 
 from distsql.oci.digest import Digest
@@ -68,19 +68,24 @@ _NOW: Final = func.greatest(func.clock_timestamp(), tags.c.valid_from + text("in
 
 # -- reading ----------------------------------------------------------------------------------------------------------
 
+_tag = select(tags.c.digest).where(*_HERE, tags.c.name == _NAME, _LIVE).limit(ONE).subquery("tag")
+_tagged = (
+    select(manifests.c.digest, manifests.c.media_type, manifests.c.length, manifests.c.artifact_type)
+    .where(
+        manifests.c.tenant_id == TENANT_ID,
+        manifests.c.repository_id == REPOSITORY_ID,
+        manifests.c.digest == _tag.c.digest,
+    )
+    .limit(ONE)
+    .lateral("manifest")
+)
+
 FIND_TAG: Final = statement(
     "find_tag",
     "What a live tag points to, without the payload.",
-    select(tags.c.digest, manifests.c.media_type, manifests.c.length, manifests.c.artifact_type)
-    .select_from(
-        tags.join(
-            manifests,
-            (manifests.c.tenant_id == tags.c.tenant_id)
-            & (manifests.c.repository_id == tags.c.repository_id)
-            & (manifests.c.digest == tags.c.digest),
-        )
-    )
-    .where(*_HERE, tags.c.name == _NAME, _LIVE),
+    select(_tagged.c.digest, _tagged.c.media_type, _tagged.c.length, _tagged.c.artifact_type).select_from(
+        _tag.join(_tagged, true())
+    ),
     TaggedRow,
 )
 
@@ -174,13 +179,26 @@ async def resolve_tag(tx: Transaction, repository: RepositoryRow, name: str, *, 
 
 # -- writing ----------------------------------------------------------------------------------------------------------
 
-# A move updates the live row in place, under its lock, and writes what the row was before as a closed row of the history:
-# so there is one live row at any instant, writers queue up on it, and no move is ever missing from the history.
+# A move updates the live row in place, under its lock, and writes what the row was before as a closed row of the
+# history: so there is one live row at any instant, writers queue up on it, and no move is missing from the history.
 _HISTORY: Final = ["tenant_id", "repository_id", "name", "digest", "valid_from", "valid_to", "actor", "ended_by"]
 _names = unnested({"name": Text()})
+_earlier = tags.alias("earlier")
+_last_end = (
+    select(_earlier.c.valid_to)
+    .where(
+        _earlier.c.tenant_id == TENANT_ID, _earlier.c.repository_id == REPOSITORY_ID, _earlier.c.name == _names.c.name
+    )
+    .order_by(_earlier.c.valid_from.desc())
+    .limit(ONE)
+    .scalar_subquery()
+)
 _upsert = insert(tags).from_select(
-    ["tenant_id", "repository_id", "name", "digest", "actor"],
-    select(TENANT_ID, REPOSITORY_ID, _names.c.name, DIGEST, ACTOR).order_by(_names.c.name),
+    ["tenant_id", "repository_id", "name", "digest", "valid_from", "actor"],
+    # A tag that ended begins again where it ended at the earliest: the clock may have been set back.
+    select(
+        TENANT_ID, REPOSITORY_ID, _names.c.name, DIGEST, func.greatest(func.clock_timestamp(), _last_end), ACTOR
+    ).order_by(_names.c.name),
 )
 _MOVE: Final = {
     "digest": DIGEST,

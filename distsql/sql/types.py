@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 from psycopg.types.array import ListBinaryDumper
+from psycopg.types.numeric import Int8BinaryDumper
 from sqlalchemy import LargeBinary
 from sqlalchemy.types import TypeDecorator
 
@@ -49,5 +50,7 @@ class DigestDumper(Dumper):
 def register(connection: AsyncConnection[tuple[object, ...]]) -> None:
     """Teaches a connection the catalogue's types."""
     connection.adapters.register_dumper(Digest, DigestDumper)
+    # Otherwise the size of a number picks its type, and a statement is prepared again for each combination of sizes.
+    connection.adapters.register_dumper(int, Int8BinaryDumper)
     # Arrays of digests, like digests, have a binary form only.
     connection.adapters.register_dumper(list, ListBinaryDumper)

@@ -14,6 +14,8 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+INSTANT = sa.DateTime(timezone=True)
+NOW = sa.text("now()")
 
 # For people who ask in SQL: digests as clients write them.
 DIGEST_TEXT = """
@@ -26,18 +28,28 @@ def upgrade() -> None:
     """Makes the catalogue from nothing."""
     op.create_table(
         "audit_events",
-        sa.Column("tenant_id", sa.BigInteger(), nullable=False),
-        sa.Column("at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False),
-        sa.Column("id", sa.BigInteger(), nullable=False),
-        sa.Column("actor", sa.Text(), nullable=False),
-        sa.Column("action", sa.Text(), nullable=False),
-        sa.Column("repository", sa.Text(collation="C"), nullable=True),
-        sa.Column("reference", sa.Text(), nullable=True),
-        sa.Column("digest", sa.LargeBinary(), nullable=True),
-        sa.Column("outcome", sa.Text(), server_default=sa.text("'done'"), nullable=False),
-        sa.Column("client_address", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("user_agent", sa.Text(), server_default=sa.text("''"), nullable=False),
-        sa.Column("request_id", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("tenant_id", sa.BigInteger(), nullable=False, comment="The tenant: tenants.id."),
+        sa.Column("at", INSTANT, server_default=sa.text("clock_timestamp()"), nullable=False, comment="When."),
+        sa.Column("id", sa.BigInteger(), nullable=False, comment="Tells events of one instant apart; random."),
+        sa.Column("actor", sa.Text(), nullable=False, comment="Who."),
+        sa.Column("action", sa.Text(), nullable=False, comment="What was done: manifest.put, tag.delete ..."),
+        sa.Column("repository", sa.Text(collation="C"), nullable=True, comment="Full name of the repository."),
+        sa.Column("reference", sa.Text(), nullable=True, comment="Tag, upload or setting that it was done to."),
+        sa.Column("digest", sa.LargeBinary(), nullable=True, comment="Content that it was done with."),
+        sa.Column("outcome", sa.Text(), server_default=sa.text("'done'"), nullable=False, comment="done or refused."),
+        sa.Column(
+            "client_address",
+            sa.Text(),
+            server_default=sa.text("''"),
+            nullable=False,
+            comment="Where the request came from.",
+        ),
+        sa.Column(
+            "user_agent", sa.Text(), server_default=sa.text("''"), nullable=False, comment="What the client says it is."
+        ),
+        sa.Column(
+            "request_id", sa.Text(), server_default=sa.text("''"), nullable=False, comment="As in the access log."
+        ),
         sa.CheckConstraint("outcome in ('done', 'refused')", name=op.f("audit_events_outcome_check")),
         sa.PrimaryKeyConstraint("tenant_id", "at", "id", name="audit_events_pkey"),
         comment="Every change, written in its transaction; partitioned by month.",
@@ -45,22 +57,41 @@ def upgrade() -> None:
     )
     op.create_table(
         "tenants",
-        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
-        sa.Column("name", sa.Text(collation="C"), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column(
+            "id", sa.BigInteger(), sa.Identity(always=False), nullable=False, comment="Joins with tenant_id everywhere."
+        ),
+        sa.Column(
+            "name", sa.Text(collation="C"), nullable=False, comment="First component of its repositories' names."
+        ),
+        sa.Column(
+            "created_at", INSTANT, server_default=NOW, nullable=False, comment="When its first repository came to be."
+        ),
         sa.PrimaryKeyConstraint("id", name="tenants_pkey"),
         sa.UniqueConstraint("name", name="tenants_name_key"),
         comment="Organisations: the first component of every repository's name. Tenant 0 is the server itself.",
     )
     op.create_table(
         "blobs",
-        sa.Column("tenant_id", sa.BigInteger(), nullable=False),
-        sa.Column("digest", sa.LargeBinary(), nullable=False),
-        sa.Column("length", sa.BigInteger(), nullable=False),
-        sa.Column("store_key", sa.Text(), nullable=False),
-        sa.Column("state", sa.Text(), server_default=sa.text("'live'"), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.Column("condemned_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("tenant_id", sa.BigInteger(), nullable=False, comment="The tenant: tenants.id."),
+        sa.Column(
+            "digest",
+            sa.LargeBinary(),
+            nullable=False,
+            comment="Of the content; digest_text(digest) is as clients write it.",
+        ),
+        sa.Column("length", sa.BigInteger(), nullable=False, comment="In bytes."),
+        sa.Column("store_key", sa.Text(), nullable=False, comment="Where the byte store has the content."),
+        sa.Column(
+            "state",
+            sa.Text(),
+            server_default=sa.text("'live'"),
+            nullable=False,
+            comment="live; condemned: nothing needs it and its bytes are being deleted; deleted.",
+        ),
+        sa.Column(
+            "created_at", INSTANT, server_default=NOW, nullable=False, comment="When the tenant first had the content."
+        ),
+        sa.Column("condemned_at", INSTANT, nullable=True, comment="When garbage collection condemned it."),
         sa.CheckConstraint("state in ('live', 'condemned', 'deleted')", name=op.f("blobs_state_check")),
         sa.CheckConstraint("length >= 0", name=op.f("blobs_length_check")),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name="blobs_tenant_id_fkey"),
@@ -77,11 +108,23 @@ def upgrade() -> None:
     )
     op.create_table(
         "repositories",
-        sa.Column("tenant_id", sa.BigInteger(), nullable=False),
-        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
-        sa.Column("path", sa.Text(collation="C"), nullable=False),
-        sa.Column("sparse", sa.Boolean(), server_default=sa.text("false"), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("tenant_id", sa.BigInteger(), nullable=False, comment="The tenant: tenants.id."),
+        sa.Column(
+            "id",
+            sa.BigInteger(),
+            sa.Identity(always=False),
+            nullable=False,
+            comment="Joins with repository_id, together with tenant_id.",
+        ),
+        sa.Column("path", sa.Text(collation="C"), nullable=False, comment="The name without the tenant and its slash."),
+        sa.Column(
+            "sparse",
+            sa.Boolean(),
+            server_default=sa.text("false"),
+            nullable=False,
+            comment="Whether indexes may have children that the repository lacks.",
+        ),
+        sa.Column("created_at", INSTANT, server_default=NOW, nullable=False, comment="When it was first written to."),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name="repositories_tenant_id_fkey"),
         sa.PrimaryKeyConstraint("tenant_id", "id", name="repositories_pkey"),
         sa.UniqueConstraint("tenant_id", "path", name="repositories_tenant_id_path_key"),
@@ -89,10 +132,16 @@ def upgrade() -> None:
     )
     op.create_table(
         "layers",
-        sa.Column("tenant_id", sa.BigInteger(), nullable=False),
-        sa.Column("repository_id", sa.BigInteger(), nullable=False),
-        sa.Column("digest", sa.LargeBinary(), nullable=False),
-        sa.Column("needed_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("tenant_id", sa.BigInteger(), nullable=False, comment="The tenant: tenants.id."),
+        sa.Column("repository_id", sa.BigInteger(), nullable=False, comment="The repository: repositories.id."),
+        sa.Column("digest", sa.LargeBinary(), nullable=False, comment="The blob: blobs.digest."),
+        sa.Column(
+            "needed_at",
+            INSTANT,
+            server_default=NOW,
+            nullable=False,
+            comment="When it was last pushed, mounted or referred to: garbage collection waits from here.",
+        ),
         sa.ForeignKeyConstraint(
             ["tenant_id", "digest"], ["blobs.tenant_id", "blobs.digest"], name="layers_tenant_id_digest_fkey"
         ),
@@ -107,17 +156,27 @@ def upgrade() -> None:
     op.create_index("layers_digest_idx", "layers", ["tenant_id", "digest"], unique=False)
     op.create_table(
         "manifests",
-        sa.Column("tenant_id", sa.BigInteger(), nullable=False),
-        sa.Column("repository_id", sa.BigInteger(), nullable=False),
-        sa.Column("digest", sa.LargeBinary(), nullable=False),
-        sa.Column("media_type", sa.Text(), nullable=False),
-        sa.Column("artifact_type", sa.Text(), nullable=True),
-        sa.Column("config_media_type", sa.Text(), nullable=True),
-        sa.Column("subject_digest", sa.LargeBinary(), nullable=True),
-        sa.Column("length", sa.BigInteger(), nullable=False),
-        sa.Column("payload", sa.LargeBinary(), nullable=False),
-        sa.Column("pushed_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.Column("pushed_by", sa.Text(), nullable=False),
+        sa.Column("tenant_id", sa.BigInteger(), nullable=False, comment="The tenant: tenants.id."),
+        sa.Column("repository_id", sa.BigInteger(), nullable=False, comment="The repository: repositories.id."),
+        sa.Column(
+            "digest",
+            sa.LargeBinary(),
+            nullable=False,
+            comment="Of the payload; of Docker schema 1 without its signatures.",
+        ),
+        sa.Column("media_type", sa.Text(), nullable=False, comment="As pushed, without parameters."),
+        sa.Column("artifact_type", sa.Text(), nullable=True, comment="As written, else an image's config media type."),
+        sa.Column("config_media_type", sa.Text(), nullable=True, comment="Media type of its config, where it has one."),
+        sa.Column(
+            "subject_digest",
+            sa.LargeBinary(),
+            nullable=True,
+            comment="The content that it says something about; it may be absent.",
+        ),
+        sa.Column("length", sa.BigInteger(), nullable=False, comment="Of the payload, in bytes."),
+        sa.Column("payload", sa.LargeBinary(), nullable=False, comment="The exact bytes as pushed."),
+        sa.Column("pushed_at", INSTANT, server_default=NOW, nullable=False, comment="When it was first pushed."),
+        sa.Column("pushed_by", sa.Text(), nullable=False, comment="Who pushed it first."),
         sa.CheckConstraint("length = octet_length(payload)", name=op.f("manifests_length_check")),
         sa.ForeignKeyConstraint(
             ["tenant_id", "repository_id"],
@@ -129,19 +188,35 @@ def upgrade() -> None:
     )
     op.create_table(
         "uploads",
-        sa.Column("tenant_id", sa.BigInteger(), nullable=False),
-        sa.Column("repository_id", sa.BigInteger(), nullable=False),
-        sa.Column("uuid", sa.Uuid(), nullable=False),
-        sa.Column("algorithm", sa.Text(), nullable=False),
-        sa.Column("offset_bytes", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
-        sa.Column("store_key", sa.Text(), nullable=False),
+        sa.Column("tenant_id", sa.BigInteger(), nullable=False, comment="The tenant: tenants.id."),
+        sa.Column("repository_id", sa.BigInteger(), nullable=False, comment="The repository: repositories.id."),
+        sa.Column("uuid", sa.Uuid(), nullable=False, comment="The session's name."),
         sa.Column(
-            "store_state", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False
+            "algorithm", sa.Text(), nullable=False, comment="Digest algorithm that the client means to close it with."
         ),
-        sa.Column("version", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
-        sa.Column("actor", sa.Text(), nullable=False),
-        sa.Column("started_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column(
+            "offset_bytes", sa.BigInteger(), server_default=sa.text("0"), nullable=False, comment="Bytes so far."
+        ),
+        sa.Column("store_key", sa.Text(), nullable=False, comment="Where the byte store collects the content."),
+        sa.Column(
+            "store_state",
+            postgresql.JSONB(astext_type=sa.Text()),
+            server_default=sa.text("'{}'"),
+            nullable=False,
+            comment="What the byte store needs to go on.",
+        ),
+        sa.Column(
+            "version",
+            sa.BigInteger(),
+            server_default=sa.text("0"),
+            nullable=False,
+            comment="Counts its writers; of two at once the second finds another one.",
+        ),
+        sa.Column("actor", sa.Text(), nullable=False, comment="Who began it."),
+        sa.Column("started_at", INSTANT, server_default=NOW, nullable=False, comment="When it began."),
+        sa.Column(
+            "expires_at", INSTANT, nullable=False, comment="When it is forgotten unless something is written to it."
+        ),
         sa.CheckConstraint("offset_bytes >= 0", name=op.f("uploads_offset_bytes_check")),
         sa.ForeignKeyConstraint(
             ["tenant_id", "repository_id"],
@@ -155,11 +230,11 @@ def upgrade() -> None:
     op.create_index("uploads_expires_at_idx", "uploads", ["expires_at"], unique=False)
     op.create_table(
         "annotations",
-        sa.Column("tenant_id", sa.BigInteger(), nullable=False),
-        sa.Column("repository_id", sa.BigInteger(), nullable=False),
-        sa.Column("manifest_digest", sa.LargeBinary(), nullable=False),
-        sa.Column("key", sa.Text(collation="C"), nullable=False),
-        sa.Column("value", sa.Text(), nullable=False),
+        sa.Column("tenant_id", sa.BigInteger(), nullable=False, comment="The tenant: tenants.id."),
+        sa.Column("repository_id", sa.BigInteger(), nullable=False, comment="The repository: repositories.id."),
+        sa.Column("manifest_digest", sa.LargeBinary(), nullable=False, comment="The manifest: manifests.digest."),
+        sa.Column("key", sa.Text(collation="C"), nullable=False, comment="Name of the annotation."),
+        sa.Column("value", sa.Text(), nullable=False, comment="Its text."),
         sa.ForeignKeyConstraint(
             ["tenant_id", "repository_id", "manifest_digest"],
             ["manifests.tenant_id", "manifests.repository_id", "manifests.digest"],
@@ -171,19 +246,26 @@ def upgrade() -> None:
     )
     op.create_table(
         "descriptors",
-        sa.Column("tenant_id", sa.BigInteger(), nullable=False),
-        sa.Column("repository_id", sa.BigInteger(), nullable=False),
-        sa.Column("manifest_digest", sa.LargeBinary(), nullable=False),
-        sa.Column("position", sa.Integer(), nullable=False),
-        sa.Column("role", sa.Text(), nullable=False),
-        sa.Column("media_type", sa.Text(), nullable=False),
-        sa.Column("length", sa.BigInteger(), nullable=False),
-        sa.Column("digest", sa.LargeBinary(), nullable=False),
-        sa.Column("artifact_type", sa.Text(), nullable=True),
-        sa.Column("os", sa.Text(), nullable=True),
-        sa.Column("architecture", sa.Text(), nullable=True),
-        sa.Column("variant", sa.Text(), nullable=True),
-        sa.Column("required", sa.Boolean(), nullable=False),
+        sa.Column("tenant_id", sa.BigInteger(), nullable=False, comment="The tenant: tenants.id."),
+        sa.Column("repository_id", sa.BigInteger(), nullable=False, comment="The repository: repositories.id."),
+        sa.Column(
+            "manifest_digest", sa.LargeBinary(), nullable=False, comment="The manifest that refers: manifests.digest."
+        ),
+        sa.Column("position", sa.Integer(), nullable=False, comment="Its place in the manifest, from 0."),
+        sa.Column("role", sa.Text(), nullable=False, comment="What it is to the manifest."),
+        sa.Column("media_type", sa.Text(), nullable=False, comment="As the manifest says."),
+        sa.Column("length", sa.BigInteger(), nullable=False, comment="In bytes, as the manifest says."),
+        sa.Column(
+            "digest",
+            sa.LargeBinary(),
+            nullable=False,
+            comment="What is referred to: in layers, in manifests, or absent.",
+        ),
+        sa.Column("artifact_type", sa.Text(), nullable=True, comment="As the manifest says, where it does."),
+        sa.Column("os", sa.Text(), nullable=True, comment="Operating system of a child."),
+        sa.Column("architecture", sa.Text(), nullable=True, comment="Processor architecture of a child."),
+        sa.Column("variant", sa.Text(), nullable=True, comment="Variant of a child's architecture."),
+        sa.Column("required", sa.Boolean(), nullable=False, comment="Whether the push was refused without it."),
         sa.CheckConstraint(
             "role in ('config', 'layer', 'manifest', 'blob', 'subject')", name=op.f("descriptors_role_check")
         ),
@@ -204,13 +286,18 @@ def upgrade() -> None:
     )
     op.create_table(
         "signatures",
-        sa.Column("tenant_id", sa.BigInteger(), nullable=False),
-        sa.Column("repository_id", sa.BigInteger(), nullable=False),
-        sa.Column("manifest_digest", sa.LargeBinary(), nullable=False),
-        sa.Column("digest", sa.LargeBinary(), nullable=False),
-        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
-        sa.Column("payload", sa.LargeBinary(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("tenant_id", sa.BigInteger(), nullable=False, comment="The tenant: tenants.id."),
+        sa.Column("repository_id", sa.BigInteger(), nullable=False, comment="The repository: repositories.id."),
+        sa.Column(
+            "manifest_digest",
+            sa.LargeBinary(),
+            nullable=False,
+            comment="The manifest that is signed: manifests.digest.",
+        ),
+        sa.Column("digest", sa.LargeBinary(), nullable=False, comment="Of the signature's bytes."),
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False, comment="Order of arrival."),
+        sa.Column("payload", sa.LargeBinary(), nullable=False, comment="The signature, a JWS in JSON."),
+        sa.Column("created_at", INSTANT, server_default=NOW, nullable=False, comment="When it arrived."),
         sa.ForeignKeyConstraint(
             ["tenant_id", "repository_id", "manifest_digest"],
             ["manifests.tenant_id", "manifests.repository_id", "manifests.digest"],
@@ -222,24 +309,34 @@ def upgrade() -> None:
     )
     op.create_table(
         "tags",
-        sa.Column("tenant_id", sa.BigInteger(), nullable=False),
-        sa.Column("repository_id", sa.BigInteger(), nullable=False),
-        sa.Column("name", sa.Text(collation="C"), nullable=False),
-        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("tenant_id", sa.BigInteger(), nullable=False, comment="The tenant: tenants.id."),
+        sa.Column("repository_id", sa.BigInteger(), nullable=False, comment="The repository: repositories.id."),
+        sa.Column("name", sa.Text(collation="C"), nullable=False, comment="Name of the tag."),
+        sa.Column("digest", sa.LargeBinary(), nullable=False, comment="The manifest that it points or pointed to."),
         sa.Column(
-            "valid_from", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False
+            "valid_from",
+            INSTANT,
+            server_default=sa.text("clock_timestamp()"),
+            nullable=False,
+            comment="Since when it pointed there.",
         ),
-        sa.Column("valid_to", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("actor", sa.Text(), nullable=False),
-        sa.Column("ended_by", sa.Text(), nullable=True),
-        sa.Column("previous_digest", sa.LargeBinary(), nullable=True),
-        sa.Column("previous_from", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("previous_actor", sa.Text(), nullable=True),
+        sa.Column("valid_to", INSTANT, nullable=True, comment="Until when, exclusive; null: it still does."),
+        sa.Column("actor", sa.Text(), nullable=False, comment="Who pointed it there."),
+        sa.Column("ended_by", sa.Text(), nullable=True, comment="Who moved or deleted it."),
+        sa.Column(
+            "previous_digest",
+            sa.LargeBinary(),
+            nullable=True,
+            comment="Of a live tag: what it pointed to before its last move.",
+        ),
+        sa.Column("previous_from", INSTANT, nullable=True, comment="Of a live tag: since when it pointed there."),
+        sa.Column("previous_actor", sa.Text(), nullable=True, comment="Of a live tag: who had pointed it there."),
         sa.Column(
             "live_digest",
             sa.LargeBinary(),
             sa.Computed("CASE WHEN valid_to IS NULL THEN digest ELSE NULL::bytea END", persisted=True),
             nullable=True,
+            comment="The digest while the tag is live, else null: so that history outlives its manifests.",
         ),
         sa.CheckConstraint("valid_to > valid_from", name=op.f("tags_period_check")),
         sa.ForeignKeyConstraint(

@@ -44,6 +44,17 @@ PROGRAMS: Final = (
 UNUSED_MODULES: Final = frozenset(
     ("__pycache__", "ensurepip", "idlelib", "lib2to3", "site-packages", "test", "tkinter", "turtledemo")
 )
+UNUSED_EXTENSIONS: Final = (
+    "_codecs_",
+    "_ctypes",
+    "_curses",
+    "_decimal",
+    "_ssl",
+    "_test",
+    "pyexpat",
+    "unicodedata",
+    "xx",
+)
 ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 
 MAIN: Final = f"""\
@@ -133,8 +144,8 @@ class Layout:
 
 @dataclass(frozen=True)
 class Images:
-    """What there is to push, as tags of one layout: `image` runs on this machine, `multi` is an index of it and of one
-    for another platform, `sbom` has `image` as its subject."""
+    """What there is to push, as tags of one layout: `image` runs on this machine, `other` is small and for another
+    platform, `multi` is an index of the two, `sbom` has `image` as its subject."""
 
     layout: Layout
     image: Descriptor
@@ -160,12 +171,12 @@ def make_images(folder: Path) -> Images:
     other = "arm64" if own == "amd64" else "amd64"
     settings = settings_layer()
     image = add_image(layout, [system_layer(), python_layer(), settings], architecture=own)
-    foreign = add_image(layout, [other_layer(other), settings], architecture=other)
-    platforms = [(image, own), (foreign, other)]
+    small = add_image(layout, [other_layer(other), settings], architecture=other)
+    platforms = [(image, own), (small, other)]
     entries = [{**entry, "platform": {"os": "linux", "architecture": name}} for entry, name in platforms]
     multi = layout.add_json({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}, INDEX)
     sbom = add_sbom(layout, subject=image)
-    layout.publish({"image": image, "multi": multi, "sbom": sbom})
+    layout.publish({"image": image, "multi": multi, "other": small, "sbom": sbom})
     return Images(layout, image, multi, sbom)
 
 
@@ -240,7 +251,7 @@ def python_layer() -> bytes:
         # Pruned on the way down: site-packages may hold a hundred times as much as what is wanted.
         subfolders[:] = sorted(set(subfolders) - UNUSED_MODULES)
         for name in sorted(files):
-            if name.endswith((".py", ".so")):
+            if name.endswith((".py", ".so")) and not name.startswith(UNUSED_EXTENSIONS):
                 layer.copy(Path(folder, name))
     return layer.content()
 
@@ -278,6 +289,6 @@ def libraries(programs: Iterable[Path]) -> list[Path]:
 
 
 def merged(path: Path) -> str:
-    """The name in an archive whose /bin, /lib and the like are links into /usr; a file below them would undo the link."""
+    """The name in an archive whose /bin, /lib and the like are links into /usr: a file below them would undo a link."""
     name = path.as_posix().lstrip("/")
     return f"usr/{name}" if name.split("/")[0] in {"bin", "lib", "lib64", "sbin"} else name

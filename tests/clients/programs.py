@@ -18,14 +18,17 @@ import pytest
 
 SECONDS = 120
 
-# Some paths can't be set: as root, skopeo keeps its cache in /var/lib/containers whatever HOME is, and runc its state in
-# /run. A mount namespace gives each command its own, and takes every mount that a client makes away with it.
+# runc and others live in sbin, which not every PATH has.
+SEARCH_PATH = f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"
+
+# Some paths can't be set: as root, skopeo keeps its cache in /var/lib/containers whatever HOME is, and runc its state
+# in /run. A mount namespace gives each command its own, and takes every mount that a client makes away with it.
 OWN_FOLDERS = 'mount --bind "$1" /var/lib && mount --bind "$2" /run && shift 2 && exec "$@"'
 
 
 def require(program: str) -> str:
     """The path of a client program. A machine without it skips the test, CI fails."""
-    found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin")
+    found = shutil.which(program, path=SEARCH_PATH)
     if found is None:
         reason = f"{program} isn't installed: ./run.sh clients"
         if os.environ.get("CI") == "true":
@@ -48,7 +51,7 @@ class Box:
 
     def run(self, *command: str | Path) -> str:
         """What the command printed on stdout. It has to succeed."""
-        environment = {**self.environment, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin"}
+        environment = {**self.environment, "PATH": SEARCH_PATH}
         ended = subprocess.run(
             [*self.prefix, *command],
             env=environment,
@@ -70,11 +73,18 @@ class Box:
             self.run(*command)
         return str(caught.value)
 
-    def folders(self, name: str) -> Path:
-        """A new folder of that name, for what a client writes."""
+    def make_folder(self, name: str) -> Path:
+        """For what a client writes."""
         path = self.folder / name
         path.mkdir()
         return path
+
+    def run_container(self, *command: str) -> str:
+        """What a container printed: without a bridge, which not every machine has, and within limits that a user who
+        is already limited may set. Its group of processes has the box's name, to be found and removed."""
+        group = ("--cgroup-parent", f"/{group_name(self.folder)}") if os.geteuid() == 0 else ()
+        limits = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000")
+        return self.run("podman", "--runtime", "runc", "run", "--rm", "--network", "host", *limits, *group, *command)
 
 
 @contextmanager
@@ -99,12 +109,17 @@ def make_box(folder: Path, *, insecure: str | None) -> Iterator[Box]:
         yield Box(folder, environment, prefix)
     finally:
         left = leftovers(folder)
+        remove_groups(group_name(folder))
         remove(folder, environment)
     assert not left, f"clients left behind: {left}"
 
 
 def settings(folder: Path, insecure: str | None) -> dict[str, str]:
-    """Configuration files by name. vfs needs no kernel support and no mounts; runc is there wherever podman is."""
+    """Configuration files by name. vfs needs no kernel support and no mounts.
+
+    tmp_dir is short: podman attaches to a container through TMP_DIR/socket/ID/attach, and where that is longer than the
+    107 bytes of a socket's address it misses the end of the container, and waits for 20 seconds.
+    """
     return {
         "home/.config/containers/policy.json": json.dumps({"default": [{"type": "insecureAcceptAnything"}]}),
         "home/.config/containers/registries.conf": f'[[registry]]\nlocation = "{insecure}"\ninsecure = true\n'
@@ -122,7 +137,7 @@ cgroup_manager = "cgroupfs"
 events_logger = "none"
 lock_type = "file"
 runtime = "runc"
-tmp_dir = "{folder}/runtime/libpod"
+tmp_dir = "{folder}/t"
 [network]
 network_config_dir = "{folder}/networks"
 """,
@@ -134,7 +149,7 @@ def may_mount() -> bool:
     """Root may, unless it is only a container's. Other users' clients keep to HOME by themselves."""
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         return False
-    probe = ["unshare", "--mount", "mount", "--bind", "/tmp", "/tmp"]  # noqa: S108 (the namespace's own, for an instant)
+    probe = ["unshare", "--mount", "mount", "--bind", "/tmp", "/tmp"]
     return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
 
@@ -163,6 +178,18 @@ def processes_naming(folder: Path) -> list[str]:
         if f"{folder}/" in command:
             found.append(command)
     return found
+
+
+def group_name(folder: Path) -> str:
+    return "-".join(folder.parts[-2:])
+
+
+def remove_groups(name: str) -> None:
+    """podman makes control groups and leaves the empty ones."""
+    root = Path("/sys/fs/cgroup")
+    for top in [*root.glob(name), *root.glob(f"*/{name}")]:
+        for path, _, _ in os.walk(top, topdown=False):
+            Path(path).rmdir()
 
 
 def remove(folder: Path, environment: Mapping[str, str]) -> None:

@@ -10,9 +10,6 @@ from tests.clients.programs import Box, require
 
 pytestmark = pytest.mark.clients
 
-# What a container needs where there is no bridge, and where limits may only be lowered.
-RUN = ("podman", "run", "--rm", "--network", "host", "--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1000:1000")
-
 
 @pytest.fixture(autouse=True)
 def podman() -> None:
@@ -31,9 +28,9 @@ def test_a_pushed_image_runs_elsewhere(new_box: Callable[[], Box], images: Image
 
     pulled = there.run("podman", "pull", "--quiet", f"{repository}@{digest}").strip()
     assert pulled == image_id
-    answer = json.loads(there.run(*RUN, f"{repository}@{digest}", "eins", "zwei"))
+    answer = json.loads(there.run_container(f"{repository}@{digest}", "eins", "zwei"))
     assert answer == {"says": GREETING, "arguments": ["eins", "zwei"], "forgotten": False, "same file": True}
-    shell = there.run(*RUN, "--entrypoint", "sh", pulled, "-c", "ls /etc/app.d | sort; readlink /bin; echo $LANG")
+    shell = there.run_container("--entrypoint", "sh", pulled, "-c", "ls /etc/app.d | sort; readlink /bin; echo $LANG")
     assert shell.splitlines() == ["a long way down", "größe.conf", "usr/bin", "C.UTF-8"]
 
 
@@ -41,7 +38,7 @@ def test_run_pulls_by_itself(box: Box, images: Images, repository: str) -> None:
     """A user runs an image for several platforms that was never pulled, by its tag."""
     require("skopeo")
     box.run("skopeo", "copy", "--all", f"{images.source}:multi", f"docker://{repository}:latest")
-    assert json.loads(box.run(*RUN, "--quiet", repository))["says"] == GREETING
+    assert json.loads(box.run_container("--quiet", repository))["says"] == GREETING
     names = json.loads(box.run("podman", "image", "inspect", repository))[0]["RepoDigests"]
     assert f"{repository}@{images.multi['digest']}" in names
 
@@ -53,5 +50,5 @@ def test_repositories_and_tags_are_found(box: Box, images: Images, repository: s
     for tag in ("1.0", "1.1"):
         box.run("skopeo", "copy", f"{images.source}:sbom", f"docker://{repository}:{tag}")
     assert repository in box.run("podman", "search", "--format", "{{.Name}}", f"{host}/{name}").split()
-    listed = box.run("podman", "search", "--list-tags", "--format", "{{.Tag}}", repository)
-    assert listed.split() == ["1.0", "1.1"]
+    listed = json.loads(box.run("podman", "search", "--list-tags", "--format", "json", repository))
+    assert listed == [{"Name": repository, "Tags": ["1.0", "1.1"]}]

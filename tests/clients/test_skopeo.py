@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.images import INDEX, Images
+from tests.clients.images import Images
 from tests.clients.programs import Box, require
 
 pytestmark = pytest.mark.clients
@@ -44,7 +44,7 @@ def test_an_image_comes_out_as_it_went_in(box: Box, images: Images, repository: 
     assert seen["RepoTags"] == ["1.0"]
     assert seen["Labels"] == {"org.opencontainers.image.title": "distsql's test image"}
 
-    out = box.folders("out")
+    out = box.make_folder("out")
     box.run("skopeo", "copy", f"docker://{repository}@{images.image['digest']}", f"oci:{out}:1.0")
     expected = {digest: images.layout.read(digest) for digest in images.closure(images.image["digest"])}
     assert blobs(out) == expected
@@ -55,12 +55,12 @@ def test_an_index_is_copied_with_all_its_platforms(box: Box, images: Images, rep
     box.run("skopeo", "copy", "--all", f"{images.source}:multi", f"docker://{repository}:1.0")
     assert raw_digest(box, f"{repository}:1.0") == images.multi["digest"]
 
-    out = box.folders("out")
+    out = box.make_folder("out")
     box.run("skopeo", "copy", "--all", f"docker://{repository}:1.0", f"oci:{out}:1.0")
     expected = {digest: images.layout.read(digest) for digest in images.closure(images.multi["digest"])}
     assert blobs(out) == expected
 
-    one = box.folders("one")
+    one = box.make_folder("one")
     box.run("skopeo", "copy", f"docker://{repository}:1.0", f"oci:{one}:1.0")
     assert blobs(one).keys() == images.closure(images.image["digest"])
 
@@ -70,7 +70,7 @@ def test_an_artifact_comes_out_as_it_went_in(box: Box, images: Images, repositor
     for tag in ("image", "sbom"):
         box.run("skopeo", "copy", f"{images.source}:{tag}", f"docker://{repository}:{tag}")
     assert raw_digest(box, f"{repository}:sbom") == images.sbom["digest"]
-    out = box.folders("out")
+    out = box.make_folder("out")
     box.run("skopeo", "copy", f"docker://{repository}:sbom", f"oci:{out}:sbom")
     assert blobs(out).keys() == images.closure(images.sbom["digest"])
 
@@ -83,7 +83,7 @@ def test_the_older_docker_format_is_served_as_pushed(box: Box, images: Images, r
     own = json.loads(images.layout.read(images.image["digest"]))
     assert [layer["digest"] for layer in manifest["layers"]] == [layer["digest"] for layer in own["layers"]]
 
-    out = box.folders("out")
+    out = box.make_folder("out")
     box.run("skopeo", "copy", f"docker://{repository}:1.0", f"dir:{out}")
     assert (
         raw_digest(box, f"{repository}:1.0")
@@ -127,7 +127,7 @@ def test_a_repository_is_synchronised(box: Box, images: Images, repository: str)
     sent = {"image": images.image, "multi": images.multi, "sbom": images.sbom}
     for tag in sent:
         box.run("skopeo", "copy", "--all", f"{images.source}:{tag}", f"docker://{repository}/source:{tag}")
-    folder = box.folders("mirror")
+    folder = box.make_folder("mirror")
     box.run("skopeo", "sync", "--all", "--src", "docker", "--dest", "dir", f"{repository}/source", folder)
     assert sorted(path.name for path in folder.iterdir()) == ["source:image", "source:multi", "source:sbom"]
 

@@ -1,0 +1,37 @@
+"""What a worker process of `distsql serve` runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from distsql.settings import Settings
+
+if TYPE_CHECKING:
+    from distsql.api.application import Application
+
+_PARENT_CHECK_S: Final = 0.5
+
+
+def load_application(settings: Settings) -> Application:
+    """The ASGI application of this process. It is imported here, so that the main process does without."""
+    from distsql.app import create_application
+
+    # Ctrl-C in a terminal is for the main process alone, which then ends its workers in order.
+    os.setsid()
+    stop_s = settings.stop_timeout.total_seconds()
+    threading.Thread(target=_end_with_parent, args=(os.getppid(), stop_s), daemon=True).start()
+    # Not checked again: a worker that takes another's place goes on while the next version has migrated already.
+    return create_application(settings, check_schema=False)
+
+
+def _end_with_parent(parent: int, stop_s: float) -> None:
+    """Stops this worker when the process that started it was killed: nobody else would, and it holds the port."""
+    while os.getppid() == parent:
+        time.sleep(_PARENT_CHECK_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(stop_s)
+    os._exit(1)

@@ -1,0 +1,52 @@
+"""Rows to begin with, and a look at any others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from distsql.oci.digest import Digest
+from distsql.oci.manifest import ParsedManifest
+from distsql.oci.names import RepositoryName
+from distsql.sql import layers, manifests, repositories
+from distsql.sql.database import Transaction
+from distsql.sql.repositories import RepositoryRow
+from distsql.sql.statements import Statement
+from tests.registry.pushing import image
+
+
+def digest(what: object) -> Digest:
+    return Digest.of(str(what).encode())
+
+
+async def look(tx: Transaction, sql: str, **parameters: object) -> list[tuple[Any, ...]]:
+    """Rows of a statement that only a test runs; parameters are written as ``%(name)s``."""
+    statement: Statement[tuple[Any, ...]] = Statement("look", "", sql, tuple, b"", ())
+    return await tx.all(statement, **parameters)
+
+
+async def make_repository(tx: Transaction, name: str) -> RepositoryRow:
+    row, _ = await repositories.insert_repository(tx, RepositoryName.parse(name))
+    return row
+
+
+async def make_layer(tx: Transaction, repository: RepositoryRow, what: object, store_key: str = "") -> Digest:
+    made = digest(what)
+    await layers.insert_blob(
+        tx, repository.tenant_id, made, length=len(str(what)), store_key=store_key or f"key of {what}"
+    )
+    layers.insert_layer(tx, repository, made)
+    return made
+
+
+async def make_manifest(
+    tx: Transaction, repository: RepositoryRow, what: object = "", *, subject: Digest | None = None
+) -> ParsedManifest:
+    """An image of one layer; the layer isn't made."""
+    manifest = image(b"layer", subject=subject, what=str(what))
+    manifests.insert_manifest(tx, repository, manifest, actor="maker")
+    return manifest
+
+
+async def make_digests(tx: Transaction, repository: RepositoryRow, whats: Sequence[object]) -> list[Digest]:
+    return [(await make_manifest(tx, repository, what)).digest for what in whats]

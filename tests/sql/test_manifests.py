@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from distsql.oci.digest import Digest
+from distsql.oci.manifest import parse
+from distsql.oci.names import RepositoryName
+from distsql.sql import manifests, tags
+from distsql.sql.database import Transaction
+from distsql.sql.repositories import RepositoryRow
+from tests.registry.pushing import image, index
+from tests.sql.rows import digest, look, make_layer, make_manifest, make_repository
+
+HERE = RepositoryName("acme", "web")
+
+
+async def test_a_manifest_is_served_as_it_was_pushed(tx: Transaction, repository: RepositoryRow) -> None:
+    manifest = await make_manifest(tx, repository)
+    tags.point_tags(tx, repository, ["latest"], digest=manifest.digest, actor="ann")
+    row = (manifest.digest, manifest.media_type, manifest.payload)
+    assert await manifests.find_manifest(tx, HERE, manifest.digest) == row
+    assert await manifests.find_tagged_manifest(tx, HERE, "latest") == row
+
+
+async def test_only_what_the_repository_has_is_found(tx: Transaction, repository: RepositoryRow) -> None:
+    other = await make_repository(tx, "acme/other")
+    manifest = await make_manifest(tx, other)
+    tags.point_tags(tx, other, ["latest"], digest=manifest.digest, actor="ann")
+    assert await manifests.find_manifest(tx, HERE, manifest.digest) is None
+    assert await manifests.find_tagged_manifest(tx, HERE, "latest") is None
+
+
+async def test_an_ended_tag_finds_nothing(tx: Transaction, repository: RepositoryRow) -> None:
+    manifest = await make_manifest(tx, repository)
+    tags.point_tags(tx, repository, ["latest"], digest=manifest.digest, actor="ann")
+    await tags.end_tag(tx, repository, "latest", actor="ann")
+    assert await manifests.find_tagged_manifest(tx, HERE, "latest") is None
+
+
+async def test_everything_a_manifest_says_is_in_rows(tx: Transaction, repository: RepositoryRow) -> None:
+    about = digest("something")
+    manifest = image(b"one", b"two", b"one", subject=about, title="a 'quoted' \\ title", empty="")
+    manifests.insert_manifest(tx, repository, manifest, actor="ann")
+    rows = await look(tx, "select position, role, digest, length, required from descriptors order by position")
+    expected = [
+        (at, part.role.value, part.descriptor.digest.packed, part.descriptor.length, True)
+        for at, part in enumerate(manifest.parts)
+    ]
+    assert rows == [*expected, (4, "subject", about.packed, 2, False)]
+    annotations = await look(tx, "select key, value from annotations order by key")
+    assert annotations == [("empty", ""), ("title", "a 'quoted' \\ title")]
+    [(subject, config, actor)] = await look(
+        tx, "select subject_digest, config_media_type, pushed_by from manifests"
+    )
+    assert (subject, config, actor) == (about.packed, "application/vnd.oci.image.config.v1+json", "ann")
+
+
+async def test_an_index_without_children(tx: Transaction, repository: RepositoryRow) -> None:
+    empty = index()
+    manifests.insert_manifest(tx, repository, empty, actor="ann")
+    assert await manifests.find_manifest(tx, HERE, empty.digest) is not None
+    assert await look(tx, "select 1 from descriptors") == []
+
+
+async def test_lock_references_finds_exactly_what_is_there(tx: Transaction, repository: RepositoryRow) -> None:
+    other = await make_repository(tx, "acme/other")
+    layers = {await make_layer(tx, repository, number) for number in range(3)}
+    held = {(await make_manifest(tx, repository, number)).digest for number in range(3)}
+    elsewhere = await make_layer(tx, other, "elsewhere")
+    absent = {digest("absent"), elsewhere}
+
+    async def found(manifest_digests: set[Digest], blob_digests: set[Digest]) -> set[Digest]:
+        return await manifests.lock_references(tx, repository, manifests=manifest_digests, blobs=blob_digests)
+
+    assert await found(held | absent, layers | absent) == held | layers
+    assert await found(set(), layers) == layers
+    assert await found(held, set()) == held
+    assert await found(set(), set()) == set()
+    assert await found(layers, held) == set()
+
+
+async def test_lock_references_of_a_large_manifest(tx: Transaction, repository: RepositoryRow) -> None:
+    wanted = {digest(number) for number in range(5000)}
+    held = {await make_layer(tx, repository, number) for number in range(0, 5000, 500)}
+    assert await manifests.lock_references(tx, repository, manifests=wanted, blobs=wanted) == held
+
+
+async def test_manifests_are_listed_by_digest(tx: Transaction, repository: RepositoryRow) -> None:
+    made = sorted([(await make_manifest(tx, repository, number)).digest for number in range(7)])
+    listed: list[Digest] = []
+    after = None
+    while page := await manifests.list_manifests(tx, repository, after=after, limit=3):
+        listed += [row.digest for row in page]
+        after = listed[-1]
+    assert listed == made
+
+
+async def test_a_subject_is_no_parent(tx: Transaction, repository: RepositoryRow) -> None:
+    child = await make_manifest(tx, repository, "child")
+    assert await manifests.find_parent(tx, repository, child.digest) is None
+    await make_manifest(tx, repository, "signature", subject=child.digest)
+    assert await manifests.find_parent(tx, repository, child.digest) is None
+    parent = index(child)
+    manifests.insert_manifest(tx, repository, parent, actor="ann")
+    assert await manifests.find_parent(tx, repository, child.digest) == parent.digest
+    other = await make_repository(tx, "acme/other")
+    assert await manifests.find_parent(tx, other, child.digest) is None
+
+
+async def test_a_deleted_manifest_takes_what_is_its_own(tx: Transaction, repository: RepositoryRow) -> None:
+    gone = await make_manifest(tx, repository, "gone")
+    kept = await make_manifest(tx, repository, "kept")
+    assert await manifests.lock_manifest(tx, repository, gone.digest)
+    manifests.delete_manifest(tx, repository, gone.digest)
+    assert not await manifests.lock_manifest(tx, repository, gone.digest)
+    for table in ("descriptors", "annotations"):
+        assert set(await look(tx, f"select manifest_digest from {table}")) == {(kept.digest.packed,)}
+
+
+async def test_digests_of_sha512(tx: Transaction, repository: RepositoryRow) -> None:
+    payload = image(b"layer").payload
+    manifest = parse(payload, digest=Digest.of(payload, "sha512"))
+    manifests.insert_manifest(tx, repository, manifest, actor="ann")
+    row = await manifests.find_manifest(tx, HERE, manifest.digest)
+    assert row is not None
+    assert row.digest.algorithm == "sha512"
