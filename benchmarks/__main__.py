@@ -19,7 +19,7 @@ from benchmarks.content import Content, Sizes
 from benchmarks.load import Pace
 from benchmarks.memory import Growth, measure_growth
 from benchmarks.operations import Operation, list_operations
-from benchmarks.report import Footprint, Report, print_tables, to_json, to_markdown
+from benchmarks.report import Footprint, Report, describe_result, print_tables, to_json, to_markdown
 from benchmarks.rounds import Result, compare
 from benchmarks.servers import Distsql, DockerRegistry, Server, ServerFailed
 
@@ -86,7 +86,10 @@ def run_comparison(arguments: argparse.Namespace, folder: Path) -> tuple[list[Re
         for server in servers:
             status.update(f"filling {server.name}")
             content.fill(server)
-        results = [compare(one, servers, pace, rounds=arguments.rounds, tell=status.update) for one in operations]
+        results = []
+        for operation in operations:
+            results.append(compare(operation, servers, pace, rounds=arguments.rounds, tell=status.update))
+            progress.print(describe_result(results[-1]), highlight=False)
         return results, [_footprint(server) for server in servers]
 
 

@@ -83,6 +83,12 @@ def to_json(report: Report) -> str:
     return json.dumps(document, indent=2) + "\n"
 
 
+def describe_result(result: Result) -> str:
+    """One line, for those who wait."""
+    rates = (f"{name} {result.rate(name):,.0f} {result.unit}, {result.cpu(name):,.0f} us" for name in result.samples)
+    return f"{result.operation.name}: {'; '.join(rates)}"
+
+
 def describe_machine() -> str:
     return f"{os.cpu_count()} cores, {platform.system()} {platform.release()}, Python {platform.python_version()}"
 

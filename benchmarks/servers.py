@@ -62,6 +62,11 @@ class Server(ABC):
     def is_ready(self) -> bool: ...
 
     @property
+    @abstractmethod
+    def bytes_folder(self) -> Path:
+        """Where the server keeps blobs' bytes."""
+
+    @property
     def log(self) -> Path:
         return self.folder / "server.log"
 
@@ -100,11 +105,9 @@ class Server(ABC):
 
         Files, not blobs: deleting over HTTP would leave the bytes to a garbage collection in somebody's round.
         """
-        for path in self.folder.rglob("*"):
-            if "postgres" not in path.parts and path.is_file():
-                status = path.stat()
-                if status.st_mtime >= since and status.st_size >= at_least:
-                    path.unlink()
+        # By find, which looks at 100,000 small files in less than a second; Python takes many.
+        wanted = ("-type", "f", "-size", f"+{at_least // 1024 - 1}k", "-newermt", f"@{since}")
+        subprocess.run(["find", str(self.bytes_folder), *wanted, "-delete"], check=True)
 
     def _start(self) -> None:
         with self.log.open("wb") as log:
@@ -140,6 +143,10 @@ class Distsql(Server):
         data = str(self.folder / "data")
         return [sys.executable, "-m", "distsql", "serve", "--data", data, "--port", str(self.port), "--workers", "1"]
 
+    @property
+    def bytes_folder(self) -> Path:
+        return self.folder / "data/bytes"
+
     def is_ready(self) -> bool:
         return f"distsql is ready on http://127.0.0.1:{self.port}" in self.log.read_text(errors="replace")
 
@@ -153,6 +160,10 @@ class DockerRegistry(Server):
     @property
     def storage(self) -> Path:
         return self.folder / "storage"
+
+    @property
+    def bytes_folder(self) -> Path:
+        return self.storage / "docker/registry/v2/blobs"
 
     def is_ready(self) -> bool:
         try:

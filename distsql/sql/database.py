@@ -7,8 +7,8 @@ import functools
 import itertools
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 import psycopg
@@ -17,6 +17,7 @@ from psycopg.types.json import Jsonb
 
 from distsql.errors import CatalogueUnavailableError, SettingsError
 from distsql.sql import constraints, types
+from distsql.sql.pipeline import Pipeline, Rows
 from distsql.sql.pool import Pool, PooledConnection
 from distsql.sql.statements import Row, Statement
 
@@ -39,6 +40,7 @@ _LOST_CONNECTIONS: Final = (
     psycopg.errors.ReadOnlySqlTransaction,
 )
 _ATTEMPTS: Final = 8
+_PIPELINES: Final = 2
 # Plans are made once, for any parameters: planning takes longer than running, and locks every index of every table.
 # And what tests/plans sees is what production runs.
 _CONFIGURE: Final = (
@@ -71,21 +73,23 @@ class Transaction:
 
     __slots__ = ("_begun", "_observe", "_pending", "_pooled")
 
-    def __init__(self, pooled: PooledConnection, observe: Observer, *, begin: bool) -> None:
+    def __init__(self, pooled: PooledConnection, observe: Observer) -> None:
         self._pooled = pooled
         self._observe = observe
-        self._pending: list[tuple[str, str, Mapping[str, Any] | None]] = [("begin", "begin", None)] if begin else []
+        self._pending: list[tuple[str, str, Mapping[str, Any] | None]] = [("begin", "begin", None)]
         self._begun = False
 
     async def all(self, statement: Statement[Row], /, **parameters: Any) -> list[Row]:
         """Runs the statement, behind everything that was queued, and gives its rows."""
-        rows = await self._send(statement.name, statement.sql, parameters)
-        return [statement.make_row(row) for row in rows]
+        return [statement.make_row(row) for row in await self._fetch(statement, parameters)]
 
     async def one(self, statement: Statement[Row], /, **parameters: Any) -> Row | None:
         """Runs the statement and gives its first row, or None."""
-        rows = await self._send(statement.name, statement.sql, parameters)
+        rows = await self._fetch(statement, parameters)
         return statement.make_row(rows[0]) if rows else None
+
+    async def _fetch(self, statement: Statement[Any], parameters: Mapping[str, Any]) -> Rows:
+        return await self._send(statement.name, statement.sql, parameters)
 
     def queue(self, statement: Statement[Any], /, **parameters: Any) -> None:
         """Runs the statement later, but in its turn; its errors come with what it travels with."""
@@ -98,7 +102,7 @@ class Transaction:
             if self._pooled.cursor.statusmessage != "COMMIT":
                 raise AssertionError("a statement failed and the transaction went on: nothing was committed")
 
-    async def _send(self, name: str, sql: str, parameters: Mapping[str, Any] | None) -> list[tuple[Any, ...]]:
+    async def _send(self, name: str, sql: str, parameters: Mapping[str, Any] | None) -> Rows:
         started = time.perf_counter()
         cursor = self._pooled.cursor
         pending, self._pending = self._pending, []
@@ -136,13 +140,20 @@ class Database:
         self.url = url
         self.observe = observe
         self._timeouts = (statement_timeout_s, lock_timeout_s)
-        self._pool = Pool(self._connect, size=pool_size, wait_s=statement_timeout_s)
+        self._pool = Pool(self._connect_pooled, size=pool_size, wait_s=statement_timeout_s)
+        self._pipelines = [Pipeline(self._connect) for _ in range(_PIPELINES)]
+        self._reads = _SingleReads(self, self._pipelines)
 
     async def close(self) -> None:
         """Closes the connections that are free now, and those in use when they come back."""
+        for pipeline in self._pipelines:
+            pipeline.close()
         await self._pool.close()
 
-    async def _connect(self) -> PooledConnection:
+    async def _connect_pooled(self) -> PooledConnection:
+        return PooledConnection(await self._connect())
+
+    async def _connect(self) -> AsyncConnection[tuple[Any, ...]]:
         statement_s, lock_s = self._timeouts
         try:
             connection: AsyncConnection[tuple[Any, ...]] = await AsyncConnection.connect(
@@ -162,23 +173,14 @@ class Database:
         except BaseException:
             await connection.close()
             raise
-        return PooledConnection(connection)
-
-    @asynccontextmanager
-    async def statement(self) -> AsyncIterator[Transaction]:
-        """For a single statement: it is a transaction by itself and costs one round trip."""
-        pooled = await self._pool.acquire()
-        try:
-            yield Transaction(pooled, self.observe, begin=False)
-        finally:
-            await self._pool.release(pooled)
+        return connection
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Transaction]:
         """Commits at the end of the block, or changes nothing when it raises."""
         pooled = await self._pool.acquire()
         try:
-            tx = Transaction(pooled, self.observe, begin=True)
+            tx = Transaction(pooled, self.observe)
             yield tx
             await _commit(tx)
         finally:
@@ -196,18 +198,37 @@ class Database:
         For reads: it is run again when the connection dies under it.
         """
 
-        async def work(tx: Transaction) -> Result:
-            return await query(tx, *args, **kwargs)
-
-        return await _repeat(self, self.statement, work)
+        return await _repeat(self, lambda: query(self._reads, *args, **kwargs))
 
     async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Runs the work in one transaction, again from its beginning when it loses against another one."""
-        return await _repeat(self, self.transaction, work)
+
+        async def attempt() -> Result:
+            async with self.transaction() as tx:
+                return await work(tx)
+
+        return await _repeat(self, attempt)
 
     async def forget_idle(self) -> None:
         """Closes the free connections."""
         await self._pool.forget_idle()
+
+
+class _SingleReads(Transaction):
+    """Statements that read, each a transaction by itself, over connections that all readers of the process share."""
+
+    __slots__ = ("_database", "_pipelines")
+
+    def __init__(self, database: Database, pipelines: Sequence[Pipeline]) -> None:
+        self._database = database
+        self._pipelines = pipelines
+
+    async def _fetch(self, statement: Statement[Any], parameters: Mapping[str, Any]) -> Rows:
+        started = time.perf_counter()
+        try:
+            return await min(self._pipelines, key=len).fetch(statement, parameters)
+        finally:
+            self._database.observe(statement.name, seconds=time.perf_counter() - started, round_trips=1)
 
 
 async def _commit(tx: Transaction) -> None:
@@ -248,16 +269,11 @@ def transactional(
     return run
 
 
-async def _repeat(
-    database: Database,
-    begin: Callable[[], AbstractAsyncContextManager[Transaction]],
-    work: Callable[[Transaction], Awaitable[Result]],
-) -> Result:
+async def _repeat(database: Database, run: Callable[[], Awaitable[Result]]) -> Result:
     lost_connections = 0
     for attempt in itertools.count(1):
         try:
-            async with begin() as tx:
-                return await work(tx)
+            return await run()
         except LOST_RACES as error:
             if attempt >= _ATTEMPTS:
                 raise CatalogueUnavailableError("Too many others changed the same rows; try again") from error

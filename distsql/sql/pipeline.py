@@ -16,13 +16,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import psycopg
-from psycopg import AsyncConnection, pq
-from psycopg.adapt import PyFormat, Transformer
+from psycopg import AsyncConnection, abc, adapt, pq
 from psycopg.errors import error_from_result
 
 from distsql.sql.statements import Statement
 
-_AUTO: Final = [PyFormat.AUTO]
+_AUTO: Final = [adapt.PyFormat.AUTO]
 _BINARY: Final = pq.Format.BINARY
 _ERRORS: Final = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE)
 _TUPLES: Final = pq.ExecStatus.TUPLES_OK
@@ -52,10 +51,12 @@ class Pipeline:
     def __init__(self, connect: Connect) -> None:
         self._connect = connect
         self._connection: AsyncConnection[tuple[Any, ...]] | None = None
+        self._socket = -1  # remembered: a connection that was lost doesn't tell any more
         self._connecting = asyncio.Lock()
         self._sent: deque[_Sent] = deque()
+        self._blocked = False  # the socket took less than there was to send
         self._prepared: set[str] = set()
-        self._transformers: dict[str, Transformer] = {}
+        self._transformers: dict[str, abc.Transformer] = {}
 
     def __len__(self) -> int:
         """How many statements wait for their answer."""
@@ -79,8 +80,8 @@ class Pipeline:
             connection.pgconn.enter_pipeline_mode()
             self._prepared.clear()
             self._transformers.clear()
-            self._connection = connection
-            asyncio.get_running_loop().add_reader(connection.pgconn.socket, self._receive)
+            self._connection, self._socket = connection, connection.pgconn.socket
+            asyncio.get_running_loop().add_reader(self._socket, self._receive)
 
     # -- sending ------------------------------------------------------------------------------------------------------
 
@@ -90,7 +91,7 @@ class Pipeline:
         if connection is None:
             raise psycopg.OperationalError("the connection was lost")
         name, wire_name = statement.name, statement.name.encode()
-        transformer = self._transformers.get(name) or self._transformers.setdefault(name, Transformer(connection))
+        transformer = self._transformers.get(name) or self._transformers.setdefault(name, adapt.Transformer(connection))
         values = transformer.dump_sequence([parameters[each] for each in statement.order], _AUTO * len(statement.order))
         pgconn = connection.pgconn
         to_prepare = name not in self._prepared
@@ -109,11 +110,13 @@ class Pipeline:
         connection = self._connection
         if connection is None:
             return
-        loop, socket = asyncio.get_running_loop(), connection.pgconn.socket
+        loop = asyncio.get_running_loop()
         if connection.pgconn.flush():
-            loop.add_writer(socket, self._flush)
-        else:
-            loop.remove_writer(socket)
+            loop.add_writer(self._socket, self._flush)
+            self._blocked = True
+        elif self._blocked:
+            loop.remove_writer(self._socket)
+            self._blocked = False
 
     # -- receiving ----------------------------------------------------------------------------------------------------
 
@@ -170,9 +173,10 @@ class Pipeline:
         connection, self._connection = self._connection, None
         if connection is None:
             return
-        loop, socket = asyncio.get_running_loop(), connection.pgconn.socket
-        loop.remove_reader(socket)
-        loop.remove_writer(socket)
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(self._socket)
+        loop.remove_writer(self._socket)
+        self._blocked = False
         connection.pgconn.finish()
         waiting, self._sent = self._sent, deque()
         for sent in waiting:

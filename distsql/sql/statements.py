@@ -27,6 +27,7 @@ from sqlalchemy import (
     true,
 )
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.types import TypeEngine
 
@@ -72,7 +73,7 @@ def statement(name: str, purpose: str, clause: ClauseElement, row_type: type[Row
         str(compiled),
         _row_maker(clause, row_type),
         str(numbered).encode(),
-        tuple(numbered.positiontup or ()),
+        tuple(numbered.positiontup or ()) if isinstance(numbered, SQLCompiler) else (),
     )
     if name in registered:
         raise ValueError(f"two statements are called {name}")

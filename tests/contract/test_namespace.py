@@ -42,10 +42,10 @@ def test_a_repository_is_known_by_its_full_name(namespace: Namespace) -> None:
 
 
 @covers("Namespace.repository")
-@pytest.mark.parametrize("name", ["", "A/b", "a//b", "a/../b", "a/b\n", "a/%2e", "a/\0", "x" * 256])
-def test_a_malformed_name_is_refused(namespace: Namespace, name: str) -> None:
-    with pytest.raises(NameInvalidError):
-        namespace.repository(name)
+def test_a_malformed_name_is_refused(namespace: Namespace) -> None:
+    for name in ("", "A/b", "a//b", "a/../b", "a/b\n", "a/%2e", "a/\0", "x" * 256):
+        with pytest.raises(NameInvalidError):
+            namespace.repository(name)
 
 
 @covers("Namespace.repository")

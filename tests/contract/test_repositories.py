@@ -35,7 +35,7 @@ async def test_it_comes_to_be_with_the_first_write(namespace: Namespace, elsewhe
     assert not await namespace.repository("acme/we").exists()
 
 
-@covers("Repository.exists")
+@covers("Namespace.repository")
 async def test_one_component_is_the_librarys(namespace: Namespace) -> None:
     await push_image(namespace.repository("web"), tags=["v1"])
     assert await namespace.repository("library/web").manifests.exists_by_tag("v1")

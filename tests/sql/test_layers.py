@@ -40,7 +40,9 @@ async def test_tenants_have_blobs_of_their_own(tx: Transaction, repository: Repo
     other = await make_repository(tx, "other/web")
     await make_layer(tx, repository, "content", store_key="ours")
     await make_layer(tx, other, "content", store_key="theirs")
-    found = [await layers.find_layer(tx, RepositoryName(tenant, "web"), digest("content")) for tenant in ("acme", "other")]
+    found = [
+        await layers.find_layer(tx, RepositoryName(tenant, "web"), digest("content")) for tenant in ("acme", "other")
+    ]
     assert [row and row.store_key for row in found] == ["ours", "theirs"]
 
 

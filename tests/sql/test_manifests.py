@@ -47,9 +47,7 @@ async def test_everything_a_manifest_says_is_in_rows(tx: Transaction, repository
     assert rows == [*expected, (4, "subject", about.packed, 2, False)]
     annotations = await look(tx, "select key, value from annotations order by key")
     assert annotations == [("empty", ""), ("title", "a 'quoted' \\ title")]
-    [(subject, config, actor)] = await look(
-        tx, "select subject_digest, config_media_type, pushed_by from manifests"
-    )
+    [(subject, config, actor)] = await look(tx, "select subject_digest, config_media_type, pushed_by from manifests")
     assert (subject, config, actor) == (about.packed, "application/vnd.oci.image.config.v1+json", "ann")
 
 

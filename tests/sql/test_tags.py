@@ -199,7 +199,25 @@ async def test_names_are_listed_in_byte_order_behind_the_last_one(
     tx: Transaction, repository: RepositoryRow, targets: list[Digest]
 ) -> None:
     # Prefixes of each other, capitals, and characters that locales sort elsewhere (distribution #4898).
-    names = ["1", "1.0", "1.0-rc", "1.0.0", "1.0_x", "10", "A", "Z", "_", "a", "a-b", "a.b", "a_b", "aa", "v1", "v10", "v2"]
+    names = [
+        "1",
+        "1.0",
+        "1.0-rc",
+        "1.0.0",
+        "1.0_x",
+        "10",
+        "A",
+        "Z",
+        "_",
+        "a",
+        "a-b",
+        "a.b",
+        "a_b",
+        "aa",
+        "v1",
+        "v10",
+        "v2",
+    ]
     tags.point_tags(tx, repository, names, digest=targets[0], actor="ann")
     tags.point_tags(tx, repository, ["elsewhere"], digest=targets[1], actor="ann")
     listed, after = [], ""

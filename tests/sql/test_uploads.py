@@ -62,7 +62,12 @@ async def test_of_two_writers_the_second_finds_another_version(tx: Transaction, 
     assert await advance(tx, made, 20) is None
     found = await uploads.find_upload(tx, HERE, made.uuid)
     assert found is not None
-    assert (found.offset_bytes, found.version, found.store_key, found.store_state) == (10, 1, "staged/2", {"parts": [3]})
+    assert (found.offset_bytes, found.version, found.store_key, found.store_state) == (
+        10,
+        1,
+        "staged/2",
+        {"parts": [3]},
+    )
     assert found.expires_at - found.started_at == 2 * HOUR
     assert await advance(tx, found, 30) == 2
 

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+import pytest
+from sqlalchemy import LargeBinary, literal_column, select
+
+import distsql.sql
+from distsql.oci.digest import Digest
+from distsql.sql import docs, health, statements
+from distsql.sql.statements import Nothing, Statement, registered, statement
+from tests.sql.rows import digest
+
+docs.load_statements()
+
+
+def modules() -> list[object]:
+    return [
+        importlib.import_module(f"distsql.sql.{found.name}") for found in pkgutil.iter_modules(distsql.sql.__path__)
+    ]
+
+
+def test_a_statement_is_called_after_its_constant() -> None:
+    constants = {
+        value.name: name
+        for module in modules()
+        for name, value in vars(module).items()
+        if isinstance(value, Statement) and not name.startswith("_")
+    }
+    assert {name: constant for name, constant in constants.items() if constant != name.upper()} == {}
+    # Those of `delete_repository` differ in nothing but the table, and are a list.
+    assert {name for name in registered if name not in constants and not name.startswith("delete_repository_")} <= {
+        name for name in registered if name.startswith("test_")
+    }
+
+
+def test_every_statement_says_what_it_is_for() -> None:
+    assert [each.name for each in registered.values() if not each.purpose.endswith(".")] == []
+
+
+def test_two_statements_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="ping"):
+        statement("ping", "Again.", select(literal_column("1")), health.PingRow)
+
+
+def test_no_statement_offers_offsets() -> None:
+    """Paging is by key: an offset reads what it skips."""
+    assert [each.name for each in registered.values() if " OFFSET " in each.sql.upper()] == []
+
+
+def test_digests_in_rows_are_digests() -> None:
+    make = registered["find_layer"].make_row
+    packed = digest(1).packed
+    row = make((packed, 1, "key", None))
+    assert row.digest == Digest(packed)
+    assert isinstance(row.digest, Digest)
+
+
+def test_a_row_without_digest_has_none() -> None:
+    make = registered["list_referrers"].make_row
+    assert make((None, "type", 1, None, None)).digest is None
+
+
+def test_statements_that_give_nothing_return_nothing() -> None:
+    """SQLAlchemy would let an insert return its new key, which costs and is never read."""
+    quiet = [each for each in registered.values() if getattr(each.make_row, "__self__", None) is Nothing]
+    assert len(quiet) > 10
+    assert [each.name for each in quiet if "RETURNING" in each.sql.rpartition(")")[2]] == []
+
+
+def test_parameters_have_types() -> None:
+    assert isinstance(statements.parameter("x", LargeBinary()).type, LargeBinary)
