@@ -120,7 +120,10 @@ class Trust(Protocol):
     """Signatures of whatever kind, in one shape."""
 
     async def signatures(self, name: str, digest: Digest) -> Sequence[SignatureRelation]:
-        """Every signature that the repository has of this content; empty when none, or no such repository."""
+        """Every signature that the repository has of this content; empty when none, or no such repository.
+
+        Raises `NameInvalidError` and `NameUnknownError` as `Namespace.repository` does.
+        """
 
 
 class Index(Protocol):
@@ -146,7 +149,7 @@ class Namespace(Protocol):
         """
 
     def repositories(self, *, after: str = "", limit: int | None = None) -> AsyncIterator[str]:
-        """Full names of the repositories in the scope behind ``after``, at most ``limit``."""
+        """Full names of the repositories in the scope behind ``after``, which may be any text, at most ``limit``."""
 
     @property
     def access(self) -> Access:
@@ -209,17 +212,20 @@ class ManifestService(Protocol):
 
         Putting what is there already changes nothing but the tags. Everything it refers to must be in the repository
         (non-distributable layers may be absent): else `ManifestReferencesUnknownError` lists all that is missing.
-        The subject may be absent. Also `ReferenceInvalidError`, `TooManyTagsError`, `ManifestUnverifiedError`.
+        The subject may be absent. Also `ReferenceInvalidError`, `TooManyTagsError` (over 100), `ManifestInvalidError`,
+        `DigestInvalidError` when the payload has another digest, and `ManifestUnverifiedError` when a payload that has
+        to be signed has no signatures.
         """
 
     async def delete(self, digest: Digest) -> None:
         """Removes the manifest and every tag on it, for all readers at once.
 
-        Raises `ManifestUnknownError`; `InUseError` while a live index in the repository has it as a child.
+        Raises `ManifestUnknownError`, `NameUnknownError`; `InUseError` while a live index in the repository has it as
+        a child. Referrers don't keep their subject.
         """
 
     def all(self, *, after: Digest | None = None) -> AsyncIterator[Manifest]:
-        """Every manifest in the order of its digest."""
+        """Every manifest behind ``after``, in the order of the digests. Raises `NameUnknownError`."""
 
     def referrers(
         self, digest: Digest, *, artifact_type: str | None = None, after: Digest | None = None, limit: int | None = None
@@ -232,7 +238,8 @@ class ManifestService(Protocol):
     def tags(self) -> AsyncIterator[str]:
         """Names of all live tags: ``TagService.list`` by its older name."""
 
-    async def exists_by_tag(self, tag: str) -> bool: ...
+    async def exists_by_tag(self, tag: str) -> bool:
+        """Whether the tag is live; no text is too malformed to ask."""
 
     async def get_by_tag(self, tag: str) -> Manifest:
         """The manifest that the tag points to: one read, so never a mixture of two moments.
@@ -251,8 +258,8 @@ class TagService(Protocol):
         """Points the tag to a manifest of the repository.
 
         ``expected`` makes it a compare-and-swap: a digest that the tag must point to now, or None when it must not
-        exist; otherwise `TagChangedError`. Of writers at the same time, the one that returns last wins, and the history
-        has them all. Raises `ManifestUnknownError`, `ReferenceInvalidError`.
+        exist; otherwise `TagChangedError`. Of writers at the same time one is the last, and whoever begins when another
+        has returned comes behind it; the history has them all, in this order. Raises `ManifestUnknownError`, `NameUnknownError`, `ReferenceInvalidError`.
         """
 
     async def untag(self, tag: str) -> None:
@@ -262,13 +269,16 @@ class TagService(Protocol):
         """Names of the live tags behind ``after``, at most ``limit``. Raises `NameUnknownError`."""
 
     def lookup(self, digest: Digest) -> AsyncIterator[str]:
-        """Names of the live tags that point to this digest."""
+        """Names of the live tags that point to this digest. Raises `NameUnknownError`."""
 
     def history(self, tag: str) -> AsyncIterator[TagMove]:
-        """Everything the tag ever pointed to, newest first. Empty when it never existed."""
+        """Everything the tag ever pointed to, newest first. Empty when it never existed. Raises `NameUnknownError`."""
 
     async def resolve(self, tag: str, *, at: datetime) -> Digest | None:
-        """What the tag pointed to at that instant, or None. The manifest may be gone since."""
+        """What the tag pointed to at that instant, or None; its manifest may be gone since.
+
+        Raises `NameUnknownError`.
+        """
 
 
 class LayerService(Protocol):
@@ -280,7 +290,10 @@ class LayerService(Protocol):
         """The blob, ready to be read. Raises `BlobUnknownError`, `NameUnknownError`."""
 
     async def upload(self, algorithm: str = "sha256") -> LayerUpload:
-        """Begins an upload session; ``algorithm`` is a hint for the digest that will close it."""
+        """Begins an upload session; ``algorithm`` is a hint for the digest that will close it.
+
+        Raises `DigestInvalidError` for an algorithm that the registry doesn't have.
+        """
 
     async def resume(self, uuid: UUID) -> LayerUpload:
         """Goes on with a session that any process began. Raises `UploadUnknownError`."""
@@ -289,7 +302,7 @@ class LayerService(Protocol):
         """Makes a blob of another repository of the same tenant appear in this one, without a copy.
 
         Without a ``source``, any repository of the tenant that the caller may read will do. Raises `BlobUnknownError`,
-        for a blob that the caller may not see exactly as for one that exists nowhere.
+        for a blob that the caller may not see exactly as for one that exists nowhere; `NameInvalidError`.
         """
 
     async def delete(self, digest: Digest) -> None:
@@ -326,10 +339,13 @@ class Layer(Closable, Protocol):
         """When the tenant first had this content."""
 
     async def read(self, size: int = -1) -> bytes:
-        """Up to ``size`` bytes from the position (-1: all that remain); empty at the end. Raises `BytesMissingError`."""
+        """Up to ``size`` bytes from the position (-1: all that remain), none at the end. Raises `BytesMissingError`."""
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Moves the position as `io.IOBase.seek` does, and gives it. Beyond the end is allowed and reads nothing."""
+        """Moves the position as `io.IOBase.seek` does, and gives it. Beyond the end is allowed and reads nothing.
+
+        Before the beginning is `ValueError`.
+        """
 
     def tell(self) -> int: ...
 
@@ -343,6 +359,9 @@ class LayerUpload(Closable, Protocol):
     What was written is remembered by `close` (or the end of the ``async with``), durably; then any process may
     `LayerService.resume`. Of two writers at the same time one wins; the other gets `UploadBusyError` or
     `UploadRangeError`, and the content is the winner's.
+
+    When a method raises, or when it is cancelled in `finish` or `close`, the session stands where it was last
+    remembered, which is what `tell` then says: write again from there, in the same session, or cancel it.
     """
 
     @property
@@ -356,16 +375,20 @@ class LayerUpload(Closable, Protocol):
         """When the session is forgotten unless something is written to it."""
 
     async def write(self, data: bytes | bytearray | memoryview) -> int:
-        """Adds the data at the end, and gives its length. Raises `UploadBusyError`, `StoreFullError`."""
+        """Adds the data at the end, and gives its length.
+
+        Raises `UploadBusyError`, `UploadRangeError` (another writer was faster), `UploadUnknownError` (it was ended),
+        `StoreFullError`.
+        """
 
     async def read_from(self, source: AsyncIterator[bytes]) -> int:
         """Adds everything that the source gives, in bounded memory, and gives its length.
 
-        When the source raises, what came before is kept (the session stands where the bytes end).
+        When the source raises, or this is cancelled, what came before is kept: the session stands where it ends.
         """
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """An upload only grows at its end: any other position is `UploadRangeError`."""
+        """The position, which is always the end: an upload only grows. Any other is `UploadRangeError`."""
 
     def tell(self) -> int:
         """Bytes so far."""
@@ -373,21 +396,25 @@ class LayerUpload(Closable, Protocol):
     async def finish(self, digest: Digest) -> Layer:
         """Ends the session: the content becomes a blob of the repository, if it has this digest.
 
-        Raises `DigestInvalidError` when it doesn't: nothing is stored, and the session can be retried or cancelled.
+        Raises `DigestInvalidError` when it doesn't: nothing is stored, and what was not remembered before is forgotten.
+        Of several at the same time one wins, for the others it is `UploadUnknownError` or `UploadBusyError`.
         """
 
     async def cancel(self) -> None:
         """Ends the session and forgets its bytes. Raises `UploadUnknownError`."""
 
     async def close(self) -> None:
-        """Remembers what was written. Raises `UploadRangeError` when another writer was faster."""
+        """Remembers what was written, and lets other writers in. Raises `UploadUnknownError` when it was ended."""
 
 
 class SignatureService(Protocol):
     """Signatures of manifests, apart from the manifests: signing never changes what is signed."""
 
     async def get(self, digest: Digest) -> Sequence[bytes]:
-        """Every signature of this manifest, in the order of arrival; empty when none."""
+        """Every signature of this manifest, in the order of arrival; empty when none. Raises `NameUnknownError`."""
 
     async def put(self, digest: Digest, *signatures: bytes) -> None:
-        """Adds signatures; one that is there already is not added again. Raises `ManifestUnknownError`."""
+        """Adds signatures; one that is there already is not added again.
+
+        Raises `ManifestUnknownError`, `NameUnknownError`.
+        """

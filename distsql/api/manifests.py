@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -14,6 +15,8 @@ from distsql.oci.manifest import SCHEMA1, ParsedManifest, parse
 from distsql.oci.names import check_tag, is_tag, parse_reference
 
 _DIGEST: Final = b"docker-content-digest"
+# Bytes that are parsed in milliseconds; megabytes take up to a second, in which other requests must go on.
+_QUICK: Final = 256 * 1024
 
 
 async def get_manifest(request: Request, name: str, reference: str) -> Response:
@@ -37,7 +40,7 @@ async def put_manifest(request: Request, name: str, reference: str) -> Response:
     digest = target if isinstance(target, Digest) else None
     extra = [check_tag(tag) for tag in dict.fromkeys(request.query.get("tag", ()))]
     payload = await request.manifest()
-    manifest = parse(payload, request.header(b"content-type"), digest)
+    manifest = await _parse(payload, request.header(b"content-type"), digest)
     stored = await repository.manifests.put(manifest, extra if digest else [reference])
     headers: list[Header] = [header(b"location", f"/v2/{name}/manifests/{reference}"), header(_DIGEST, stored)]
     if manifest.subject is not None:
@@ -53,6 +56,12 @@ async def delete_manifest(request: Request, name: str, reference: str) -> Respon
     wanted = _existing(reference)
     await (repository.manifests.delete(wanted) if isinstance(wanted, Digest) else repository.tags.untag(wanted))
     return Response(202)
+
+
+async def _parse(payload: bytes, content_type: str | None, digest: Digest | None) -> ParsedManifest:
+    if len(payload) <= _QUICK:
+        return parse(payload, content_type, digest)
+    return await asyncio.to_thread(parse, payload, content_type, digest)
 
 
 def _existing(reference: str) -> Digest | str:

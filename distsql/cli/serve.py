@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import signal
 import socket
@@ -14,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from distsql.bytestore.urls import open_store
 from distsql.cli.options import settings_options
 from distsql.embedded import PrivatePostgres
 from distsql.errors import SettingsError
@@ -23,6 +21,9 @@ from distsql.settings import Settings
 if TYPE_CHECKING:
     from types import FrameType
 
+# What the web server reads ahead on each connection, and the most that a request's head may be. Its default, four times
+# as much, would hold three MiB for each upload; less than this costs time for each piece of a body.
+_READ_AHEAD: Final = 96 * 1024
 _PORT_WAIT_S: Final = 5
 _READY_WAIT_S: Final = 120
 
@@ -47,6 +48,8 @@ def serve(settings: Settings) -> None:
     DISTSQL_ACCESS_LOG is off. Ctrl-C or SIGTERM ends it: what runs is finished first, for up to
     DISTSQL_STOP_TIMEOUT (30s).
     """
+    import asyncio
+
     from distsql.sql import schema
 
     settings.check_exposure()
@@ -67,6 +70,8 @@ def serve(settings: Settings) -> None:
 
 async def _check_store(settings: Settings) -> None:
     """A store that can't be used is told here, once, and not by every worker."""
+    from distsql.bytestore.urls import open_store
+
     store = open_store(settings.storage_url)
     await store.open()
     await store.close()
@@ -111,6 +116,7 @@ def _run(settings: Settings, address: str) -> None:
 
     from granian import Granian
     from granian.constants import Interfaces, Loops
+    from granian.http import HTTP1Settings
     from granian.log import LogLevels
 
     from distsql.cli.workers import load_application
@@ -124,6 +130,7 @@ def _run(settings: Settings, address: str) -> None:
         workers=settings.workers,
         loop=Loops.uvloop,
         websockets=False,
+        http1_settings=HTTP1Settings(max_buffer_size=_READ_AHEAD),
         workers_kill_timeout=max(1, int(settings.stop_timeout.total_seconds())),
         respawn_failed_workers=True,
         log_level=LogLevels.warning,

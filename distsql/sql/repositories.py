@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from sqlalchemy import Boolean, Text, delete, literal_column, select, true, update
+from sqlalchemy import Boolean, Text, case, delete, literal_column, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 
 from distsql.errors import CatalogueUnavailableError
@@ -71,7 +71,10 @@ async def find_repository(tx: Transaction, name: RepositoryName) -> RepositoryRo
 INSERT_TENANT: Final = statement(
     "insert_tenant",
     "A tenant comes to be with its first repository.",
-    insert(tenants).values(name=TENANT).on_conflict_do_nothing(),
+    # Looks first: a conflict would use up an id each time.
+    insert(tenants)
+    .from_select(["name"], select(TENANT).where(~select(tenants.c.id).where(tenants.c.name == TENANT).exists()))
+    .on_conflict_do_nothing(),
     Nothing,
 )
 
@@ -180,7 +183,9 @@ _paths = (
     select(repositories.c.path)
     .where(
         repositories.c.tenant_id == _tenants.c.id,
-        (_tenants.c.prefix > _AFTER_PREFIX) | (repositories.c.path > _AFTER_PATH),
+        # A condition of the index: "or" would be a filter, and read the tenant's names from the first one on.
+        repositories.c.path
+        > case((_tenants.c.prefix > _AFTER_PREFIX, literal_column("''", Text(collation="C"))), else_=_AFTER_PATH),
     )
     .order_by(repositories.c.path)
     .limit(LIMIT)

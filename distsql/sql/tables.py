@@ -24,7 +24,6 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
-    UniqueConstraint,
     Uuid,
     func,
     text,
@@ -67,6 +66,8 @@ tenants: Final = Table(
     Column(
         "created_at", _INSTANT, nullable=False, server_default=_NOW, comment="When its first repository came to be."
     ),
+    # Full names are listed in the order of the tenant's name with its slash: a-b/c comes before a/c.
+    Index("tenants_prefix_idx", text("(name || '/'::text)")),
     comment="Organisations: the first component of every repository's name. Tenant 0 is the server itself.",
 )
 
@@ -91,8 +92,13 @@ repositories: Final = Table(
     ),
     Column("created_at", _INSTANT, nullable=False, server_default=_NOW, comment="When it was first written to."),
     PrimaryKeyConstraint("tenant_id", "id"),
-    UniqueConstraint("tenant_id", "path"),
     ForeignKeyConstraint(["tenant_id"], ["tenants.id"]),
+    # Partial, although no path is null: so only questions about paths can use it. When most tenants have one repository
+    # PostgreSQL would otherwise take it for any question with a tenant, foreign keys' among them, and read all of a
+    # large tenant's.
+    Index(
+        "repositories_tenant_id_path_key", "tenant_id", "path", unique=True, postgresql_where=text("path is not null")
+    ),
     comment="Repositories: the full name is the tenant's name, a slash and the path.",
 )
 
@@ -115,7 +121,8 @@ blobs: Final = Table(
     ),
     Column("condemned_at", _INSTANT, comment="When garbage collection condemned it."),
     PrimaryKeyConstraint("tenant_id", "digest"),
-    ForeignKeyConstraint(["tenant_id"], ["tenants.id"]),
+    # No foreign key to tenants: a blob comes with a layer, which has one to its repository. Every upload would lock the
+    # tenant's one row, and write who shares it.
     CheckConstraint("state in ('live', 'condemned', 'deleted')", name="state"),
     CheckConstraint("length >= 0", name="length"),
     # For the walk over the store that looks for bytes which no row names.
@@ -140,7 +147,9 @@ layers: Final = Table(
     PrimaryKeyConstraint("tenant_id", "repository_id", "digest"),
     ForeignKeyConstraint(["tenant_id", "repository_id"], ["repositories.tenant_id", "repositories.id"]),
     ForeignKeyConstraint(["tenant_id", "digest"], ["blobs.tenant_id", "blobs.digest"]),
-    Index("layers_digest_idx", "tenant_id", "digest"),
+    # With the repository, although (tenant, digest) is what it is for: thousands of repositories share a base layer,
+    # and PostgreSQL takes this index for the primary key's questions too.
+    Index("layers_digest_idx", "tenant_id", "digest", "repository_id"),
     comment="Which repository may see which blob.",
 )
 

@@ -70,6 +70,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("name", name="tenants_name_key"),
         comment="Organisations: the first component of every repository's name. Tenant 0 is the server itself.",
     )
+    op.create_index("tenants_prefix_idx", "tenants", [sa.text("(name || '/'::text)")], unique=False)
     op.create_table(
         "blobs",
         sa.Column("tenant_id", sa.BigInteger(), nullable=False, comment="The tenant: tenants.id."),
@@ -94,7 +95,6 @@ def upgrade() -> None:
         sa.Column("condemned_at", INSTANT, nullable=True, comment="When garbage collection condemned it."),
         sa.CheckConstraint("state in ('live', 'condemned', 'deleted')", name=op.f("blobs_state_check")),
         sa.CheckConstraint("length >= 0", name=op.f("blobs_length_check")),
-        sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name="blobs_tenant_id_fkey"),
         sa.PrimaryKeyConstraint("tenant_id", "digest", name="blobs_pkey"),
         comment="Content of a tenant, once for each digest; store_key is where the byte store keeps it.",
     )
@@ -127,8 +127,14 @@ def upgrade() -> None:
         sa.Column("created_at", INSTANT, server_default=NOW, nullable=False, comment="When it was first written to."),
         sa.ForeignKeyConstraint(["tenant_id"], ["tenants.id"], name="repositories_tenant_id_fkey"),
         sa.PrimaryKeyConstraint("tenant_id", "id", name="repositories_pkey"),
-        sa.UniqueConstraint("tenant_id", "path", name="repositories_tenant_id_path_key"),
         comment="Repositories: the full name is the tenant's name, a slash and the path.",
+    )
+    op.create_index(
+        "repositories_tenant_id_path_key",
+        "repositories",
+        ["tenant_id", "path"],
+        unique=True,
+        postgresql_where=sa.text("path is not null"),
     )
     op.create_table(
         "layers",
@@ -153,7 +159,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant_id", "repository_id", "digest", name="layers_pkey"),
         comment="Which repository may see which blob.",
     )
-    op.create_index("layers_digest_idx", "layers", ["tenant_id", "digest"], unique=False)
+    op.create_index("layers_digest_idx", "layers", ["tenant_id", "digest", "repository_id"], unique=False)
     op.create_table(
         "manifests",
         sa.Column("tenant_id", sa.BigInteger(), nullable=False, comment="The tenant: tenants.id."),
@@ -378,22 +384,14 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Drops the catalogue with all that is in it."""
     op.execute("drop function digest_text(bytea)")
-    op.drop_index("tags_live_key", table_name="tags", postgresql_where=sa.text("valid_to is null"))
-    op.drop_index("tags_live_digest_idx", table_name="tags", postgresql_where=sa.text("live_digest is not null"))
     op.drop_table("tags")
     op.drop_table("signatures")
-    op.drop_index("descriptors_digest_idx", table_name="descriptors")
     op.drop_table("descriptors")
     op.drop_table("annotations")
-    op.drop_index("uploads_expires_at_idx", table_name="uploads")
-    op.drop_index("uploads_store_key_idx", table_name="uploads")
     op.drop_table("uploads")
     op.drop_table("manifests")
-    op.drop_index("layers_digest_idx", table_name="layers")
     op.drop_table("layers")
     op.drop_table("repositories")
-    op.drop_index("blobs_condemned_idx", table_name="blobs", postgresql_where=sa.text("state <> 'live'"))
-    op.drop_index("blobs_store_key_idx", table_name="blobs")
     op.drop_table("blobs")
     op.drop_table("tenants")
     op.drop_table("audit_events")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import httpx
-import pytest
 
 from tests.api.contents import CONFIG, digest_of, errors, image, pages, push_blob, push_image, put_manifest
 
 URL = "/v2/acme/web/tags/list"
-# Names that are prefixes of others, and characters around those that join names: an order by anything but bytes differs.
+# Names that are prefixes of others, and joined by characters that other orders than that of bytes pass over.
 TAGS = sorted(
     ["a", "a-", "a.b", "aB", "aa", "A", "B", "_", "0", "00", "v1", "v1.0", "v1.0.0", "v1-rc", "v10", "z" * 128]
 )
@@ -46,14 +45,14 @@ async def test_a_repository_without_tags_has_none_and_an_unknown_one_is_unknown(
         assert (answer.status_code, errors(answer)) == (404, ["NAME_UNKNOWN"])
 
 
-@pytest.mark.parametrize("size", [1, 2, 5, len(TAGS) - 1, len(TAGS), len(TAGS) + 1])
-async def test_pages_have_every_tag_once(client: httpx.AsyncClient, size: int) -> None:
+async def test_pages_have_every_tag_once(client: httpx.AsyncClient) -> None:
     """4.1 n is exact unless fewer remain; the last page has no Link."""
     await push_tags(client, "acme/web", TAGS)
-    found = [page["tags"] async for page in pages(client, f"{URL}?n={size}")]
-    assert [tag for page in found for tag in page] == TAGS
-    assert {len(page) for page in found[:-1]} <= {size}
-    assert 0 < len(found[-1]) <= size
+    for size in (1, 2, 5, len(TAGS) - 1, len(TAGS), len(TAGS) + 1):
+        found = [page["tags"] async for page in pages(client, f"{URL}?n={size}")]
+        assert [tag for page in found for tag in page] == TAGS
+        assert {len(page) for page in found[:-1]} <= {size}
+        assert 0 < len(found[-1]) <= size
 
 
 async def test_a_page_of_nothing_leads_nowhere(client: httpx.AsyncClient) -> None:
@@ -127,9 +126,6 @@ async def test_the_catalogue_lists_every_repository_once(client: httpx.AsyncClie
     assert answer.headers["link"] == '</v2/_catalog?n=1&last=a%2Fb-c>; rel="next"'
 
 
-@pytest.mark.xfail(
-    reason="StoredNamespace.repositories reads last=a as a/, which is behind a-b/c and a.b/c", strict=True
-)
 async def test_last_may_be_a_part_of_a_repositorys_name(client: httpx.AsyncClient) -> None:
     """4.4 last need not exist, nor be a full name."""
     for name in NAMES:

@@ -9,12 +9,23 @@ import pytest
 
 from distsql.contract import Namespace, Repository
 from distsql.registry import paging
-from tests.contract.implementations import IMPLEMENTATIONS, Opened
+from tests.contract.implementations import ANOTHER_STORE, IMPLEMENTATIONS, Opened
 
 PAGE = 5
 
 
-@pytest.fixture(params=IMPLEMENTATIONS)
+# Where bytes matter. Elsewhere one byte store will do.
+ABOUT_BYTES = {"test_layers", "test_repositories", "test_uploads", "test_uploads_at_once"}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "opened" in metafunc.fixturenames:
+        about_bytes = metafunc.module.__name__.rpartition(".")[2] in ABOUT_BYTES
+        names = [name for name in IMPLEMENTATIONS if about_bytes or name not in ANOTHER_STORE]
+        metafunc.parametrize("opened", names, indirect=True)
+
+
+@pytest.fixture
 async def opened(
     request: pytest.FixtureRequest, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Opened]:

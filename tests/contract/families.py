@@ -111,7 +111,9 @@ def every_family() -> dict[str, ParsedManifest]:
     return {
         "oci image": image,
         "oci image in sha512": parse(image.payload + b"\n", OCI_IMAGE, Digest.of(image.payload + b"\n", "sha512")),
-        "oci artifact": oci_image(artifactType="application/vnd.example.sbom", subject=descriptor(b"absent", OCI_IMAGE)),
+        "oci artifact": oci_image(
+            artifactType="application/vnd.example.sbom", subject=descriptor(b"absent", OCI_IMAGE)
+        ),
         "docker image": docker,
         "oci index": index(image, docker, annotations={"k": "v"}),
         "docker list": index(docker, media_type=DOCKER_LIST),

@@ -70,3 +70,6 @@ async def _stored(database_url: str, *stores: ByteStore) -> AsyncIterator[Opened
 
 
 IMPLEMENTATIONS: Final[dict[str, Opener]] = {"postgresql-files": over_files, "postgresql-memory": over_memory}
+
+ANOTHER_STORE: Final = {"postgresql-memory"}
+"""Those that differ from the one before in their byte store alone."""

@@ -85,9 +85,7 @@ def test_what_is_covered_exists() -> None:
 
 
 def test_a_test_uses_what_it_covers() -> None:
-    idle = [
-        (covered, name) for covered, name, test in covering_tests() if not _uses(test, covered.rpartition(".")[2])
-    ]
+    idle = [(covered, name) for covered, name, test in covering_tests() if not _uses(test, covered.rpartition(".")[2])]
     assert idle == []
 
 

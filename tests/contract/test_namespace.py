@@ -114,9 +114,7 @@ async def test_a_listing_goes_on_behind_a_name_that_is_gone(namespace: Namespace
 
 
 @covers("Namespace.repositories")
-async def test_a_scoped_listing_has_one_tenants_names(
-    namespace: Namespace, scoped: Callable[[str], Namespace]
-) -> None:
+async def test_a_scoped_listing_has_one_tenants_names(namespace: Namespace, scoped: Callable[[str], Namespace]) -> None:
     await make(namespace, *ORDERED)
     own = ["a/y", "a/y-z", "a/y/z", "a/y0", "a/yy"]
     for after in ["", "a", "a-", "a/", "a/y", "a/y/", "a/y0", "a0", "b", "z/a", "A"]:

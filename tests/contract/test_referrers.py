@@ -22,7 +22,9 @@ def referrer(number: int, artifact_type: str = "application/vnd.example.sbom") -
 async def push_referrers(repository: Repository, count: int) -> list[ParsedManifest]:
     """In the order of their digests."""
     await push_blobs(repository)
-    pushed = [referrer(number, f"application/vnd.example.{'even' if number % 2 == 0 else 'odd'}") for number in range(count)]
+    pushed = [
+        referrer(number, f"application/vnd.example.{'even' if number % 2 == 0 else 'odd'}") for number in range(count)
+    ]
     for each in pushed:
         await repository.manifests.put(each)
     return sorted(pushed, key=lambda each: each.digest)
@@ -79,7 +81,9 @@ async def test_pages_filters_and_limits(repository: Repository, elsewhere: Names
     assert await digests(manifests.referrers(subject, after=expected[2], limit=PAGE + 1)) == expected[3 : PAGE + 4]
     assert await digests(manifests.referrers(subject, artifact_type="application/vnd.example.even")) == even
     assert (
-        await digests(manifests.referrers(subject, artifact_type="application/vnd.example.even", after=even[1], limit=2))
+        await digests(
+            manifests.referrers(subject, artifact_type="application/vnd.example.even", after=even[1], limit=2)
+        )
         == even[2:4]
     )
     assert await digests(manifests.referrers(subject, artifact_type="application/vnd.example.other")) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -35,7 +36,7 @@ async def test_history_has_every_move_newest_first(repository: Repository, elsew
     assert [move.digest for move in reversed(moves)] == pointed
     assert {(move.tag, move.actor) for move in moves} == {("v1", "tester")}
     assert (moves[0].valid_to, moves[0].ended_by) == (None, None)
-    for later, earlier in zip(moves, moves[1:], strict=False):
+    for later, earlier in pairwise(moves):
         assert earlier.valid_from < later.valid_from
         assert earlier.valid_to == later.valid_from
         assert earlier.ended_by == "tester"
@@ -179,5 +180,5 @@ async def test_of_many_writers_history_has_them_all(repository: Repository, else
     await asyncio.gather(*(move(number) for number in range(8)))
     moves = await history(repository)
     assert sorted(move.digest for move in moves) == sorted(digests)
-    assert all(earlier.valid_to == later.valid_from for later, earlier in zip(moves, moves[1:], strict=False))
+    assert all(earlier.valid_to == later.valid_from for later, earlier in pairwise(moves))
     assert (await repository.tags.get("v1")).digest == moves[0].digest

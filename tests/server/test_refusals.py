@@ -28,13 +28,13 @@ USAGE = {
 
 @pytest.mark.parametrize(("arguments", "env", "complaint"), USAGE.values(), ids=USAGE.keys())
 def test_wrong_usage(place: Path, arguments: tuple[str, ...], env: dict[str, str], complaint: str) -> None:
-    """Exit status 2, one sentence, no traceback, and nothing was made."""
+    """Exit status 2, one sentence, no traceback, and no PostgreSQL was made."""
     port = () if "--port" in arguments else ("--port", free_port())
     done = distsql("serve", *port, *arguments, env=env, cwd=place)
     assert done.returncode == 2, done.stderr
     assert complaint in done.stderr
     assert "Traceback" not in done.stderr
-    assert not list(place.iterdir())
+    assert not list(place.rglob("postgres"))
 
 
 def test_an_unmigrated_database(new_database: Callable[[], str], place: Path) -> None:

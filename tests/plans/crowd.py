@@ -1,0 +1,79 @@
+"""A database with a big tenant, a small one beside it, and twenty thousand others: what plans are made for."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import psycopg
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+MANIFESTS: Final = 20_000
+BIG: Final = 1
+SMALL: Final = 2
+
+_FILL: Final = """
+set session_replication_role = replica;
+create function pg_temp.digest(text) returns bytea language sql immutable
+    return '\\x01'::bytea || sha256(convert_to($1, 'UTF8'));
+
+insert into tenants (id, name) select n, case n when 1 then 'big' when 2 then 'small' else 'tenant-' || n end
+    from generate_series(1, 20000) n;
+insert into repositories (tenant_id, id, path) select n, n, 'web' from generate_series(1, 20000) n;
+insert into repositories (tenant_id, id, path)
+    select 1, 100000 + n, 'repository-' || n from generate_series(1, 5000) n;
+
+insert into blobs (tenant_id, digest, length, store_key, state)
+    select 1, pg_temp.digest('layer ' || n), n, 'key/' || n, case when n % 1000 = 0 then 'condemned' else 'live' end
+    from generate_series(1, 5 * {manifests}) n;
+insert into layers (tenant_id, repository_id, digest)
+    select 1, 1, pg_temp.digest('layer ' || n) from generate_series(1, 5 * {manifests}) n;
+-- One layer that everybody has.
+insert into layers (tenant_id, repository_id, digest)
+    select 1, 100000 + n, pg_temp.digest('layer 1') from generate_series(1, 5000) n;
+insert into blobs (tenant_id, digest, length, store_key)
+    select 2, pg_temp.digest('layer ' || n), n, 'key/' || n from generate_series(1, 20) n;
+insert into layers (tenant_id, repository_id, digest)
+    select 2, 2, pg_temp.digest('layer ' || n) from generate_series(1, 20) n;
+
+create temp table sizes as select 1 as tenant, {manifests} as manifests union all select 2, 5;
+insert into manifests
+        (tenant_id, repository_id, digest, media_type, artifact_type, subject_digest, length, payload, pushed_by)
+    select tenant, tenant, pg_temp.digest('manifest ' || n), 'text/x-manifest', 'text/x-' || n % 9,
+        case when n % 3 = 0 then pg_temp.digest('manifest ' || n - 1) end, 500,
+        convert_to(repeat('x', 500), 'UTF8'), 'ann'
+    from sizes, generate_series(1, manifests) n;
+insert into descriptors
+        (tenant_id, repository_id, manifest_digest, position, role, media_type, length, digest, required)
+    select tenant, tenant, pg_temp.digest('manifest ' || n), at, case at when 0 then 'config' else 'layer' end,
+        'text/plain', n, pg_temp.digest('layer ' || n + at), true
+    from sizes, generate_series(1, manifests) n, generate_series(0, 3) at;
+insert into descriptors
+        (tenant_id, repository_id, manifest_digest, position, role, media_type, length, digest, required)
+    select tenant, tenant, pg_temp.digest('manifest ' || n), 4, 'subject', 'text/plain', n,
+        pg_temp.digest('manifest ' || n - 1), false
+    from sizes, generate_series(3, manifests, 3) n;
+insert into annotations (tenant_id, repository_id, manifest_digest, key, value)
+    select tenant, tenant, pg_temp.digest('manifest ' || n), 'title', 'number ' || n
+    from sizes, generate_series(1, manifests) n;
+insert into tags (tenant_id, repository_id, name, digest, valid_from, actor)
+    select tenant, tenant, 'v' || n, pg_temp.digest('manifest ' || 1 + n % manifests), now(), 'ann'
+    from sizes, generate_series(1, 5 * manifests) n;
+insert into tags (tenant_id, repository_id, name, digest, valid_from, valid_to, actor, ended_by)
+    select tenant, tenant, 'v' || n, pg_temp.digest('manifest ' || n), now() - interval '1 day', now(), 'ann', 'bob'
+    from sizes, generate_series(1, manifests) n;
+insert into signatures (tenant_id, repository_id, manifest_digest, digest, payload)
+    select 1, 1, pg_temp.digest('manifest ' || n), pg_temp.digest('signature ' || n), 'x'
+    from generate_series(1, 5000) n;
+insert into uploads (tenant_id, repository_id, uuid, algorithm, store_key, actor, expires_at)
+    select 1, 1, gen_random_uuid(), 'sha256', 'staged/' || n, 'ann', now() + n * interval '1 second'
+    from generate_series(1, 5000) n;
+vacuum analyze;
+"""
+
+
+def fill(url: str) -> None:
+    """Takes some seconds."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        for statement in _FILL.format(manifests=MANIFESTS).split(";\n"):
+            connection.execute(statement)

@@ -1,0 +1,224 @@
+"""Every operation of the registry, once each: what prepares it, and the call that is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from itertools import count
+
+from distsql.errors import BlobUnknownError
+from distsql.oci.digest import Digest
+from distsql.oci.manifest import ParsedManifest
+from distsql.registry.namespace import StoredNamespace
+from distsql.registry.repositories import StoredRepository
+from distsql.sql import layers
+from distsql.sql.database import Database, Transaction
+from tests.registry.pushing import CONFIG, image, index, push_blob, push_image
+from tests.sql.rows import make_repository
+
+Call = Callable[[], Awaitable[object]]
+_numbers = count()
+
+
+@dataclass(frozen=True)
+class World:
+    """A registry with a little in it."""
+
+    namespace: StoredNamespace
+    database: Database
+
+    @property
+    def web(self) -> StoredRepository:
+        return self.namespace.repository("acme/web")
+
+    async def image(self, *, tags: tuple[str, ...] = (), children: int = 1) -> ParsedManifest:
+        """A new one in acme/web."""
+        return await push_image(self.web, *_contents(children), tags=tags, number=str(next(_numbers)))
+
+    async def hold(self, contents: list[bytes]) -> None:
+        """Makes the rows of blobs, without their bytes."""
+
+        async def work(tx: Transaction) -> None:
+            repository = await make_repository(tx, "acme/web")
+            for content in contents:
+                digest = Digest.of(content)
+                await layers.insert_blob(tx, repository.tenant_id, digest, length=len(content), store_key="no bytes")
+                layers.insert_layer(tx, repository, digest)
+
+        await self.database.transact(work)
+
+
+def _contents(number: int) -> list[bytes]:
+    return [f"layer {each}".encode() for each in range(number)]
+
+
+def new_name() -> str:
+    return f"new-{next(_numbers)}"
+
+
+async def put_manifest(world: World, *, layers: int) -> Call:
+    await world.hold([CONFIG, *_contents(layers)])
+    await push_image(world.web, b"before", tags=["latest"])
+    manifest = image(*_contents(layers), number=str(next(_numbers)))
+    return lambda: world.web.manifests.put(manifest, ["latest", "other"])
+
+
+async def put_index(world: World) -> Call:
+    children = [await world.image() for _ in range(4)]
+    return lambda: world.web.manifests.put(index(*children), ["latest"])
+
+
+async def put_manifest_again(world: World) -> Call:
+    manifest = await world.image(tags=("latest",))
+    return lambda: world.web.manifests.put(manifest, ["latest"])
+
+
+async def get_manifest_by_tag(world: World) -> Call:
+    await world.image(tags=("latest",))
+    return lambda: world.web.manifests.get_by_tag("latest")
+
+
+async def get_manifest_by_digest(world: World) -> Call:
+    manifest = await world.image()
+    return lambda: world.web.manifests.get(manifest.digest)
+
+
+async def delete_manifest(world: World) -> Call:
+    manifest = await world.image(tags=("a", "b"))
+    return lambda: world.web.manifests.delete(manifest.digest)
+
+
+async def list_referrers(world: World) -> Call:
+    subject = await world.image()
+    await push_image(world.web, b"signature", subject=subject.digest)
+
+    async def listed() -> None:
+        assert [each async for each in world.web.manifests.referrers(subject.digest)]
+
+    return listed
+
+
+async def get_tag(world: World) -> Call:
+    await world.image(tags=("latest",))
+    return lambda: world.web.tags.get("latest")
+
+
+async def tag(world: World) -> Call:
+    manifest = await world.image()
+    return lambda: world.web.tags.tag("stable", manifest.digest)
+
+
+async def swap_tag(world: World) -> Call:
+    old, new = await world.image(tags=("swapped",)), await world.image()
+    return lambda: world.web.tags.tag("swapped", new.digest, old.digest)
+
+
+async def untag(world: World) -> Call:
+    await world.image(tags=("gone",))
+    return lambda: world.web.tags.untag("gone")
+
+
+async def list_tags(world: World) -> Call:
+    await world.image(tags=("latest",))
+
+    async def listed() -> None:
+        assert [each async for each in world.web.tags.list()]
+
+    return listed
+
+
+async def get_blob(world: World) -> Call:
+    digest = await push_blob(world.web, b"content")
+    return lambda: world.web.layers.fetch(digest)
+
+
+async def begin_upload(world: World) -> Call:
+    await push_blob(world.web, b"content")
+    return world.web.layers.upload
+
+
+async def begin_upload_in_a_new_repository(world: World) -> Call:
+    return world.namespace.repository(f"{new_name()}/web").layers.upload
+
+
+async def write_chunk(world: World) -> Call:
+    begun = await world.web.layers.upload()
+
+    async def write() -> None:
+        async with await world.web.layers.resume(begun.uuid) as upload:
+            await upload.write(b"chunk")
+
+    return write
+
+
+async def finish_upload(world: World) -> Call:
+    content = new_name().encode()
+    upload = await world.web.layers.upload()
+    await upload.write(content)
+    return lambda: upload.finish(Digest.of(content))
+
+
+async def cancel_upload(world: World) -> Call:
+    upload = await world.web.layers.upload()
+    return upload.cancel
+
+
+async def mount(world: World) -> Call:
+    digest = await push_blob(world.web, b"content")
+    target = world.namespace.repository("acme/target")
+    await push_blob(target, b"other")
+    return lambda: target.layers.mount(digest, "acme/web")
+
+
+async def mount_into_a_new_repository(world: World) -> Call:
+    digest = await push_blob(world.web, b"content")
+    return lambda: world.namespace.repository(f"acme/{new_name()}").layers.mount(digest, "acme/web")
+
+
+async def mount_what_is_not_there(world: World) -> Call:
+    await push_blob(world.web, b"content")
+
+    async def miss() -> None:
+        try:
+            await world.namespace.repository("acme/target").layers.mount(Digest.of(b"nothing"), "acme/web")
+        except BlobUnknownError:
+            return
+        raise AssertionError("mounted")
+
+    return miss
+
+
+async def delete_blob(world: World) -> Call:
+    digest = await push_blob(world.web, b"not needed")
+    return lambda: world.web.layers.delete(digest)
+
+
+async def put_signature(world: World) -> Call:
+    manifest = await world.image()
+    return lambda: world.web.signatures.put(manifest.digest, b"signature")
+
+
+async def get_signatures(world: World) -> Call:
+    manifest = await world.image()
+    return lambda: world.web.signatures.get(manifest.digest)
+
+
+async def list_repositories(world: World) -> Call:
+    await push_blob(world.web, b"content")
+
+    async def listed() -> None:
+        assert [each async for each in world.namespace.repositories()]
+
+    return listed
+
+
+async def set_sparse(world: World) -> Call:
+    await push_blob(world.web, b"content")
+    return lambda: world.web.set_sparse(sparse=False)
+
+
+async def remove_repository(world: World) -> Call:
+    repository = world.namespace.repository(f"acme/{new_name()}")
+    await push_image(repository, b"layer", tags=["latest"])
+    await repository.layers.upload()
+    return repository.remove

@@ -1,0 +1,172 @@
+"""What each operation costs in PostgreSQL: statements, round trips and locks. More is a decision, made here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import pytest
+
+from distsql.app import Registry
+from distsql.settings import Settings
+from distsql.sql.database import Database, Transaction
+from distsql.values import Caller
+from tests.plans import operations
+from tests.plans.operations import Call, World
+from tests.sql.rows import look
+
+MOST_LOCKS = 20
+"""GitLab's registry takes 1,308 to delete one blob."""
+MORE_LOCKS = {
+    "delete manifest": "six tables lose or change rows, foreign keys look into two of them again: 17 relations in all",
+    "remove repository": "all tables lose rows, foreign keys look into five of them again: 21 relations in all",
+}
+MOST_ROUND_TRIPS = 5
+
+
+class Budget(NamedTuple):
+    """At most so many, ``begin`` and ``commit`` counted.
+
+    ``locks`` are rows of pg_locks at the commit (one for each relation and mode, and the transaction's own two) when
+    all statements are prepared and planned; ``cold_tables`` counts what is locked in a connection's first run, whose
+    planning locks every index of every table.
+    """
+
+    prepare: Callable[[World], Awaitable[Call]]
+    statements: int
+    round_trips: int
+    locks: int
+    cold_tables: int
+
+
+BUDGETS = {
+    "get manifest by tag": Budget(operations.get_manifest_by_tag, 1, 1, 9, 14),
+    "get manifest by digest": Budget(operations.get_manifest_by_digest, 1, 1, 7, 10),
+    "get tag": Budget(operations.get_tag, 2, 2, 5, 8),
+    "get blob": Budget(operations.get_blob, 1, 1, 9, 15),
+    "list tags": Budget(operations.list_tags, 2, 2, 5, 8),
+    "list repositories": Budget(operations.list_repositories, 1, 1, 5, 8),
+    "list referrers": Budget(operations.list_referrers, 2, 2, 9, 12),
+    "get signatures": Budget(operations.get_signatures, 2, 2, 5, 8),
+    "put manifest": Budget(partial(operations.put_manifest, layers=3), 9, 3, 18, 20),
+    "put manifest, 300 layers": Budget(partial(operations.put_manifest, layers=300), 9, 3, 18, 20),
+    "put index": Budget(operations.put_index, 8, 3, 18, 20),
+    "put manifest again": Budget(operations.put_manifest_again, 6, 3, 11, 13),
+    "delete manifest": Budget(operations.delete_manifest, 9, 5, 22, 20),
+    "tag": Budget(operations.tag, 6, 3, 13, 16),
+    "swap tag": Budget(operations.swap_tag, 7, 4, 15, 16),
+    "untag": Budget(operations.untag, 5, 3, 6, 8),
+    "begin upload": Budget(operations.begin_upload, 5, 3, 7, 8),
+    "begin upload, new repository": Budget(operations.begin_upload_in_a_new_repository, 8, 4, 15, 14),
+    "write chunk": Budget(operations.write_chunk, 5, 4, 7, 12),
+    "finish upload": Budget(operations.finish_upload, 6, 3, 12, 18),
+    "cancel upload": Budget(operations.cancel_upload, 4, 2, 6, 8),
+    "mount": Budget(operations.mount, 7, 4, 11, 14),
+    "mount, new repository": Budget(operations.mount_into_a_new_repository, 10, 5, 20, 19),
+    "mount, not there": Budget(operations.mount_what_is_not_there, 4, 3, 5, 8),
+    "delete blob": Budget(operations.delete_blob, 7, 4, 10, 10),
+    "put signature": Budget(operations.put_signature, 6, 3, 10, 11),
+    "set sparse": Budget(operations.set_sparse, 5, 2, 6, 8),
+    "remove repository": Budget(operations.remove_repository, 10, 3, 31, 27),
+}
+
+
+class Watch:
+    """Counts what the operation that runs now costs."""
+
+    def __init__(self) -> None:
+        self.statements: list[str] = []
+        self.round_trips = 0
+        self.locks: list[list[str]] = []
+
+    def __call__(self, name: str, *, seconds: float, round_trips: int) -> None:
+        self.statements.append(name)
+        self.round_trips += round_trips
+
+    @property
+    def most_locks(self) -> list[str]:
+        """Of the operation's transactions, those of the one that took the most."""
+        return max(self.locks, key=len, default=[])
+
+    def begin(self) -> None:
+        self.statements.clear()
+        self.locks.clear()
+        self.round_trips = 0
+
+
+@pytest.fixture
+def watch() -> Watch:
+    return Watch()
+
+
+@pytest.fixture
+async def world(settings: Settings, watch: Watch) -> AsyncIterator[World]:
+    async with Registry(settings) as registry:
+        database = registry.backend.database
+        database.observe = watch
+        yield World(registry.namespace.acting_as(Caller(actor="tester")), database)
+
+
+@pytest.fixture
+def count_locks(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looks at the transaction's locks just before each commit. Reads become transactions, so that they have one."""
+    commit = Transaction.commit
+
+    async def counted(tx: Transaction) -> None:
+        rows = await look(
+            tx,
+            "select coalesce(relation::regclass::text, locktype), mode from pg_locks "
+            "where pid = pg_backend_pid() and relation is distinct from 'pg_locks'::regclass order by 1, 2",
+        )
+        watch.locks.append([f"{name} {mode}" for name, mode in rows])
+        await commit(tx)
+
+    async def read(self: Database, query: Callable[..., Awaitable[object]], /, *args: Any, **kwargs: Any) -> object:
+        return await self.transact(lambda tx: query(tx, *args, **kwargs))
+
+    monkeypatch.setattr(Transaction, "commit", counted)
+    monkeypatch.setattr(Database, "read", read)
+
+
+async def test_statements_and_round_trips(world: World, watch: Watch) -> None:
+    over = {}
+    for name, budget in BUDGETS.items():
+        call = await budget.prepare(world)
+        watch.begin()
+        await call()
+        cost = (len(watch.statements), watch.round_trips)
+        if cost != (budget.statements, budget.round_trips):
+            over[name] = (cost, watch.statements.copy())
+    assert over == {}, "the table is exact: make it tell the new cost, if that is what it should be"
+
+
+def test_no_operation_takes_more_than_five_round_trips() -> None:
+    assert [name for name, budget in BUDGETS.items() if budget.round_trips > MOST_ROUND_TRIPS] == []
+
+
+def test_three_layers_cost_what_three_hundred_do() -> None:
+    small, large = BUDGETS["put manifest"], BUDGETS["put manifest, 300 layers"]
+    assert small[1:] == large[1:]
+
+
+@pytest.mark.usefixtures("count_locks")
+async def test_locks(world: World, watch: Watch) -> None:
+    over = {}
+    for name, budget in BUDGETS.items():
+        call = await budget.prepare(world)
+        await world.database.forget_idle()  # the next connection has nothing prepared
+        watch.begin()
+        await call()
+        cold = {lock.partition(" ")[0] for lock in watch.most_locks}
+        call = await budget.prepare(world)
+        watch.begin()
+        await call()
+        if len(watch.most_locks) > budget.locks or len(cold) > budget.cold_tables:
+            over[name] = (watch.most_locks, sorted(cold))
+    assert over == {}
+
+
+def test_no_operation_takes_more_than_twenty_locks() -> None:
+    assert {name for name, budget in BUDGETS.items() if budget.locks > MOST_LOCKS} == MORE_LOCKS.keys()
+    assert {name for name, budget in BUDGETS.items() if budget.cold_tables > MOST_LOCKS} <= MORE_LOCKS.keys()

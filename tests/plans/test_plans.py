@@ -1,0 +1,154 @@
+"""How PostgreSQL runs each statement in a crowded database: by the index that was meant for it, for any parameters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.types.array import ListBinaryDumper
+
+from distsql.oci.digest import Digest
+from distsql.sql import docs
+from distsql.sql.statements import Statement, registered
+from distsql.sql.types import DigestDumper
+from tests import postgres
+from tests.plans.classes import COLD, HOT
+from tests.plans.crowd import BIG, SMALL, Connection, fill
+from tests.sql.rows import digest
+
+docs.load_statements()
+INTERVALS = {"grace", "lifetime"}
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def crowd(postgres_server: str, template_database: str) -> Iterator[Connection]:
+    with postgres.new_database(postgres_server, template=template_database) as url:
+        fill(url)
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.adapters.register_dumper(Digest, DigestDumper)
+            connection.adapters.register_dumper(list, ListBinaryDumper)
+            yield connection
+
+
+def plan(connection: Connection, statement: Statement[Any]) -> list[dict[str, Any]]:
+    """All nodes of the plan for unknown parameters, which is the one that runs (see database.py)."""
+    sql = statement.numbered_sql.decode()
+    for at, name in enumerate(statement.order, 1):
+        if name in INTERVALS:  # their type comes with the value
+            sql = re.sub(rf"\${at}\b", f"${at}::interval", sql)
+    [(explained,)] = connection.execute(f"explain (generic_plan, format json) {sql}").fetchall()
+    nodes, left = [], [explained[0]["Plan"]]
+    while left:
+        node = left.pop()
+        nodes.append(node)
+        left += node.get("Plans", [])
+    return nodes
+
+
+def indexes(nodes: list[dict[str, Any]]) -> set[str]:
+    return {node["Index Name"] for node in nodes if "Index Name" in node}
+
+
+def scanned(nodes: list[dict[str, Any]]) -> set[str]:
+    return {node["Relation Name"] for node in nodes if node["Node Type"] in {"Seq Scan", "Parallel Seq Scan"}}
+
+
+def test_every_statement_is_hot_or_cold() -> None:
+    assert sorted(HOT.keys() & COLD.keys()) == []
+    assert sorted(registered.keys() ^ (HOT.keys() | COLD.keys())) == [], "say in tests/plans/classes.py which it is"
+
+
+def test_hot_statements_use_their_indexes(crowd: Connection) -> None:
+    wrong = {}
+    for name, intended in HOT.items():
+        nodes = plan(crowd, registered[name])
+        if indexes(nodes) not in (intended if isinstance(intended, list) else [intended]) or scanned(nodes):
+            wrong[name] = (sorted(indexes(nodes)), sorted(scanned(nodes)))
+    assert wrong == {}
+
+
+def test_cold_statements_can_be_run(crowd: Connection) -> None:
+    for name in COLD:
+        assert plan(crowd, registered[name])
+
+
+BIG_NAMES = {"tenant": "big", "path": "web"}
+SMALL_NAMES = {"tenant": "small", "path": "web"}
+BIG_IDS = {"tenant_id": BIG, "repository_id": BIG}
+SMALL_IDS = {"tenant_id": SMALL, "repository_id": SMALL}
+# The layer that five thousand repositories have, and a manifest that both tenants have.
+LAYER, MANIFEST = digest("layer 1"), digest("manifest 3")
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "pages"),
+    [
+        ("find_tagged_manifest", {"tag": "v3"}, 25),
+        ("find_manifest", {"digest": MANIFEST}, 20),
+        ("find_layer", {"digest": LAYER}, 25),
+        ("find_repository", {}, 15),
+        ("list_tenant_repositories", {"after_path": "repository-4", "limit": 100}, 120),
+    ],
+)
+def test_reads_by_name_touch_few_pages(crowd: Connection, name: str, parameters: dict[str, Any], pages: int) -> None:
+    for names in (BIG_NAMES, SMALL_NAMES):
+        assert touched(crowd, name, {**names, **parameters}) <= pages, names
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "pages"),
+    [
+        ("find_tag", {"name": "v3"}, 15),
+        ("list_tags", {"after": "v1", "limit": 100}, 120),
+        ("list_tags", {"after": "v9", "limit": 100}, 120),
+        ("list_tags_of_digest", {"digest": MANIFEST, "after": "", "limit": 100}, 30),
+        ("list_tag_moves", {"name": "v3", "before": datetime.max.replace(tzinfo=UTC), "limit": 100}, 15),
+        ("resolve_tag", {"name": "v3", "at": datetime.now(UTC)}, 15),
+        ("lock_repository", {}, 15),
+        ("lock_layer", {"digest": LAYER}, 15),
+        ("lock_manifest", {"digest": MANIFEST}, 15),
+        ("find_parent", {"digest": LAYER}, 15),
+        (
+            "lock_references",
+            {"digests": [digest(f"layer {n}") for n in range(10)], "manifest_digests": [MANIFEST]},
+            150,
+        ),
+        ("lock_mountable_blob", {"digest": LAYER, "source_path": "web"}, 30),
+        ("lock_mountable_blob", {"digest": LAYER, "source_path": None}, 30),
+        ("list_signatures", {"digest": MANIFEST}, 15),
+        (
+            "list_referrers",
+            {"digest": digest("manifest 2"), "fallback_tag": "x", "artifact_type": None, "after": b"", "limit": 100},
+            60,
+        ),
+    ],
+)
+def test_work_in_a_repository_touches_few_pages(
+    crowd: Connection, name: str, parameters: dict[str, Any], pages: int
+) -> None:
+    for ids in (BIG_IDS, SMALL_IDS):
+        assert touched(crowd, name, {**ids, **parameters}) <= pages, ids
+
+
+@pytest.mark.parametrize("after", [("", ""), ("big/", "repository-1"), ("big/", "repository-99"), ("tenant-9/", "web")])
+def test_a_page_of_all_repositories_is_flat_at_any_depth(crowd: Connection, after: tuple[str, str]) -> None:
+    parameters = {"after_prefix": after[0], "after_path": after[1], "limit": 100}
+    assert touched(crowd, "list_repositories", parameters) <= 500
+
+
+def touched(connection: Connection, name: str, parameters: dict[str, Any]) -> int:
+    """How many pages the statement touches, as prepared in production; it is rolled back."""
+    statement = registered[name]
+    with connection.transaction(force_rollback=True):
+        connection.execute("set local plan_cache_mode = force_generic_plan")
+        [(explained,)] = connection.execute(
+            f"explain (analyze, buffers, format json) {statement.sql}", parameters, prepare=True
+        ).fetchall()
+    root = explained[0]["Plan"]
+    return int(root["Shared Hit Blocks"] + root["Shared Read Blocks"])
