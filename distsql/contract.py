@@ -17,51 +17,24 @@ Promises that hold throughout:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 from uuid import UUID
 
 from distsql.oci.descriptor import Descriptor
 from distsql.oci.digest import Digest
-from distsql.oci.names import RepositoryName
-from distsql.values import ANY, GLOBAL_SCOPE, Action, Anything, Caller, SignatureRelation, TagMove, TenantScope
-
-__all__ = [
-    "ANY",
-    "GLOBAL_SCOPE",
-    "Access",
-    "Action",
-    "Caller",
-    "Descriptor",
-    "Digest",
-    "Index",
-    "Layer",
-    "LayerService",
-    "LayerUpload",
-    "Manifest",
-    "ManifestService",
-    "Namespace",
-    "Repository",
-    "RepositoryName",
-    "Scope",
-    "SignatureRelation",
-    "SignatureService",
-    "TagMove",
-    "TagService",
-    "TenantScope",
-    "Trust",
-]
-
-ASGIScope = MutableMapping[str, Any]
-ASGIMessage = MutableMapping[str, Any]
-ASGIReceive = Callable[[], Awaitable[ASGIMessage]]
-ASGISend = Callable[[ASGIMessage], Awaitable[None]]
-ASGIApplication = Callable[[ASGIScope, ASGIReceive, ASGISend], Awaitable[None]]
-
-
-# -- names and content -------------------------------------------------------------------------------------------------
+from distsql.values import (
+    ANY,
+    Action,
+    Anything,
+    ASGIApplication,
+    ASGIScope,
+    Caller,
+    SignatureRelation,
+    TagMove,
+)
 
 
 class Scope(Protocol):
@@ -104,9 +77,6 @@ class Manifest(Protocol):
 
     def references(self) -> Sequence[Descriptor]:
         """Everything that the manifest needs, in its order: config, layers, children. The subject is not needed."""
-
-
-# -- facilities of a namespace ----------------------------------------------------------------------------------------
 
 
 class Access(Protocol):
@@ -191,9 +161,6 @@ class Repository(Protocol):
 
         Raises `NameUnknownError`.
         """
-
-
-# -- services of a repository -----------------------------------------------------------------------------------------
 
 
 class ManifestService(Protocol):
@@ -369,6 +336,10 @@ class LayerUpload(Closable, Protocol):
 
     @property
     def started_at(self) -> datetime: ...
+
+    @property
+    def minimum_chunk(self) -> int:
+        """The least that a request should add except for the last one, in bytes; 0 when any length will do."""
 
     @property
     def expires_at(self) -> datetime:

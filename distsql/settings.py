@@ -8,16 +8,17 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
 
 from distsql.errors import SettingsError
 
 PREFIX: Final = "DISTSQL_"
-LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 
 _DURATION: Final = re.compile(r"(\d{1,9})(ms|s|m|h|d)\Z", re.ASCII)
 _DURATION_UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST: Final = timedelta(days=36_500)  # added to now, it is still a date
 _SIZE: Final = re.compile(r"(\d{1,15})(B|[kKMGT]B|[KMGT]iB)?\Z", re.ASCII)
 _SIZE_UNITS: Final[dict[str, int]] = {
     "B": 1,
@@ -31,7 +32,10 @@ def duration(text: str) -> timedelta:
     match = _DURATION.match(text)
     if not match:
         raise ValueError("write a duration as 30s, 15m, 36h or 7d")
-    return timedelta(seconds=int(match[1]) * _DURATION_UNITS[match[2]])
+    found = timedelta(seconds=int(match[1]) * _DURATION_UNITS[match[2]])
+    if found > _LONGEST:
+        raise ValueError(f"write a duration of at most {_LONGEST.days}d")
+    return found
 
 
 def size(text: str) -> int:
@@ -59,31 +63,36 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def _setting(parse: Callable[[str], Any], default: Any) -> Any:
-    return field(default=default, metadata={"parse": parse})
+# How a setting's text is read, by the kind of setting.
+_PATH: Final = {"parse": Path}
+_TEXT: Final = {"parse": str}
+_NUMBER: Final = {"parse": positive}
+_SWITCH: Final = {"parse": switch}
+_DURATIONS: Final = {"parse": duration}
+_SIZES: Final = {"parse": size}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that can be set. Names are those of the flags; sizes are in bytes."""
 
-    data: Path = _setting(Path, Path("distsql-data"))
-    database_url: str = _setting(str, "")
-    storage: str = _setting(str, "")
-    host: str = _setting(str, "127.0.0.1")
-    port: int = _setting(positive, 5000)
-    workers: int = _setting(positive, 1)
-    insecure: bool = _setting(switch, False)  # noqa: FBT003  # a default
-    redirect: bool = _setting(switch, True)  # noqa: FBT003  # a default
-    access_log: bool = _setting(switch, True)  # noqa: FBT003  # a default
-    pool_size: int = _setting(positive, 10)
-    statement_timeout: timedelta = _setting(duration, timedelta(seconds=30))
-    lock_timeout: timedelta = _setting(duration, timedelta(seconds=10))
-    upload_expiry: timedelta = _setting(duration, timedelta(hours=24))
-    manifest_limit: int = _setting(size, 8 * 1024**2)
-    body_timeout: timedelta = _setting(duration, timedelta(seconds=60))
-    stop_timeout: timedelta = _setting(duration, timedelta(seconds=30))
-    gc_grace: timedelta = _setting(duration, timedelta(hours=1))
+    data: Path = field(default=Path("distsql-data"), metadata=_PATH)
+    database_url: str = field(default="", metadata=_TEXT, repr=False)  # may hold a password
+    storage: str = field(default="", metadata=_TEXT)
+    host: str = field(default="127.0.0.1", metadata=_TEXT)
+    port: int = field(default=5000, metadata=_NUMBER)
+    workers: int = field(default=1, metadata=_NUMBER)
+    insecure: bool = field(default=False, metadata=_SWITCH)
+    redirect: bool = field(default=True, metadata=_SWITCH)
+    access_log: bool = field(default=True, metadata=_SWITCH)
+    pool_size: int = field(default=10, metadata=_NUMBER)
+    statement_timeout: timedelta = field(default=timedelta(seconds=30), metadata=_DURATIONS)
+    lock_timeout: timedelta = field(default=timedelta(seconds=10), metadata=_DURATIONS)
+    upload_expiry: timedelta = field(default=timedelta(hours=24), metadata=_DURATIONS)
+    manifest_limit: int = field(default=8 * 1024**2, metadata=_SIZES)
+    body_timeout: timedelta = field(default=timedelta(seconds=60), metadata=_DURATIONS)
+    stop_timeout: timedelta = field(default=timedelta(seconds=30), metadata=_DURATIONS)
+    gc_grace: timedelta = field(default=timedelta(hours=1), metadata=_DURATIONS)
 
     @property
     def storage_url(self) -> str:
@@ -97,11 +106,18 @@ class Settings:
 
     def check_exposure(self) -> None:
         """Without authentication the registry listens on loopback only, unless told that this is meant."""
-        if self.host not in LOOPBACK and not self.insecure:
+        if not self.insecure and not _is_loopback(self.host):
             raise SettingsError(
                 f"Listening on {self.host} without authentication lets everybody who reaches this machine push and "
                 "delete: listen on 127.0.0.1, or add --insecure if something else keeps strangers out"
             )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False  # a name, which may lead anywhere
 
 
 def load(
@@ -127,6 +143,8 @@ def load(
 
 
 def _parsed(parse: Callable[[str], Any], value: object, *, source: str) -> object:
+    if isinstance(value, list | dict):
+        raise SettingsError(f"{source} is a list or a table: write a single value")
     text = ("on" if value else "off") if isinstance(value, bool) else str(value)
     try:
         return parse(text)

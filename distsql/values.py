@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from distsql.errors import NameInvalidError
 from distsql.oci.digest import Digest
 from distsql.oci.names import RepositoryName
+
+# An ASGI application and what it is called with (ASGI specification, version 3).
+ASGIScope = MutableMapping[str, Any]
+ASGIMessage = MutableMapping[str, Any]
+ASGIReceive = Callable[[], Awaitable[ASGIMessage]]
+ASGISend = Callable[[ASGIMessage], Awaitable[None]]
+ASGIApplication = Callable[[ASGIScope, ASGIReceive, ASGISend], Awaitable[None]]
 
 
 class Action(enum.StrEnum):

@@ -17,8 +17,9 @@ from distsql.api.logs import AccessLog
 from distsql.api.requests import Limits, Request, printable
 from distsql.api.responses import Response, json_response
 from distsql.api.routes import answer
-from distsql.contract import ASGIApplication, ASGIMessage, ASGIReceive, ASGIScope, ASGISend, Namespace
+from distsql.contract import Namespace
 from distsql.errors import DistsqlError
+from distsql.values import ASGIApplication, ASGIMessage, ASGIReceive, ASGIScope, ASGISend
 
 _log: Final = logging.getLogger("distsql")
 # What a client may still send before it hears that its request was refused.

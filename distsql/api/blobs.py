@@ -8,10 +8,10 @@ from distsql.api.preconditions import not_modified
 from distsql.api.ranges import parse_range
 from distsql.api.requests import Request
 from distsql.api.responses import API_VERSION, INERT, Header, Response, header
-from distsql.contract import ASGIApplication, ASGIReceive, ASGIScope, ASGISend
 from distsql.errors import BytesMissingError
 from distsql.oci.digest import Digest
 from distsql.registry.stored_layer import StoredLayer
+from distsql.values import ASGIApplication, ASGIReceive, ASGIScope, ASGISend
 
 # Read in one go and answered from memory: below this, handing over to the server's file sending costs more.
 _INLINE: Final = 64 * 1024

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from distsql.contract import ASGIScope
 from distsql.errors import RangeUnsatisfiableError
+from distsql.values import ASGIScope
 
 # Numbers beyond any content's length are understood, and clipped.
 _RANGE: Final = re.compile(

@@ -9,8 +9,8 @@ from typing import Final
 
 from distsql.api.requests import Request
 from distsql.api.responses import Header, Response, header, next_link
-from distsql.contract import Descriptor, ManifestService
-from distsql.oci.descriptor import NO_ANNOTATIONS
+from distsql.contract import ManifestService
+from distsql.oci.descriptor import NO_ANNOTATIONS, Descriptor
 from distsql.oci.digest import Digest
 from distsql.oci.manifest import OCI_INDEX
 

@@ -11,9 +11,9 @@ from functools import cached_property
 from typing import Final
 from urllib.parse import parse_qsl
 
-from distsql.contract import ASGIReceive, ASGIScope, Namespace
+from distsql.contract import Namespace
 from distsql.errors import DistsqlError, ManifestTooLargeError, PageInvalidError, SizeInvalidError
-from distsql.values import Caller
+from distsql.values import ASGIReceive, ASGIScope, Caller
 
 MAX_PAGE: Final = 10_000
 _DIGITS: Final = re.compile(r"[0-9]{1,40}\Z", re.ASCII)

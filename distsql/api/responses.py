@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import quote, urlencode
 
-from distsql.contract import ASGIReceive, ASGIScope, ASGISend
+from distsql.values import ASGIReceive, ASGIScope, ASGISend
 
 Header = tuple[bytes, bytes]
 

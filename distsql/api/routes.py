@@ -10,7 +10,7 @@ from distsql.api import blobs, manifests, referrers, repositories, tags, uploads
 from distsql.api.errors import error_response
 from distsql.api.requests import Request
 from distsql.api.responses import header
-from distsql.contract import ASGIApplication
+from distsql.values import ASGIApplication
 
 Handler = Callable[..., Awaitable[ASGIApplication]]
 Methods = Mapping[str, Handler]

@@ -99,14 +99,14 @@ async def _append(request: Request, upload: LayerUpload) -> None:
 
 
 def _session(status: int, name: str, upload: LayerUpload) -> Response:
-    return Response(
-        status,
-        (
-            header(b"location", f"/v2/{name}/blobs/uploads/{upload.uuid}"),
-            header(b"range", f"0-{max(upload.tell() - 1, 0)}"),
-            header(b"docker-upload-uuid", upload.uuid),
-        ),
-    )
+    headers = [
+        header(b"location", f"/v2/{name}/blobs/uploads/{upload.uuid}"),
+        header(b"range", f"0-{max(upload.tell() - 1, 0)}"),
+        header(b"docker-upload-uuid", upload.uuid),
+    ]
+    if upload.minimum_chunk:
+        headers.append(header(b"oci-chunk-min-length", upload.minimum_chunk))
+    return Response(status, headers)
 
 
 def _created(name: str, layer: Layer) -> Response:

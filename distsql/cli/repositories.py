@@ -29,7 +29,8 @@ def list_repositories(settings: Settings, *, as_json: bool) -> None:
         return [name async for name in registry.namespace.repositories()]
 
     found = run(settings, names)
-    click.echo(json.dumps(found) if as_json else "\n".join(found))
+    for line in [json.dumps(found)] if as_json else found:
+        click.echo(line)
 
 
 @repository.command("set")

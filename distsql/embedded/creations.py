@@ -6,6 +6,7 @@ import os
 import pwd
 import secrets
 import shutil
+import time
 from typing import TYPE_CHECKING, Final
 
 from distsql.embedded.errors import ClusterAccessError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from distsql.embedded.homes import Home
 
 STAGING: Final = "cluster.new-"
+LONGEST_REMOVAL: Final = 10.0
 BUILTIN_LOCALE_SINCE: Final = 17
 
 
@@ -80,9 +82,18 @@ def renew_password(home: Home, binaries: Binaries) -> None:
 def _remove_interrupted(home: Home) -> None:
     for leftover in home.path.glob(f"{STAGING}*"):
         if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
+            _remove_folder(leftover)
         else:
             leftover.unlink(missing_ok=True)
+
+
+def _remove_folder(folder: Path) -> None:
+    """The server that a killed initdb had started lives on for a moment, and adds files while others are removed."""
+    deadline = time.monotonic() + LONGEST_REMOVAL
+    shutil.rmtree(folder, ignore_errors=True)
+    while folder.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _require_passwd_entry(home: Home) -> None:

@@ -8,14 +8,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from distsql.bytestore.contract import ByteStore
-from distsql.contract import ASGIApplication, ASGIScope
 from distsql.errors import NameUnknownError
 from distsql.oci.names import RepositoryName
 from distsql.registry.hashes import RunningHashes
 from distsql.sql import audit, repositories
 from distsql.sql.database import Database, Transaction
 from distsql.sql.repositories import RepositoryRow
-from distsql.values import Caller
+from distsql.values import ASGIApplication, ASGIScope, Caller
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -214,7 +214,7 @@ class Manifests:
 
 
 def _needed(manifest: ParsedManifest) -> dict[str, set[Digest]]:
-    """What to look for. A child may be a blob (build caches are indexes of layers); the manifest itself may be there."""
+    """What to look for. A child may be a blob (build caches are indexes of layers); the manifest may be there too."""
     children = {part.descriptor.digest for part in manifest.parts if part.role is Role.MANIFEST}
     every = {part.descriptor.digest for part in manifest.parts}
     return {"manifests": children | {manifest.digest}, "blobs": every}

@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import Final, Self
 
 from distsql.bytestore.contract import ByteStore
-from distsql.contract import ASGIApplication, ASGIScope
 from distsql.oci.digest import Digest
 from distsql.registry.context import Backend
 from distsql.sql.layers import BlobRow
+from distsql.values import ASGIApplication, ASGIScope
 
 _REDIRECT_S: Final = 20 * 60
 

@@ -64,6 +64,11 @@ class Upload:
         return self._row.started_at
 
     @property
+    def minimum_chunk(self) -> int:
+        """What the store wants a request to add at least."""
+        return self._store.minimum_chunk
+
+    @property
     def expires_at(self) -> datetime:
         """When the session is forgotten unless something is written to it."""
         return self._row.expires_at
@@ -116,9 +121,7 @@ class Upload:
             await content.open()
             self._content = content
             await self._check_newest()
-        content.hash = self._context.backend.hashes.take(
-            self.uuid, offset=self._offset, algorithm=self._row.algorithm
-        )
+        content.hash = self._context.backend.hashes.take(self.uuid, offset=self._offset, algorithm=self._row.algorithm)
         return content
 
     @property

@@ -75,18 +75,23 @@ def insert_audit_events(
     )
 
 
-def partition_statements(first: date, months: int) -> list[str]:
-    """DDL that makes the partitions of the months from ``first`` on, where they are missing.
+def partition_statements(first: date, months: int) -> dict[str, list[str]]:
+    """For each month from ``first`` on: the name of its partition, and DDL that makes it in one transaction.
 
-    For the owner of the schema: ``distsql migrate`` runs it, so that months are always ready ahead.
+    For the owner of the schema: ``distsql migrate`` runs what is missing, so that months are always ready ahead. Events
+    of a month that nobody made ahead are in the partition of the rest, and move: a month can't be made beside them.
     """
-    statements = []
+    statements = {}
     begin = datetime(first.year, first.month, 1, tzinfo=UTC)
     for _ in range(months):
         end = (begin + timedelta(days=31)).replace(day=1)
-        statements.append(
-            f"create table if not exists audit_events_{begin:%Y_%m} partition of audit_events "
-            f"for values from ('{begin.isoformat()}') to ('{end.isoformat()}')"
-        )
+        name, bounds = f"audit_events_{begin:%Y_%m}", (f"'{begin.isoformat()}'", f"'{end.isoformat()}'")
+        statements[name] = [
+            f"create table {name} (like audit_events including defaults including constraints)",
+            "lock table audit_events_rest in access exclusive mode",
+            f"with moved as (delete from audit_events_rest where at >= {bounds[0]} and at < {bounds[1]} returning *) "
+            f"insert into {name} select * from moved",
+            f"alter table audit_events attach partition {name} for values from ({bounds[0]}) to ({bounds[1]})",
+        ]
         begin = end
     return statements

@@ -37,6 +37,7 @@ _LOST_CONNECTIONS: Final = (
     psycopg.OperationalError,
     psycopg.InterfaceError,
     psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.TransactionTimeout,
     psycopg.errors.ReadOnlySqlTransaction,
 )
 _ATTEMPTS: Final = 8
@@ -46,7 +47,10 @@ _PIPELINES: Final = 2
 _CONFIGURE: Final = (
     "select set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false), "
     "set_config('idle_in_transaction_session_timeout', %s, false), set_config('timezone', 'UTC', false), "
-    "set_config('plan_cache_mode', 'force_generic_plan', false)"
+    "set_config('plan_cache_mode', 'force_generic_plan', false), "
+    # From PostgreSQL 17 on. The timeout of idle transactions isn't kept after a pipeline: the Flush that psycopg sends
+    # last stops its clock.
+    "(select set_config(name, %s, false) from pg_settings where name = 'transaction_timeout')"
 )
 _PREPARED_MAX: Final = 1000  # all statements, in all the combinations of parameters that may be null
 
@@ -168,7 +172,7 @@ class Database:
             connection.prepared_max = _PREPARED_MAX
             await connection.execute(
                 _CONFIGURE,
-                (f"{statement_s * 1000:.0f}", f"{lock_s * 1000:.0f}", f"{2 * statement_s * 1000:.0f}"),
+                [f"{seconds * 1000:.0f}" for seconds in (statement_s, lock_s, 2 * statement_s, 2 * statement_s)],
             )
         except BaseException:
             await connection.close()
@@ -197,7 +201,6 @@ class Database:
 
         For reads: it is run again when the connection dies under it.
         """
-
         return await _repeat(self, lambda: query(self._reads, *args, **kwargs))
 
     async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
@@ -211,6 +214,9 @@ class Database:
 
     async def forget_idle(self) -> None:
         """Closes the free connections."""
+        for pipeline in self._pipelines:
+            if not len(pipeline):
+                pipeline.close()
         await self._pool.forget_idle()
 
 

@@ -66,7 +66,12 @@ class Pipeline:
         """The statement's rows. Raises psycopg's errors; `psycopg.OperationalError` when the connection was lost."""
         if self._connection is None:
             await self._open()
-        return await self._send(statement, parameters)
+        try:
+            answer = self._send(statement, parameters)
+        except psycopg.OperationalError as error:
+            self._drop(str(error))  # it was lost, but the event loop hasn't told us yet
+            raise
+        return await answer
 
     def close(self) -> None:
         """Closes the connection; whoever still waits gets an error."""

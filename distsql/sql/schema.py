@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -11,7 +13,9 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from distsql.errors import CatalogueUnavailableError, SchemaError, SettingsError
@@ -52,20 +56,26 @@ def check_revision(url: str) -> None:
         return
     if current is None:
         raise SchemaError("The database has no distsql schema yet: run `distsql migrate` with the same --database-url")
-    known = {script.revision for script in ScriptDirectory.from_config(configuration()).walk_revisions()}
-    if current in known:
-        raise SchemaError(f"The database's schema is at {current}, this version needs {head}: run `distsql migrate`")
-    raise SchemaError(
-        f"The database's schema is at {current}, which this version doesn't know: install the version of distsql that "
-        f"made it, or go back with that version's `distsql migrate --to {head}`"
-    )
+    _check_known(ScriptDirectory.from_config(configuration()), current)
+    raise SchemaError(f"The database's schema is at {current}, this version needs {head}: run `distsql migrate`")
+
+
+def _check_known(script: ScriptDirectory, current: str | None) -> None:
+    if current is not None and current not in {each.revision for each in script.walk_revisions()}:
+        raise SchemaError(
+            f"The database's schema is at {current}, which this version doesn't know: install the version of distsql "
+            f"that made it, or go back with that version's `distsql migrate --to {script.get_current_head()}`"
+        )
 
 
 def migrate(url: str, *, to: str = "head") -> tuple[str | None, str | None]:
-    """Takes the schema to a revision, up or down, and gives the revisions before and after."""
-    with _connect(url) as connection:
+    """Takes the schema to a revision, up or down, and gives the revisions before and after.
+
+    Each revision is a transaction. Two that migrate at the same time take turns. What can't have its locks soon fails,
+    rather than make everybody wait behind it.
+    """
+    with _connect(url) as connection, _in_turn(connection):
         before = MigrationContext.configure(connection).get_current_revision()
-        connection.execute(text("select pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
         connection.commit()
         try:
             _move(connection, to)
@@ -73,20 +83,36 @@ def migrate(url: str, *, to: str = "head") -> tuple[str | None, str | None]:
             if after is not None:
                 _make_partitions(connection)
             connection.commit()
-        finally:
-            connection.rollback()
-            connection.execute(text("select pg_advisory_unlock(:key)"), {"key": _MIGRATION_LOCK})
-            connection.commit()
+        except OperationalError as error:
+            if isinstance(error.orig, psycopg.errors.LockNotAvailable):
+                raise CatalogueUnavailableError(
+                    "Others use a table that has to change, and didn't let go of it in time: run `distsql migrate` "
+                    "again; what was done before this step is kept"
+                ) from error
+            raise
     return before, after
 
 
+@contextmanager
+def _in_turn(connection: Connection) -> Iterator[None]:
+    connection.execute(text("select pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
+    connection.commit()
+    try:
+        yield
+    finally:
+        connection.rollback()
+        connection.execute(text("select pg_advisory_unlock(:key)"), {"key": _MIGRATION_LOCK})
+        connection.commit()
+
+
 def plan(url: str, *, to: str = "head") -> list[tuple[str, str]]:
-    """What `migrate` would do upwards: revisions and their titles, in order."""
+    """What `migrate` would do, up or down: revisions and their titles, in order."""
     script = ScriptDirectory.from_config(configuration())
     with _connect(url) as connection:
         current = MigrationContext.configure(connection).get_current_revision()
-    steps = [(each.revision, each.doc) for each in script.iterate_revisions(to, current or "base")]
-    return steps[::-1]
+    if _is_downwards(script, current, to):
+        return [(each.revision, f"undo: {each.doc}") for each in script.iterate_revisions(current or "base", to)]
+    return [(each.revision, each.doc) for each in script.iterate_revisions(to, current or "base")][::-1]
 
 
 def make_partitions(url: str) -> None:
@@ -97,25 +123,32 @@ def make_partitions(url: str) -> None:
 
 
 def _make_partitions(connection: Connection) -> None:
-    for ddl in partition_statements(datetime.now(UTC).date(), 1 + _MONTHS_AHEAD):
-        connection.execute(text(ddl))
+    connection.execute(text("select set_config('lock_timeout', '5s', true)"))  # writers wait behind this one
+    for name, statements in partition_statements(datetime.now(UTC).date(), 1 + _MONTHS_AHEAD).items():
+        if connection.execute(text("select to_regclass(:name)"), {"name": name}).scalar() is None:
+            for ddl in statements:
+                connection.execute(text(ddl))
 
 
 def _move(connection: Connection, to: str) -> None:
     config = configuration(connection)
-    script = ScriptDirectory.from_config(config)
-    if to == "base":
-        command.downgrade(config, "base")
-        return
-    target = script.get_revision(to)
-    if target is None:
-        raise SchemaError(f"There is no revision {to!r}: `alembic history` lists them")
     current = MigrationContext.configure(connection).get_current_revision()
-    ahead = {each.revision for each in script.iterate_revisions(current, "base")} if current else set()
-    if target.revision in ahead and target.revision != current:
-        command.downgrade(config, to)
-    else:
-        command.upgrade(config, to)
+    move = command.downgrade if _is_downwards(ScriptDirectory.from_config(config), current, to) else command.upgrade
+    move(config, to)
+
+
+def _is_downwards(script: ScriptDirectory, current: str | None, to: str) -> bool:
+    """Whether the way from the current revision to the other one leads down; `SchemaError` if there is no such one."""
+    if to == "base":
+        _check_known(script, current)
+        return True
+    try:
+        target = script.get_revision(to)
+    except CommandError as error:
+        raise SchemaError(f"There is no revision {to!r}: `alembic history` lists them") from error
+    _check_known(script, current)
+    below = {each.revision for each in script.iterate_revisions(current, "base")} if current else set()
+    return target.revision in below - {current}
 
 
 def _connect(url: str) -> Connection:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import unquote
 
 from distsql.api.application import Application
-from distsql.contract import ASGIMessage
+from distsql.values import ASGIMessage
 
 Body = AsyncIterator[ASGIMessage]
 

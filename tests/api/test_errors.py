@@ -17,8 +17,9 @@ from distsql.api.logs import AccessLog, JSONFormatter
 from distsql.api.requests import Limits
 from distsql.api.responses import warning
 from distsql.app import Registry
-from distsql.contract import ASGIMessage, Namespace
+from distsql.contract import Namespace
 from distsql.registry.stored_layer import StoredLayer
+from distsql.values import ASGIMessage
 from tests.api.contents import errors, push_blob, put_manifest
 from tests.api.exchange import Answer, exchange
 

@@ -8,6 +8,7 @@ import httpx
 import psycopg
 import pytest
 
+from distsql.app import Registry
 from tests.api.contents import ABSENT, begin_upload, digest_of, errors, in_pieces, push_blob
 
 CONTENT = b"0123456789" * 1000
@@ -41,6 +42,16 @@ async def test_a_session_begins_with_an_address_of_its_own(client: httpx.AsyncCl
         assert "oci-chunk-min-length" not in answer.headers
         seen.add(uuid)
     assert len(seen) == 2
+
+
+async def test_a_store_with_a_least_chunk_says_so(
+    client: httpx.AsyncClient, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2.6 OCI-Chunk-Min-Length on the POST, and whenever the session is asked for."""
+    monkeypatch.setattr(type(registry.backend.store), "minimum_chunk", 5 * 1024**2)
+    begun = await client.post(UPLOADS)
+    assert begun.headers["oci-chunk-min-length"] == "5242880"
+    assert (await client.get(begun.headers["location"])).headers["oci-chunk-min-length"] == "5242880"
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])

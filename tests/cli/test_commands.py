@@ -77,7 +77,7 @@ def test_help_is_enough_to_work_from(words: tuple[str, ...]) -> None:
         assert isinstance(command, click.Group)
         command = command.commands[word]
     assert command.help
-    assert command.help.endswith((".", ".\n"))
+    assert command.help.strip().endswith(".")
     for parameter in command.params:
         if isinstance(parameter, click.Option):
             assert parameter.help, f"{parameter.name} of {words}"
@@ -136,6 +136,11 @@ def test_migrate(new_database: Callable[[], str]) -> None:
     assert run("migrate", "--database-url", url).stdout == f"the schema is at {schema.head_revision()}, as before\n"
     assert run("migrate", "--dry-run", env={"DISTSQL_DATABASE_URL": url}).stdout == "nothing to do\n"
     assert run("check", "--database-url", url, "--storage", "memory:").exit_code == 0
+    down = run("migrate", "--dry-run", "--to", "base", "--database-url", url)
+    assert [line.partition(":")[0] for line in down.stdout.splitlines()] == [
+        line.partition(":")[0] for line in reversed(planned.stdout.splitlines())
+    ]
+    assert "undo" in down.stdout
     assert run("migrate", "--to", "base", "--database-url", url).stdout == "the schema is at base\n"
     assert schema.current_revision(url) is None
 
@@ -145,7 +150,7 @@ def test_migrate_to_what_is_unknown(new_database: Callable[[], str], more: list[
     """A sentence, not a traceback; nothing is changed."""
     url = new_database()
     result = run("migrate", "--to", "nonsense", "--database-url", url, *more)
-    assert result.exit_code in {1, 2}
+    assert result.exit_code == 1
     assert "nonsense" in result.stderr
     assert schema.current_revision(url) is None
 

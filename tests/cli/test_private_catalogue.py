@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,13 +12,13 @@ from click.testing import CliRunner
 from distsql.cli import main
 from distsql.embedded import PrivatePostgres
 from distsql.embedded.survivors import living_servers
+from tests.places import make_place
 
 
 @pytest.fixture
 def data() -> Iterator[Path]:
     """A data folder to be, which the server's user may enter."""
-    folder = Path(tempfile.mkdtemp(prefix="distsql-test-"))
-    folder.chmod(0o755)
+    folder = make_place()
     yield folder / "data"
     shutil.rmtree(folder)
 

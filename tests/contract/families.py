@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from distsql.contract import Descriptor, Digest, Manifest, Repository
+from distsql.contract import Manifest, Repository
+from distsql.oci.descriptor import Descriptor
+from distsql.oci.digest import Digest
 from distsql.oci.manifest import (
     DOCKER_IMAGE,
     DOCKER_LIST,

@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from distsql.contract import Action, Digest, Namespace, Repository
+from distsql.contract import Namespace, Repository
 from distsql.errors import NameInvalidError, NameUnknownError
+from distsql.oci.digest import Digest
+from distsql.values import Action
 from tests.contract.conftest import PAGE
 from tests.contract.covering import covers
 from tests.contract.families import descriptor, oci_image, push_blobs

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from distsql.contract import ASGIMessage, Digest, Layer, Namespace, Repository
+from distsql.contract import Layer, Namespace, Repository
 from distsql.errors import BlobUnknownError, InUseError, NameInvalidError, NameUnknownError
+from distsql.oci.digest import Digest
+from distsql.values import ASGIMessage
 from tests.contract.covering import covers
 from tests.registry.pushing import CONFIG, index, push_blob, push_image
 

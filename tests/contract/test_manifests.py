@@ -7,13 +7,14 @@ from datetime import UTC, datetime
 
 import pytest
 
-from distsql.contract import Digest, Manifest, Namespace, Repository
+from distsql.contract import Manifest, Namespace, Repository
 from distsql.errors import (
     InUseError,
     ManifestUnknownError,
     NameUnknownError,
     TagUnknownError,
 )
+from distsql.oci.digest import Digest
 from distsql.oci.manifest import ParsedManifest
 from tests.contract.conftest import PAGE
 from tests.contract.covering import covers

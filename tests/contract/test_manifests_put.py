@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from distsql.contract import Digest, Manifest, Namespace, Repository
+from distsql.contract import Manifest, Namespace, Repository
 from distsql.errors import (
     DigestInvalidError,
     ManifestInvalidError,
@@ -14,6 +14,7 @@ from distsql.errors import (
     ReferenceInvalidError,
     TooManyTagsError,
 )
+from distsql.oci.digest import Digest
 from distsql.oci.manifest import DOCKER_SCHEMA1_SIGNED, OCI_IMAGE
 from tests.contract.covering import covers
 from tests.contract.families import (

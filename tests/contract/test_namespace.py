@@ -4,8 +4,9 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from distsql.contract import Caller, Namespace
+from distsql.contract import Namespace
 from distsql.errors import NameInvalidError, NameUnknownError
+from distsql.values import Caller
 from tests.contract.covering import covers
 from tests.registry.pushing import push_image
 

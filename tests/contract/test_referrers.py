@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from distsql.contract import Descriptor, Digest, Namespace, Repository
+from distsql.contract import Namespace, Repository
+from distsql.oci.descriptor import Descriptor
+from distsql.oci.digest import Digest
 from distsql.oci.manifest import OCI_IMAGE, OCI_INDEX, ParsedManifest
 from tests.contract.conftest import PAGE
 from tests.contract.covering import covers

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from distsql.contract import Digest, Namespace, Repository
+from distsql.contract import Namespace, Repository
 from distsql.errors import (
     BlobUnknownError,
     ManifestUnknownError,
@@ -10,6 +10,7 @@ from distsql.errors import (
     TagUnknownError,
     UploadUnknownError,
 )
+from distsql.oci.digest import Digest
 from tests.contract.covering import covers
 from tests.registry.pushing import CONFIG, push_blob, push_image
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from distsql.contract import GLOBAL_SCOPE, Namespace, TenantScope
+from distsql.contract import Namespace
+from distsql.values import GLOBAL_SCOPE, TenantScope
 from tests.contract.covering import covers
 
 MALFORMED = ["", "/", "a//b", "A/b", "a/b/", "/a", "a b", "a/../b", "a/b\n", "a/\0", "x" * 256]

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from distsql.contract import Digest, Namespace, Repository
+from distsql.contract import Namespace, Repository
 from distsql.errors import ManifestUnknownError, NameUnknownError
+from distsql.oci.digest import Digest
 from tests.contract.covering import covers
 from tests.registry.pushing import push_blob, push_image
 

@@ -4,8 +4,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from distsql.contract import Digest, Namespace, Repository
+from distsql.contract import Namespace, Repository
 from distsql.errors import ManifestUnknownError, NameUnknownError, ReferenceInvalidError, TagUnknownError
+from distsql.oci.digest import Digest
 from tests.contract.conftest import PAGE
 from tests.contract.covering import covers
 from tests.contract.families import every_family, push_blobs

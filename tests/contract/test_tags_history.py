@@ -8,8 +8,10 @@ from itertools import pairwise
 
 import pytest
 
-from distsql.contract import ANY, Caller, Digest, Namespace, Repository, TagMove
+from distsql.contract import Namespace, Repository
 from distsql.errors import ManifestUnknownError, NameUnknownError, TagChangedError
+from distsql.oci.digest import Digest
+from distsql.values import ANY, Caller, TagMove
 from tests.contract.conftest import PAGE
 from tests.contract.covering import covers
 from tests.registry.pushing import push_image

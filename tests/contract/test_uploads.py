@@ -10,8 +10,9 @@ from uuid import uuid4
 
 import pytest
 
-from distsql.contract import Digest, LayerUpload, Namespace, Repository
+from distsql.contract import LayerUpload, Namespace, Repository
 from distsql.errors import BlobUnknownError, DigestInvalidError, UploadRangeError, UploadUnknownError
+from distsql.oci.digest import Digest
 from tests.contract.covering import covers
 from tests.contract.test_layers import content_of
 
@@ -93,12 +94,19 @@ async def test_nothing_is_a_content_too(repository: Repository) -> None:
     assert await content_of(repository, Digest.of(b"")) == b""
 
 
-@covers("LayerUpload.uuid", "LayerUpload.started_at", "LayerUpload.expires_at", "LayerService.resume")
+@covers(
+    "LayerUpload.uuid",
+    "LayerUpload.started_at",
+    "LayerUpload.minimum_chunk",
+    "LayerUpload.expires_at",
+    "LayerService.resume",
+)
 async def test_a_session_tells_of_itself(repository: Repository, elsewhere: Namespace) -> None:
     upload, other = await repository.layers.upload(), await repository.layers.upload()
     assert upload.uuid != other.uuid
     assert abs(upload.started_at - datetime.now(UTC)) < timedelta(minutes=5)
     assert upload.expires_at > datetime.now(UTC)
+    assert upload.minimum_chunk == 0  # both stores take chunks of any size
     again = await elsewhere.repository("acme/web").layers.resume(upload.uuid)
     assert (again.uuid, again.started_at, again.tell()) == (upload.uuid, upload.started_at, 0)
 

@@ -7,8 +7,9 @@ from uuid import UUID
 
 import pytest
 
-from distsql.contract import Digest, Layer, LayerUpload, Namespace, Repository
+from distsql.contract import Layer, LayerUpload, Namespace, Repository
 from distsql.errors import UploadBusyError, UploadRangeError, UploadUnknownError
+from distsql.oci.digest import Digest
 from tests.contract.covering import covers
 from tests.contract.test_layers import content_of
 from tests.contract.test_uploads import LARGE, begun

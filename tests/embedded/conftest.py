@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 import distsql
 from distsql.embedded import PrivatePostgres
 from distsql.embedded.survivors import HAS_PROC, living_servers
+from tests.places import make_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,13 +32,6 @@ time.sleep(120)
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the server as another user")
 needs_proc = pytest.mark.skipif(not HAS_PROC, reason="needs /proc")
-
-
-def make_place() -> Path:
-    """A folder that the server's user may enter, unlike pytest's own of mode 0700."""
-    folder = Path(tempfile.mkdtemp(prefix="dsql-", dir="/tmp"))
-    folder.chmod(0o755)
-    return folder
 
 
 def select(url: str, query: str) -> object:
@@ -67,7 +60,7 @@ def wait_until(condition: Callable[[], bool], *, seconds: float = 15) -> None:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    folder = make_place()
+    folder = make_place("dsql-")
     yield folder
     leftovers = [pid for cluster in folder.rglob("cluster") if cluster.is_dir() for pid in living_servers(cluster)]
     shutil.rmtree(folder)
@@ -78,7 +71,7 @@ class Shelf:
     """A data folder with a cluster, lent to one test after the other: initdb and copies are slow."""
 
     def __init__(self) -> None:
-        self.folder = make_place()
+        self.folder = make_place("dsql-")
         self._home = self.folder / "postgres"
 
     def lend(self, data: Path) -> None:

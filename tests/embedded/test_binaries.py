@@ -87,7 +87,7 @@ def test_binaries_below_a_private_folder_are_copied(place: Path, data: Path) -> 
     private = place / "private"
     private.mkdir(mode=0o700)
     hidden = private / "pginstall"
-    shutil.copytree(wheel.folder.parent, hidden, copy_function=os.link)
+    shutil.copytree(wheel.folder.parent, hidden, ignore=shutil.ignore_patterns("include"))
     system = place / "system"
     with PrivatePostgres(data, find_binaries(hidden), system_dir=system):
         assert select(PrivatePostgres.url(data), "select 1") == 1

@@ -74,6 +74,7 @@ def test_a_relative_path_is_fine(data: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert select(PrivatePostgres.url(data), "select 1") == 1
 
 
+@pytest.mark.slow
 @needs_root
 def test_below_a_private_folder_the_cluster_lives_elsewhere(place: Path) -> None:
     private = place / "private"
@@ -130,6 +131,7 @@ for act in (PrivatePostgres.url, PrivatePostgres.is_running, lambda path: Privat
 """
 
 
+@pytest.mark.slow
 @needs_root
 def test_an_ordinary_user(place: Path, data: Path) -> None:
     """In a process of another user, whose Python and copy of our code are where that user can read them."""

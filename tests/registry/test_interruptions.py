@@ -50,7 +50,7 @@ async def backend(database_url: str) -> AsyncIterator[Backend]:
         yield backend
 
 
-@pytest.fixture(params=["raise", "terminate", "cancel"])
+@pytest.fixture(params=["raise", "cancel", pytest.param("terminate", marks=pytest.mark.slow)])
 def strike(request: pytest.FixtureRequest, sql: psycopg.Connection[tuple[object, ...]]) -> Callable[[], None]:
     """The ways in which a statement may be the last one."""
 

@@ -44,14 +44,14 @@ async def test_a_database_that_is_away_and_comes_back(postgres_server: str, data
                 lambda: repository.manifests.get_by_tag("v1"),
                 lambda: repository.manifests.put(image(b"layer", n="1"), ["v1"]),
                 lambda: repository.layers.fetch(Digest.of(b"layer")),
-                lambda: repository.layers.upload(),
+                repository.layers.upload,
                 lambda: repository.tags.untag("v1"),
-                lambda: repository.exists(),
+                repository.exists,
                 lambda: anext(repository.tags.list()),
-                lambda: upload.close(),
+                upload.close,
             ):
                 with pytest.raises(CatalogueUnavailableError) as refusal:
-                    await operation()  # type: ignore[no-untyped-call]
+                    await operation()
                 assert "PostgreSQL" in refusal.value.message
                 assert refusal.value.retry_after > 0
         finally:

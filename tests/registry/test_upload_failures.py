@@ -24,6 +24,7 @@ from distsql.oci.digest import Digest
 from distsql.registry.batches import BATCH
 from distsql.registry.context import Backend
 from distsql.registry.repositories import StoredRepository
+from distsql.registry.uploads import Upload
 from tests.registry.pushing import push_blob
 from tests.registry.soundness import findings, namespace_of, opened, stored
 
@@ -123,6 +124,17 @@ async def pieces(content: bytes, size: int = 100_000) -> AsyncIterator[bytes]:
         yield content[at : at + size]
 
 
+async def append(upload: Upload, content: bytes, digest: Digest | None) -> None:
+    await upload.read_from(pieces(content))
+    if digest:
+        await upload.finish(digest)
+
+
+async def request(upload: Upload, content: bytes, digest: Digest | None) -> None:
+    async with upload:
+        await append(upload, content, digest)
+
+
 @pytest.mark.parametrize("error", [StoreFullError("no room"), StoreUnavailableError("away")], ids=["full", "away"])
 @pytest.mark.parametrize("step", ["enter", "write", "flush", "complete"])
 async def test_a_store_that_fails_leaves_the_session_where_it_was(
@@ -131,11 +143,9 @@ async def test_a_store_that_fails_leaves_the_session_where_it_was(
     async with await repository.layers.upload() as upload:
         await upload.write(FIRST)
     store.fails = {step: error}
+    upload = await repository.layers.resume(upload.uuid)
     with pytest.raises(type(error)) as raised:
-        async with await repository.layers.resume(upload.uuid) as upload:
-            await upload.read_from(pieces(REST))
-            if step == "complete":
-                await upload.finish(WHOLE)
+        await request(upload, REST, WHOLE if step == "complete" else None)
     assert raised.value is error
     assert upload.tell() == len(FIRST)
     assert store.open_writers == 0
@@ -156,8 +166,7 @@ async def test_the_same_session_goes_on_when_the_store_is_back(
         for _ in range(3):
             store.fails = {step: StoreFullError("no room")}
             with pytest.raises(StoreFullError):
-                await upload.read_from(pieces(FIRST + REST + REST))
-                await upload.finish(Digest.of(FIRST + REST + REST))
+                await append(upload, FIRST + REST, WHOLE)
             assert upload.tell() == 0
         store.fails = {}
         await upload.read_from(pieces(FIRST + REST))
@@ -186,13 +195,8 @@ async def test_a_caller_that_is_cancelled_leaves_nothing_open(
         await upload.write(FIRST)
     store.stalls = {step: asyncio.Event()}
 
-    async def request() -> None:
-        async with await repository.layers.resume(upload.uuid) as again:
-            await again.read_from(pieces(REST))
-            if step == "complete":
-                await again.finish(WHOLE)
-
-    task = asyncio.create_task(request())
+    again = await repository.layers.resume(upload.uuid)
+    task = asyncio.create_task(request(again, REST, WHOLE if step == "complete" else None))
     await store.stalls[step].wait()
     task.cancel()
     store.stalls = {}

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,18 +11,8 @@ import pytest
 
 from distsql.embedded.survivors import living_servers
 from tests import postgres
+from tests.places import make_place
 from tests.server.processes import Serve, serving, wait_until
-
-_ROOM = 4 * 1024**3
-
-
-def make_place() -> Path:
-    """A folder that PostgreSQL's user may enter; in memory if there is room, as it is processes that die here."""
-    memory = Path("/dev/shm")
-    roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > _ROOM
-    folder = Path(tempfile.mkdtemp(prefix="distsql-test-", dir=memory if roomy else None))
-    folder.chmod(0o755)
-    return folder
 
 
 @pytest.fixture

@@ -14,10 +14,14 @@ from typing import Self
 
 import httpx
 
+from tests.server.processes import wait_until
+
 IMAGE = "application/vnd.oci.image.manifest.v1+json"
 OCTETS = "application/octet-stream"
 # What a client meets when the process at the other end is killed or stopped.
 BROKEN = (httpx.TransportError,)
+# Leaves processor time to servers that start meanwhile.
+_PAUSE_S = 0.02
 
 
 def digest_of(data: bytes) -> str:
@@ -108,7 +112,7 @@ class Load:
 
     urls: list[str]
     name: str
-    clients: int = 4
+    clients: int = 3
     length: int = 200_000
     blobs: list[tuple[str, bytes]] = field(default_factory=list)
     images: list[tuple[str, str, Image]] = field(default_factory=list)
@@ -160,6 +164,7 @@ class Load:
             self.blobs.append((name, blob))
         if self._expect(put_manifest(client, name, tag, made), 201):
             self.images.append((name, tag, made))
+        time.sleep(_PAUSE_S)
         return True
 
     def _expect(self, answer: httpx.Response, status: int) -> bool:
@@ -171,6 +176,11 @@ class Load:
         if answer.status_code == 503:
             time.sleep(0.05)
         return answer.status_code == status
+
+    def wait_for(self, images: int) -> None:
+        """Until so many more are pushed."""
+        wanted = len(self.images) + images
+        wait_until(lambda: len(self.images) >= wanted, seconds=60, what=f"{images} more pushes")
 
     def assert_kept(self, client: httpx.Client) -> None:
         """Everything acknowledged can be pulled."""

@@ -33,7 +33,10 @@ def _made(name: str, clause: ClauseElement) -> Statement[Answer]:
 
 
 ECHO = _made("test_echo", select(parameter("value", BigInteger())))
-TEXT = _made("test_text", select(func.repeat(cast(parameter("value", Text()), Text()), cast(parameter("times", BigInteger()), Integer()))))
+TEXT = _made(
+    "test_text",
+    select(func.repeat(cast(parameter("value", Text()), Text()), cast(parameter("times", BigInteger()), Integer()))),
+)
 DIVIDE = _made("test_divide", select(literal_column("1", BigInteger()).op("/")(parameter("value", BigInteger()))))
 SLEEP = _made("test_sleep", select(cast(func.pg_sleep(parameter("seconds", Float())), Text())))
 ECHO_DIGEST = _made("test_echo_digest", select(cast(parameter("value", DigestType()), DigestType())))

@@ -121,6 +121,8 @@ def test_every_foreign_key_has_an_index_on_its_own_side(catalogue: Catalogue) ->
 def test_columns_have_the_types_of_their_names(catalogue: Catalogue) -> None:
     wrong = []
     for table, name, kind, _, collation, _ in columns(catalogue):
+        if table == "alembic_version":
+            continue
         expected = kind
         if name == "digest" or name.endswith("_digest"):
             expected = "bytea"
@@ -130,9 +132,9 @@ def test_columns_have_the_types_of_their_names(catalogue: Catalogue) -> None:
             expected = "timestamp with time zone"
         elif name == "length" or name.endswith("_bytes"):
             expected = "bigint"
-        if kind != expected or kind in {"timestamp without time zone", "numeric", "json"} or "char" in kind:
-            if table != "alembic_version":
-                wrong.append((table, name, kind))
+        never = {"timestamp without time zone", "numeric", "json", "character varying"}
+        if kind != expected or kind.partition("(")[0] in never:
+            wrong.append((table, name, kind))
         if kind == "text" and name in NAMES and collation != "C":
             wrong.append((table, name, f"collation {collation}"))
     assert wrong == []
@@ -162,9 +164,7 @@ def test_no_invariant_lives_in_a_trigger_or_a_rule(catalogue: Catalogue) -> None
 
 
 def test_partitions_are_one_level_deep(catalogue: Catalogue) -> None:
-    deeper = catalogue.execute(
-        "select relname from pg_class where relispartition and relkind = 'p'"
-    ).fetchall()
+    deeper = catalogue.execute("select relname from pg_class where relispartition and relkind = 'p'").fetchall()
     assert deeper == []
     assert catalogue.execute(
         "select relname from pg_class where relkind = 'p' and relnamespace = 'public'::regnamespace"

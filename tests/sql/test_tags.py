@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -31,14 +32,13 @@ async def turn_clock_back(tx: Transaction) -> None:
     """As if all that happened so far had happened tomorrow."""
     await look(
         tx,
-        "with moved as (update tags set valid_from = valid_from + interval '1 day', valid_to = valid_to + interval '1 day'"
-        " returning 1) select count(*) from moved",
+        "update tags set valid_from = valid_from + '1 day', valid_to = valid_to + '1 day' returning 1",
     )
 
 
 def assert_gapless(history: list[TagMoveRow]) -> None:
     """Newest first; each period ends where the next one begins."""
-    for newer, older in zip(history, history[1:], strict=False):
+    for newer, older in pairwise(history):
         assert older.valid_to == newer.valid_from
     assert all(move.valid_to is None or move.valid_to > move.valid_from for move in history)
 
