@@ -226,7 +226,9 @@ class TagService(Protocol):
 
         ``expected`` makes it a compare-and-swap: a digest that the tag must point to now, or None when it must not
         exist; otherwise `TagChangedError`. Of writers at the same time one is the last, and whoever begins when another
-        has returned comes behind it; the history has them all, in this order. Raises `ManifestUnknownError`, `NameUnknownError`, `ReferenceInvalidError`.
+        has returned comes behind it; the history has them all, in this order.
+
+        Raises `ManifestUnknownError`, `NameUnknownError`, `ReferenceInvalidError`.
         """
 
     async def untag(self, tag: str) -> None:

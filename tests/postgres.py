@@ -83,13 +83,24 @@ def migrated_template(server_url: str) -> Iterator[str]:
         yield str(conninfo_to_dict(url)["dbname"])
 
 
+# Children first. Deleting the few rows of a test takes half the time that truncating so many tables does.
+_TABLES = (
+    "tags",
+    "signatures",
+    "annotations",
+    "descriptors",
+    "manifests",
+    "layers",
+    "uploads",
+    "blobs",
+    "repositories",
+    "audit_events",
+)
+
+
 def empty(url: str) -> None:
     """Takes everything out of the catalogue but tenant 0."""
     with psycopg.connect(url, autocommit=True) as connection:
-        tables = connection.execute(
-            "select relname from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'p') "
-            "and not relispartition and relname <> 'alembic_version' order by relname"
-        ).fetchall()
-        names = sql.SQL(", ").join(sql.Identifier(str(name)) for (name,) in tables)
-        connection.execute(sql.SQL("truncate {} restart identity").format(names))
-        connection.execute("insert into tenants (id, name) values (0, '')")
+        for table in _TABLES:
+            connection.execute(sql.SQL("delete from {}").format(sql.Identifier(table)))
+        connection.execute("delete from tenants where id <> 0")

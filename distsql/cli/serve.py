@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import socket
 import sys
@@ -137,7 +138,8 @@ def _run(settings: Settings, address: str) -> None:
         log_dictconfig=logging_configuration(),
     )
     threading.Thread(target=_announce, args=(settings, address), daemon=True).start()
-    server.serve(target_loader=functools.partial(load_application, settings), wrap_loader=False)
+    loader = functools.partial(load_application, settings, parent=os.getpid())
+    server.serve(target_loader=loader, wrap_loader=False)
 
 
 def _announce(settings: Settings, address: str) -> None:

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 _PARENT_CHECK_S: Final = 0.5
 
 
-def load_application(settings: Settings) -> Application:
-    """The ASGI application of this process. It is imported here, so that the main process does without."""
+def load_application(settings: Settings, *, parent: int) -> Application:
+    """The ASGI application of this process. It is imported here, so that the main process, ``parent``, does without."""
     from distsql.app import create_application
 
     # Ctrl-C in a terminal is for the main process alone, which then ends its workers in order.
     os.setsid()
     stop_s = settings.stop_timeout.total_seconds()
-    threading.Thread(target=_end_with_parent, args=(os.getppid(), stop_s), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(parent, stop_s), daemon=True).start()
     # Not checked again: a worker that takes another's place goes on while the next version has migrated already.
     return create_application(settings, check_schema=False)
 

@@ -16,8 +16,8 @@ _BATCH: Final = 500
 async def find_orphans(backend: Backend, *, grace: timedelta) -> AsyncIterator[StoredObject]:
     """Objects of the store that the catalogue doesn't know, and that nobody wrote to within the grace period.
 
-    An upload's row is committed before its first byte, and becomes a blob's row in one transaction: so what no row names
-    now, none will ever name. The grace is for the moments in which a request settles what it is about to forget.
+    An upload's row is committed before its first byte, and becomes a blob's row in one transaction: so what no row
+    names now, none will ever name. The grace is for the moments in which a request settles what it is about to forget.
     """
     before = datetime.now(UTC) - grace
     batch: list[StoredObject] = []

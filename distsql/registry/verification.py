@@ -25,8 +25,11 @@ Notify = Callable[[str, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is wrong. ``kind`` is ``missing``, ``length``, ``content``, ``payload`` or ``reference`` for damage, and
-    ``orphan`` for bytes that no row names, which are no damage: garbage collection takes them."""
+    """Something that is wrong.
+
+    ``kind`` is ``missing``, ``length``, ``content``, ``payload`` or ``reference`` for damage, and ``orphan`` for bytes
+    that no row names, which are no damage: garbage collection takes them.
+    """
 
     kind: str
     subject: str

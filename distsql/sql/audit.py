@@ -75,6 +75,12 @@ def insert_audit_events(
     )
 
 
+_MOVE_EVENTS: Final = """
+with moved as (delete from audit_events_rest where at >= '{1}' and at < '{2}' returning *)
+insert into {0} select * from moved
+"""
+
+
 def partition_statements(first: date, months: int) -> dict[str, list[str]]:
     """For each month from ``first`` on: the name of its partition, and DDL that makes it in one transaction.
 
@@ -85,13 +91,12 @@ def partition_statements(first: date, months: int) -> dict[str, list[str]]:
     begin = datetime(first.year, first.month, 1, tzinfo=UTC)
     for _ in range(months):
         end = (begin + timedelta(days=31)).replace(day=1)
-        name, bounds = f"audit_events_{begin:%Y_%m}", (f"'{begin.isoformat()}'", f"'{end.isoformat()}'")
+        name, bounds = f"audit_events_{begin:%Y_%m}", (begin.isoformat(), end.isoformat())
         statements[name] = [
             f"create table {name} (like audit_events including defaults including constraints)",
             "lock table audit_events_rest in access exclusive mode",
-            f"with moved as (delete from audit_events_rest where at >= {bounds[0]} and at < {bounds[1]} returning *) "
-            f"insert into {name} select * from moved",
-            f"alter table audit_events attach partition {name} for values from ({bounds[0]}) to ({bounds[1]})",
+            _MOVE_EVENTS.format(name, *bounds),
+            f"alter table audit_events attach partition {name} for values from ('{bounds[0]}') to ('{bounds[1]}')",
         ]
         begin = end
     return statements

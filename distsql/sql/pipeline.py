@@ -1,8 +1,9 @@
 """Reads of one process over few connections: PostgreSQL's pipeline mode, with one Sync for each statement.
 
 A statement is sent without waiting for the answers to those before it, and answers are taken off the socket as they
-come: no checkout, no cursor, no task switch but the caller's own. A read by tag costs a third of the client's CPU that a
-pooled connection's reused cursor takes. Each Sync ends an implicit transaction, so an error touches nobody else's statement.
+come: no checkout, no cursor, no task switch but the caller's own. A read by tag costs a third of the client's CPU that
+a pooled connection's reused cursor takes. Each Sync ends an implicit transaction, so an error touches nobody else's
+statement.
 
 Only for single statements that read. What is slow holds up what was sent behind it, so there are two of them, and the
 statement timeout holds here too.

@@ -90,6 +90,14 @@ def test_the_main_process_is_killed(start_serve: Start, place: Path) -> None:
     assert_sound(*catalogue)
 
 
+def test_the_main_process_is_killed_while_it_starts(begin_serve: Start, catalogue: tuple[str, ...]) -> None:
+    """A worker that finds itself without a parent ends too: it would hold the port for ever."""
+    server = begin_serve(catalogue)
+    wait_until(server.workers, what="a worker")
+    server.kill()
+    server.wait_workers_gone(seconds=20)
+
+
 @pytest.mark.slow
 def test_what_runs_is_finished(start_serve: Start, catalogue: tuple[str, ...]) -> None:
     """A slow upload and a slow download get their whole answers after SIGTERM; idle connections keep nobody waiting."""

@@ -42,7 +42,7 @@ class Wire:
         except OSError:
             self._socket.close()
             raise
-        self._received = b""
+        self._received = bytearray()
 
     def send(self, data: bytes) -> None:
         self._socket.sendall(data)
@@ -77,7 +77,7 @@ class Wire:
         """The next status line and headers, also of a 100."""
         while b"\r\n\r\n" not in self._received:
             self._fill()
-        head, _, self._received = self._received.partition(b"\r\n\r\n")
+        head = self._until(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")
         pairs = (line.partition(":") for line in lines)
         return int(first.split(" ")[1]), {name.lower(): value.strip() for name, _, value in pairs}
@@ -85,15 +85,15 @@ class Wire:
     def take(self, length: int) -> bytes:
         while len(self._received) < length:
             self._fill()
-        taken, self._received = self._received[:length], self._received[length:]
+        taken = bytes(self._received[:length])
+        del self._received[:length]
         return taken
 
     def rest(self) -> bytes:
         """Everything until the server closes the connection."""
         while self._fill(closing=True):
             pass
-        taken, self._received = self._received, b""
-        return taken
+        return self.take(len(self._received))
 
     def is_closed(self, *, seconds: float = 10) -> bool:
         """Whether the server closes the connection without saying anything more."""
@@ -129,16 +129,20 @@ class Wire:
         while True:
             while b"\r\n" not in self._received:
                 self._fill()
-            size, _, self._received = self._received.partition(b"\r\n")
-            data = self.take(int(size, 16) + 2)[:-2]
+            data = self.take(int(self._until(b"\r\n"), 16) + 2)[:-2]
             if not data:
                 return
             yield data
 
+    def _until(self, end: bytes) -> bytes:
+        taken = self.take(self._received.index(end))
+        del self._received[: len(end)]
+        return taken
+
     def _fill(self, *, closing: bool = False) -> bool:
         data = self._socket.recv(1 << 16)
         if not data and not closing:
-            raise ConnectionError(f"the server closed the connection after {self._received!r}")
+            raise ConnectionError(f"the server closed the connection after {bytes(self._received)!r}")
         self._received += data
         return bool(data)
 

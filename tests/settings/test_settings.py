@@ -20,7 +20,7 @@ def read(flags: Mapping[str, object] | None = None, environ: Mapping[str, str] |
     return load(flags or {}, environ=environ or {}, **more)
 
 
-# -- where values come from ---------------------------------------------------------------------------------------------
+# -- where values come from -------------------------------------------------------------------------------------------
 
 
 def test_without_anything_there_are_defaults() -> None:
@@ -76,7 +76,7 @@ def test_settings_never_change() -> None:
         Settings().port = 1  # type: ignore[misc]
 
 
-# -- how values are written ---------------------------------------------------------------------------------------------
+# -- how values are written -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_whole_numbers_above_zero() -> None:
     assert [positive(text) for text in ("1", "007", "2147483647")] == [1, 7, 2**31 - 1]
 
 
-# -- what is wrong, where, and the way out -------------------------------------------------------------------------------
+# -- what is wrong, where, and the way out ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_the_password_in_the_database_url_is_not_shown() -> None:
     assert "secret" not in repr(Settings(database_url="postgresql://user:secret@host/name"))
 
 
-# -- exposure ------------------------------------------------------------------------------------------------------------
+# -- exposure ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.0.0.2"])
@@ -228,14 +228,14 @@ def test_loopback_needs_no_permission(host: str) -> None:
     Settings(host=host).check_exposure()
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "example.org", "", "127.0.0.1.example.org"])  # noqa: S104
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "example.org", "", "127.0.0.1.example.org"])
 def test_beyond_loopback_only_when_it_is_meant(host: str) -> None:
     with pytest.raises(SettingsError, match="--insecure"):
         Settings(host=host).check_exposure()
     Settings(host=host, insecure=True).check_exposure()
 
 
-# -- what follows from settings ------------------------------------------------------------------------------------------
+# -- what follows from settings ---------------------------------------------------------------------------------------
 
 
 def test_bytes_are_kept_below_the_data_folder_unless_told_otherwise() -> None:

@@ -1,4 +1,4 @@
-"""Reads in PostgreSQL's pipeline mode: answers go to whom they belong, errors and lost connections to whom they concern."""
+"""Reads in PostgreSQL's pipeline mode: answers go to whom they belong, errors to whom they concern."""
 
 from __future__ import annotations
 

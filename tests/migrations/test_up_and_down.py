@@ -1,0 +1,137 @@
+"""Every revision, up and down, empty and populated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from alembic import command
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
+
+from distsql.embedded import PrivatePostgres
+from distsql.embedded.binaries import DEBIAN_FOLDER, find_binaries
+from distsql.sql import schema
+from distsql.sql.tables import metadata
+from tests import postgres
+from tests.migrations import snapshots
+from tests.migrations.population import populate
+
+HEAD = schema.head_revision()
+REVISIONS = [
+    script.revision
+    for script in ScriptDirectory.from_config(schema.configuration()).walk_revisions(base="base", head="heads")
+][::-1]
+
+
+@pytest.fixture
+def url(new_database: Callable[[], str]) -> str:
+    """An empty database."""
+    return new_database()
+
+
+def test_up_from_nothing(url: str) -> None:
+    assert schema.current_revision(url) is None
+    assert schema.migrate(url) == (None, HEAD)
+    assert schema.current_revision(url) == HEAD
+    schema.check_revision(url)
+
+
+def test_each_revision_up_and_down_and_up_again(url: str) -> None:
+    below: str = "base"
+    for revision in REVISIONS:
+        schema.migrate(url, to=revision)
+        there = snapshots.shape(url)
+        schema.migrate(url, to=below)
+        schema.migrate(url, to=revision)
+        assert snapshots.shape(url) == there
+        below = revision
+    assert schema.current_revision(url) == HEAD
+
+
+async def test_population_leaves_no_table_empty(database_url: str, tmp_path: Path) -> None:
+    await populate(database_url, tmp_path)
+    assert [table for table, found in snapshots.rows(database_url).items() if not found] == []
+
+
+async def test_down_and_up_again_on_a_populated_database(url: str, tmp_path: Path) -> None:
+    schema.migrate(url)
+    await populate(url, tmp_path / "1")
+    for below in [*REVISIONS[:-1][::-1], "base"]:
+        schema.migrate(url, to=below)
+    assert snapshots.everything(url) == []
+    schema.migrate(url)
+    await populate(url, tmp_path / "2")
+    schema.check_revision(url)
+
+
+async def test_one_revision_back_and_up_again_keeps_the_rows(url: str, tmp_path: Path) -> None:
+    """What both revisions know survives: tables that the newest one added are its own."""
+    schema.migrate(url)
+    await populate(url, tmp_path)
+    before = snapshots.rows(url)
+    for below in REVISIONS[:-1][-1:]:
+        schema.migrate(url, to=below)
+        known = snapshots.rows(url).keys()
+        schema.migrate(url)
+        after = snapshots.rows(url)
+        assert {table: len(after[table]) for table in known} == {table: len(before[table]) for table in known}
+
+
+async def test_migrating_to_where_it_is_changes_nothing(url: str, tmp_path: Path) -> None:
+    schema.migrate(url)
+    await populate(url, tmp_path)
+    before = snapshots.rows(url), snapshots.shape(url)
+    assert schema.migrate(url) == (HEAD, HEAD)
+    assert (snapshots.rows(url), snapshots.shape(url)) == before
+
+
+# -- migrations end where the tables are ------------------------------------------------------------------------------
+
+
+def test_alembic_finds_no_drift(worker_database: str) -> None:
+    engine = create_engine(
+        "postgresql+psycopg://", creator=lambda: psycopg.connect(worker_database), poolclass=NullPool
+    )
+    with engine.connect() as connection:
+        command.check(schema.configuration(connection))
+
+
+def test_postgresql_finds_no_drift(worker_database: str, url: str) -> None:
+    """What alembic doesn't compare too: checks, partial and expression indexes, collations, comments, names."""
+    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(url), poolclass=NullPool)
+    metadata.create_all(engine)
+    migrated, defined = snapshots.shape(worker_database), snapshots.shape(url)
+    for kind, found in migrated.items():
+        assert found == defined[kind], kind
+
+
+# -- the oldest PostgreSQL --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def oldest_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = DEBIAN_FOLDER / "15"
+    if not (folder / "bin" / "initdb").exists():
+        pytest.skip("PostgreSQL 15's programs are not installed here (Debian: postgresql-15)")
+    place = tmp_path_factory.mktemp("postgres-15")
+    for each in (place, *place.parents[:2]):
+        each.chmod(0o755)  # started by root, the server runs as another user
+    with PrivatePostgres(place, find_binaries(folder)):
+        yield PrivatePostgres.url(place)
+
+
+@pytest.mark.slow
+async def test_postgresql_15(oldest_postgres: str, worker_database: str, tmp_path: Path) -> None:
+    with postgres.new_database(oldest_postgres) as url:
+        with psycopg.connect(url) as connection:
+            assert connection.info.server_version // 10_000 == 15
+        schema.migrate(url)
+        assert snapshots.shape(url)["indexes"] == snapshots.shape(worker_database)["indexes"]
+        await populate(url, tmp_path)
+        schema.migrate(url, to="base")
+        assert snapshots.everything(url) == []
+        schema.migrate(url)
