@@ -56,7 +56,8 @@ class Server(ABC):
         self._process: subprocess.Popen[bytes] | None = None
 
     @abstractmethod
-    def command(self) -> list[str]: ...
+    def command(self) -> list[str]:
+        """What starts it; files that this needs are made."""
 
     @abstractmethod
     def is_ready(self) -> bool: ...
@@ -141,6 +142,8 @@ class Server(ABC):
 class Distsql(Server):
     def command(self) -> list[str]:
         data = str(self.folder / "data")
+        # distsql would make it root's alone, and then keep PostgreSQL's files elsewhere, where they would stay behind.
+        Path(data).mkdir(mode=0o755)
         return [sys.executable, "-m", "distsql", "serve", "--data", data, "--port", str(self.port), "--workers", "1"]
 
     @property

@@ -19,6 +19,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from distsql.embedded import PrivatePostgres
 from distsql.sql import schema
+from distsql.sql.tables import metadata
 
 
 @contextmanager
@@ -83,24 +84,12 @@ def migrated_template(server_url: str) -> Iterator[str]:
         yield str(conninfo_to_dict(url)["dbname"])
 
 
-# Children first. Deleting the few rows of a test takes half the time that truncating so many tables does.
-_TABLES = (
-    "tags",
-    "signatures",
-    "annotations",
-    "descriptors",
-    "manifests",
-    "layers",
-    "uploads",
-    "blobs",
-    "repositories",
-    "audit_events",
-)
-
-
 def empty(url: str) -> None:
-    """Takes everything out of the catalogue but tenant 0."""
+    """Takes everything out of the catalogue but tenant 0.
+
+    Deleting the few rows of a test takes half the time that truncating so many tables does.
+    """
     with psycopg.connect(url, autocommit=True) as connection:
-        for table in _TABLES:
-            connection.execute(sql.SQL("delete from {}").format(sql.Identifier(table)))
-        connection.execute("delete from tenants where id <> 0")
+        for table in reversed(metadata.sorted_tables):  # what refers to others first
+            spared = sql.SQL(" where id <> 0") if table.name == "tenants" else sql.SQL("")
+            connection.execute(sql.SQL("delete from {}").format(sql.Identifier(table.name)) + spared)

@@ -150,6 +150,7 @@ def test_three_layers_cost_what_three_hundred_do() -> None:
     assert small[1:] == large[1:]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("count_locks")
 async def test_locks(world: World, watch: Watch) -> None:
     over = {}
