@@ -63,6 +63,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def port(text: str) -> int:
+    """Reads the number of a TCP port."""
+    if not text.isascii() or not text.isdigit() or not 0 < int(text[:12]) < 2**16:
+        raise ValueError("write a port between 1 and 65535")
+    return int(text)
+
+
 # How a setting's text is read, by the kind of setting.
 _PATH: Final = {"parse": Path}
 _TEXT: Final = {"parse": str}
@@ -80,7 +87,7 @@ class Settings:
     database_url: str = field(default="", metadata=_TEXT, repr=False)  # may hold a password
     storage: str = field(default="", metadata=_TEXT)
     host: str = field(default="127.0.0.1", metadata=_TEXT)
-    port: int = field(default=5000, metadata=_NUMBER)
+    port: int = field(default=5000, metadata={"parse": port})
     workers: int = field(default=1, metadata=_NUMBER)
     insecure: bool = field(default=False, metadata=_SWITCH)
     redirect: bool = field(default=True, metadata=_SWITCH)

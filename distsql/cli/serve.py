@@ -169,5 +169,9 @@ def logging_configuration() -> dict[str, Any]:
         "disable_existing_loggers": False,
         "formatters": {"json": {"()": "distsql.api.logs.JSONFormatter"}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stderr"}},
-        "loggers": {name: {"handlers": ["stderr"], "level": "WARNING", "propagate": False} for name in loggers},
+        "loggers": {
+            **{name: {"handlers": ["stderr"], "level": "WARNING", "propagate": False} for name in loggers},
+            # It warns of each pipeline that an error ended, which is told by the error.
+            "psycopg": {"level": "ERROR"},
+        },
     }

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from distsql.errors import SettingsError
-from distsql.settings import Settings, duration, load, positive, size, switch
+from distsql.settings import Settings, duration, load, port, positive, size, switch
 
 
 @pytest.fixture
@@ -247,3 +247,10 @@ def test_bytes_are_kept_below_the_data_folder_unless_told_otherwise() -> None:
 def test_the_url_of_an_ipv6_address_has_brackets() -> None:
     assert Settings(host="::1", port=5001).url == "http://[::1]:5001"
     assert Settings().url == "http://127.0.0.1:5000"
+
+
+@pytest.mark.parametrize("text", ["0", "65536", "99999", "-1", "http", "٥٠٠٠", ""])
+def test_a_port_is_one_that_tcp_has(text: str) -> None:
+    with pytest.raises(ValueError, match="between 1 and 65535"):
+        port(text)
+    assert port("65535") == 65535
