@@ -22,6 +22,8 @@ from distsql.settings import Settings
 if TYPE_CHECKING:
     from types import FrameType
 
+    from distsql.bytestore.contract import ByteStore
+
 # What the web server reads ahead on each connection, and the most that a request's head may be. Its default, four times
 # as much, would hold three MiB for each upload; less than this costs time for each piece of a body.
 _READ_AHEAD: Final = 96 * 1024
@@ -51,29 +53,30 @@ def serve(settings: Settings) -> None:
     """
     import asyncio
 
+    from distsql.bytestore.urls import open_store
     from distsql.sql import schema
 
     settings.check_exposure()
     address = _free_address(settings)
-    asyncio.run(_check_store(settings))
+    store = open_store(settings.storage_url)
     # Until the web server listens to them: leave through the `with` below, so that PostgreSQL stops cleanly.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     if settings.database_url:
         schema.check_revision(settings.database_url)
+        asyncio.run(_check(store))
         _run(settings, address)
         return
+    # Before the store, whose folders are nobody else's: PostgreSQL's user has to get into the data folder.
     with PrivatePostgres(settings.data) as postgres:
         url = postgres.url(settings.data)
         schema.migrate(url)
+        asyncio.run(_check(store))
         _run(replace(settings, database_url=url), address)
 
 
-async def _check_store(settings: Settings) -> None:
+async def _check(store: ByteStore) -> None:
     """A store that can't be used is told here, once, and not by every worker."""
-    from distsql.bytestore.urls import open_store
-
-    store = open_store(settings.storage_url)
     await store.open()
     await store.close()
 

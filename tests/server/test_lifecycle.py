@@ -56,6 +56,7 @@ def test_a_private_postgresql_and_its_serve(start_serve: Start, begin_serve: Sta
     first.wait_workers_gone(seconds=1)
     assert not living_servers(data / "postgres" / "cluster")
     assert not errors(first)
+    assert not (data / "postgres").is_symlink(), "the cluster is in the data folder, as its user may enter that"
 
     again = start_serve(catalogue, port=first.port)
     with again.client() as client:
