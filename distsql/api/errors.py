@@ -48,12 +48,27 @@ def error_response(
     return json_response(status, {"errors": [error]}, headers)
 
 
+# What is wrong with the machinery is told to whoever runs it, in the log: messages name hosts, folders and PostgreSQL's
+# own words. Clients hear what it means for them.
+_TOLD: Final[tuple[tuple[type[errors.DistsqlError], str], ...]] = (
+    (errors.CatalogueUnavailableError, "The registry's catalogue doesn't answer just now: try again"),
+    (errors.StoreFullError, "The registry has no room for this content: try again when its operator has made some"),
+    (errors.StoreUnavailableError, "The registry's byte store doesn't answer just now: try again"),
+    (errors.BytesMissingError, "The registry has lost this content's bytes: push it again, and tell its operator"),
+    (
+        errors.ContentCorruptError,
+        "The registry's copy of this is damaged: push it again, and tell its operator",
+    ),
+)
+
+
 def response_to(error: errors.DistsqlError) -> Response:
     """The answer to an error of the registry. One that isn't listed is the server's own fault: 500."""
+    message = next((told for kind, told in _TOLD if isinstance(error, kind)), error.message)
     for kind, status, code in _ANSWERS:
         if isinstance(error, kind):
-            return error_response(status, code, error.message, error.detail, _headers(error))
-    return error_response(500, "UNKNOWN", error.message)
+            return error_response(status, code, message, error.detail, _headers(error))
+    return error_response(500, "UNKNOWN", message)
 
 
 def _headers(error: errors.DistsqlError) -> tuple[Header, ...]:

@@ -87,6 +87,27 @@ async def test_machinery_that_doesnt_answer_is_tried_again_later(error: Exceptio
     assert (await ask(error, "/healthz")).status == 200
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        meanings.CatalogueUnavailableError,
+        meanings.StoreUnavailableError,
+        meanings.StoreFullError,
+        meanings.BytesMissingError,
+        meanings.ContentCorruptError,
+    ],
+)
+async def test_what_is_wrong_with_the_machinery_is_told_in_the_log_only(
+    kind: type[meanings.DistsqlError], caplog: pytest.LogCaptureFixture
+) -> None:
+    """6.1 clients hear what it means for them; addresses, folders and PostgreSQL's words are for whoever runs it."""
+    answer = await ask(kind("socket /secret/place"))
+    assert answer.status >= 500
+    assert b"secret" not in answer.body
+    assert "again" in answer.body.decode()
+    assert "/secret/place" in caplog.text
+
+
 async def test_what_nobody_expected_is_logged_and_told_to_nobody(caplog: pytest.LogCaptureFixture) -> None:
     """6.1, hazard: 500 in the same form, without a traceback; the log has it under the request's id."""
     answer = await ask(ZeroDivisionError("a secret"))
