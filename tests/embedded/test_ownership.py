@@ -163,6 +163,8 @@ def stale_pid(data: Path, request: pytest.FixtureRequest) -> Iterator[int]:
 
 @needs_proc
 def test_a_stale_pid_file(data: Path, stale_pid: int) -> None:
+    with PrivatePostgres(data):  # makes the socket's folder, which an earlier user of this cluster may have removed
+        pass
     home = find_home(data)
     text = f"{stale_pid}\n{home.cluster}\n1700000000\n5432\n{home.socket_place}\n\n  1234567 3\nready   \n"
     home.write_file(home.cluster / "postmaster.pid", text, mode=0o600, uid=home.account.uid)
