@@ -140,6 +140,9 @@ class Server(ABC):
 
 
 class Distsql(Server):
+    def __init__(self, name: str, folder: Path) -> None:
+        super().__init__(name, folder, environment={"DISTSQL_ACCESS_LOG": "off"})  # the peer writes none either
+
     def command(self) -> list[str]:
         data = str(self.folder / "data")
         # distsql would make it root's alone, and then keep PostgreSQL's files elsewhere, where they would stay behind.
