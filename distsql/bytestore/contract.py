@@ -5,7 +5,7 @@ prefix that anything depends on. The catalogue remembers keys; a key is never us
 being deleted can never be a newer one. A key that the store can't have made names nothing.
 
 The life of an object: ``begin`` chooses its key, ``writer`` adds bytes (as often as wanted, from any process, by means
-of the `Staged` value that the catalogue keeps), ``complete`` makes it readable under its key without copying it.
+of the `Staged` value that the catalogue keeps), whose ``complete`` makes it readable under its key without copying it.
 ``abort`` forgets it instead.
 
 Errors, all from `distsql.errors`: `StoreUnavailableError`, `StoreFullError`, `BytesMissingError`, `UploadBusyError`.
@@ -14,12 +14,15 @@ Errors, all from `distsql.errors`: `StoreUnavailableError`, `StoreFullError`, `B
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Final, Protocol, Self
+
+# Is shown data on their way into the store, such as a hash's ``update``. It must not keep them.
+Observer = Callable[[bytes | bytearray | memoryview], object]
 
 NO_STATE: Final[Mapping[str, object]] = MappingProxyType({})
 
@@ -66,10 +69,11 @@ class StagedWriter(Protocol):
     ) -> None:
         """Lets go of the object. What was not flushed may be lost; what was flushed stays."""
 
-    async def write(self, data: bytes | bytearray | memoryview) -> None:
+    async def write(self, data: bytes | bytearray | memoryview, *, observe: Observer | None = None) -> None:
         """Adds the data. The buffer is not read any more once this returns or raises.
 
-        What goes wrong with it may also be raised by a later ``write`` or ``flush``.
+        ``observe`` is called with it once, in the thread that writes where there is one: so hashing costs no thread
+        switch of its own. What goes wrong with the data may also be raised by a later ``write`` or ``flush``.
         """
 
     async def flush(self) -> Staged:
@@ -81,8 +85,10 @@ class StagedWriter(Protocol):
     async def complete(self) -> Staged:
         """Flushes, and makes the object readable under its key without a copy, while nobody else can write to it.
 
-        Doing it again is harmless. Adding bytes afterwards takes the object back into its unfinished state where the
-        store can (the commit that should have named it failed), else raises `BytesMissingError`.
+        What is past the bytes that this writer knows of is cut off. Doing it again is harmless. `BytesMissingError`
+        when the store has fewer bytes, or has completed the object at another length. Adding bytes afterwards takes the
+        object back into its unfinished state where the store can (the commit that should have named it failed), else
+        raises `BytesMissingError`.
         """
 
 
@@ -113,17 +119,6 @@ class ByteStore(Protocol):
         """The bytes written so far, ``staged.length`` of them: to hash what another process wrote.
 
         Works beside a writer, and on a completed object as well. Fails before the first piece if there are fewer.
-        """
-
-    async def complete(self, staged: Staged) -> None:
-        """Makes the object durable and readable under its key, without a copy.
-
-        Doing it again is harmless. `UploadBusyError` while a writer is open: leave it first. `BytesMissingError` when
-        the store has fewer bytes, or has completed the object at another length. A ``writer`` afterwards takes the
-        object back into its unfinished state where the store can (the commit that should have named it failed), else
-        raises `BytesMissingError`.
-
-        What is past ``staged.length`` is cut off, so ``staged`` has to be the newest value, and stay it.
         """
 
     async def abort(self, staged: Staged) -> None:

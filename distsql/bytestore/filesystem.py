@@ -52,9 +52,6 @@ class FilesystemStore:
     def staged_stream(self, staged: Staged) -> AsyncIterator[bytes]:
         return self._pieces(Source(self._layout, staged.key, 0, staged.length, unfinished=True))
 
-    async def complete(self, staged: Staged) -> None:
-        await self._threads.run(objects.complete, self._layout, staged)
-
     async def abort(self, staged: Staged) -> None:
         await self._threads.run(objects.abort, self._layout, staged.key)
 

@@ -8,13 +8,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVarTuple
 
-from distsql.bytestore.contract import Staged
+from distsql.bytestore.contract import Observer, Staged
 from distsql.bytestore.filesystem_layout import Layout, sync_file, sync_folder
 from distsql.bytestore.filesystem_objects import claim, finish, place_of
 from distsql.bytestore.threads import Threads
 from distsql.errors import StoreFullError, StoreUnavailableError
+
+Ts = TypeVarTuple("Ts")
 
 # Smaller pieces are gathered to this size before a thread writes them: a thread hop costs more than their copy.
 _GATHER_BYTES: Final = 64 * 1024
@@ -56,14 +58,16 @@ class FilesystemWriter:
         finally:
             self._close()
 
-    async def write(self, data: bytes | bytearray | memoryview) -> None:
+    async def write(self, data: bytes | bytearray | memoryview, *, observe: Observer | None = None) -> None:
         self._check_usable()
         # Released here: the thread may hold on to its arguments for a moment after the call has ended.
         with memoryview(data) as whole, whole.cast("B") as view:
             if len(self._gathered) + len(view) <= _GATHER_BYTES:
                 self._gathered += view
+                if observe is not None:
+                    observe(view)
             else:
-                await self._step(self._write, view)
+                await self._step(self._write, view, observe)
 
     async def flush(self) -> Staged:
         self._check_usable()
@@ -97,7 +101,9 @@ class FilesystemWriter:
         self._new_name = self._finished or self._staged.length == 0
         self._begun = True
 
-    def _write(self, view: memoryview) -> None:
+    def _write(self, view: memoryview, observe: Observer | None = None) -> None:
+        if observe is not None:
+            observe(view)
         try:
             with self._layout.errors(self._staged.key):
                 if not self._begun:
@@ -161,7 +167,7 @@ class FilesystemWriter:
 
     # -- state ----------------------------------------------------------------------------------------------------
 
-    async def _step(self, work: Callable[..., None], *args: memoryview) -> None:
+    async def _step(self, work: Callable[[*Ts], None], *args: *Ts) -> None:
         """Runs a step that, failed or cancelled, leaves nobody knowing what of it reached the file.
 
         Trying a failed fdatasync again isn't possible either: the kernel takes lost pages for written ones.

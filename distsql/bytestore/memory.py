@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from distsql.bytestore.contract import Staged, StoredObject
+from distsql.bytestore.contract import Observer, Staged, StoredObject
 from distsql.errors import BytesMissingError, StoreUnavailableError, UploadBusyError
 
 _PIECE_BYTES: Final = 256 * 1024
@@ -50,17 +50,6 @@ class MemoryStore:
         content = self._finished.get(staged.key) or self._unfinished.get(staged.key) or _Content()
         for piece in _pieces(content, staged.key, 0, staged.length):
             yield piece
-
-    async def complete(self, staged: Staged) -> None:
-        finished = self._finished.get(staged.key)
-        if finished is not None:
-            if len(finished.data) != staged.length:
-                raise _missing(staged.key, staged.length)
-            return
-        content = self._claim(staged)
-        del content.data[staged.length :]
-        self._finished[staged.key] = content
-        self._unfinished.pop(staged.key, None)
 
     async def abort(self, staged: Staged) -> None:
         self._finished.pop(staged.key, None)
@@ -112,6 +101,13 @@ class MemoryStore:
         if self._finished.get(staged.key) is content:
             self._unfinished[staged.key] = self._finished.pop(staged.key)
 
+    def _finish(self, staged: Staged, content: _Content) -> None:
+        if self._finished.get(staged.key) is content and len(content.data) != staged.length:
+            raise _missing(staged.key, staged.length)
+        del content.data[staged.length :]
+        self._unfinished.pop(staged.key, None)
+        self._finished[staged.key] = content
+
 
 class MemoryWriter:
     """The `StagedWriter` of a `MemoryStore`."""
@@ -134,8 +130,10 @@ class MemoryWriter:
             del content.data[self._staged.length :]
         content.writer = self._content = None
 
-    async def write(self, data: bytes | bytearray | memoryview) -> None:
+    async def write(self, data: bytes | bytearray | memoryview, *, observe: Observer | None = None) -> None:
         content = self._held()
+        if observe is not None:
+            observe(data)
         if not self._begun and len(data) > 0:
             self._store._take_back(self._staged, content)  # noqa: SLF001
             self._begun = True
@@ -153,12 +151,7 @@ class MemoryWriter:
 
     async def complete(self) -> Staged:
         staged = await self.flush()
-        content = self._held()
-        content.writer = None
-        try:
-            await self._store.complete(staged)
-        finally:
-            content.writer = self
+        self._store._finish(staged, self._held())  # noqa: SLF001
         self._begun = False
         return staged
 

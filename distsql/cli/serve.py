@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # What the web server reads ahead on each connection, and the most that a request's head may be. Its default, four times
 # as much, would hold three MiB for each upload; less than this costs time for each piece of a body.
-_READ_AHEAD: Final = 96 * 1024
+_READ_AHEAD: Final = 256 * 1024
 _PORT_WAIT_S: Final = 5
 _READY_WAIT_S: Final = 120
 

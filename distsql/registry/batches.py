@@ -1,4 +1,4 @@
-"""The bytes of an upload on their way into the store: gathered, then hashed and written while the next ones arrive."""
+"""The bytes of an upload on their way into the store: gathered, then hashed and written while the next arrive."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from distsql.bytestore.contract import Staged, StagedWriter
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-# Bytes are hashed and written in batches, both at once and in worker threads, while the next batch arrives: two batches
-# are in memory. Smaller ones cost more thread switches, larger ones only memory.
-BATCH: Final = 512 * 1024
-# Hashing this much takes less time than handing it to a thread.
-_INLINE_HASH: Final = 32 * 1024
+# Smaller pieces are gathered to this size before they are stored; one that has it already is stored as it is, uncopied.
+# Batches are hashed and written in a thread while the next one arrives, so two are in memory. Smaller ones cost more
+# thread switches, larger ones only memory.
+BATCH: Final = 256 * 1024
 
 
 class BatchedWriter:
@@ -27,7 +26,7 @@ class BatchedWriter:
     def __init__(self, writer: StagedWriter) -> None:
         self.hash: _Hash | None = None  # of everything, when the owner knows it from the beginning
         self._writer = writer
-        self._batch = bytearray()
+        self._gathered: bytes | bytearray = bytearray()
         self._storing: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
 
@@ -37,18 +36,19 @@ class BatchedWriter:
 
     async def write(self, data: bytes | bytearray | memoryview) -> None:
         """Takes the data; errors of earlier data come with it."""
-        self._batch += data
-        if len(self._batch) >= BATCH:
+        if not self._gathered and isinstance(data, bytes) and len(data) >= BATCH:
+            self._gathered = data  # others may be changed by the caller
+        else:
+            self._gathered += data
+        if len(self._gathered) >= BATCH:
             await self._store_earlier()
-            batch, self._batch = self._batch, bytearray()
-            self._storing = asyncio.create_task(self._store(batch))
+            self._storing = asyncio.create_task(self._store(self._take_gathered()))
 
     async def settle(self) -> None:
         """Everything is hashed, and with the store's writer, when this returns; durable it is not yet."""
         await self._store_earlier()
-        batch, self._batch = self._batch, bytearray()
-        if batch:
-            await self._store(batch)
+        if self._gathered:
+            await self._store(self._take_gathered())
 
     async def flush(self) -> Staged:
         """Makes everything durable."""
@@ -80,12 +80,9 @@ class BatchedWriter:
             storing, self._storing = self._storing, None
             storing.result()
 
-    async def _store(self, batch: bytearray) -> None:
-        if self.hash is None:
-            await self._writer.write(batch)
-        elif len(batch) <= _INLINE_HASH:
-            self.hash.update(batch)
-            await self._writer.write(batch)
-        else:
-            hashing = asyncio.get_running_loop().run_in_executor(None, self.hash.update, batch)
-            await asyncio.gather(self._writer.write(batch), hashing)
+    async def _store(self, batch: bytes | bytearray) -> None:
+        await self._writer.write(batch, observe=None if self.hash is None else self.hash.update)
+
+    def _take_gathered(self) -> bytes | bytearray:
+        gathered, self._gathered = self._gathered, bytearray()
+        return gathered

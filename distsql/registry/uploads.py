@@ -23,12 +23,13 @@ from distsql.errors import (
 from distsql.oci.digest import Digest, new_hash
 from distsql.registry.batches import BatchedWriter
 from distsql.registry.context import RepositoryContext
-from distsql.registry.stored_layer import StoredLayer, position
+from distsql.registry.stored_layer import StoredLayer
 from distsql.sql import layers, uploads
 from distsql.sql.database import Database, Transaction, transactional
 from distsql.sql.layers import BlobRow
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.uploads import UploadRow
+from distsql.values import position
 
 
 class Upload:
@@ -90,11 +91,14 @@ class Upload:
 
     async def write(self, data: bytes | bytearray | memoryview) -> int:
         """Adds the data at the end."""
-        content = await self._open()
-        length = memoryview(data).nbytes
+        content = self._content or await self._open()
+        length = len(data) if isinstance(data, bytes) else memoryview(data).nbytes
         self._offset += length
-        async with self._set_back_after(Exception):  # cancelled, it has taken the data
+        try:
             await content.write(data)
+        except Exception as error:  # cancelled, it has taken the data
+            await self._set_back(error)
+            raise
         return length
 
     async def read_from(self, source: AsyncIterator[bytes]) -> int:
@@ -159,10 +163,13 @@ class Upload:
         try:
             yield
         except kind as error:
-            await self._let_go()
-            if isinstance(error, BytesMissingError):
-                await self._check_newest()  # most likely it was ended by another request, and its bytes forgotten
+            await self._set_back(error)
             raise
+
+    async def _set_back(self, error: BaseException) -> None:
+        await self._let_go()
+        if isinstance(error, BytesMissingError):
+            await self._check_newest()  # most likely it was ended by another request, and its bytes forgotten
 
     async def _let_go(self) -> None:
         """Lets other writers in. What is not remembered is forgotten."""

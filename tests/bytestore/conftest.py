@@ -10,6 +10,7 @@ import pytest
 from distsql.bytestore.contract import ByteStore, Staged
 from distsql.bytestore.filesystem import FilesystemStore
 from distsql.bytestore.memory import MemoryStore
+from tests.bytestore.steps import complete
 
 Opener = Callable[[Path], tuple[ByteStore, ByteStore]]
 
@@ -81,7 +82,7 @@ def keep(stage: Keep) -> Keep:
 
     async def keep(store: ByteStore, content: bytes) -> Staged:
         staged = await stage(store, content)
-        await store.complete(staged)
+        await complete(store, staged)
         return staged
 
     return keep

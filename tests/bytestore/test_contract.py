@@ -17,6 +17,7 @@ import pytest
 
 from distsql.bytestore.contract import ByteStore, Staged, StoredObject
 from distsql.errors import BytesMissingError, StoreUnavailableError
+from tests.bytestore.steps import complete
 
 Keep = Callable[[ByteStore, bytes], Awaitable[Staged]]
 
@@ -82,14 +83,14 @@ async def test_any_buffer_is_taken_and_let_go(store: ByteStore) -> None:
         await writer.write(memoryview(buffer))
         buffer.clear()  # a BufferError if anybody held on to it
         staged = await writer.flush()
-    await store.complete(staged)
+    await complete(store, staged)
     assert await store.read(staged.key, 0, len(wanted)) == wanted
 
 
 async def test_many_small_writes(store: ByteStore) -> None:
     pieces = [os.urandom(n % 5000) for n in range(0, 400_000, 997)]
     staged = await append(store, await store.begin(), *pieces)
-    await store.complete(staged)
+    await complete(store, staged)
     assert await all_of(store.stream(staged.key, 0, staged.length)) == b"".join(pieces)
 
 
@@ -103,7 +104,7 @@ async def test_begin_gives_new_keys_and_no_object(store: ByteStore) -> None:
 async def test_object_of_no_bytes_that_never_had_a_writer(store: ByteStore, twin: ByteStore) -> None:
     staged = await store.begin()
     assert await all_of(store.staged_stream(staged)) == b""
-    await store.complete(staged)
+    await complete(store, staged)
     assert await twin.length(staged.key) == 0
     assert await twin.read(staged.key, 0, 0) == b""
 
@@ -116,7 +117,7 @@ async def test_entering_a_writer_changes_nothing(store: ByteStore, twin: ByteSto
         async with twin.writer(staged) as writer:
             assert await writer.flush() == staged
     assert await all_of(store.staged_stream(new)) == content + content
-    await store.complete(new)
+    await complete(store, new)
     try:
         async with twin.writer(new):
             assert await store.length(new.key) == new.length
@@ -133,7 +134,7 @@ async def test_any_process_goes_on(store: ByteStore, twin: ByteStore) -> None:
     staged = await append(store, await store.begin(), first)
     staged = await append(twin, staged, second)
     staged = await append(store, staged, third)
-    await twin.complete(staged)
+    await complete(twin, staged)
     assert await all_of(store.stream(staged.key, 0, staged.length)) == first + second + third
 
 
@@ -153,7 +154,7 @@ async def test_what_was_not_flushed_never_shows(store: ByteStore, twin: ByteStor
     async with store.writer(staged) as writer:
         await writer.write(os.urandom(length))
     staged = await append(twin, staged, SMALL)
-    await twin.complete(staged)
+    await complete(twin, staged)
     assert await store.read(staged.key, 0, staged.length) == content + SMALL
 
 
@@ -161,7 +162,7 @@ async def test_going_on_from_an_older_value_drops_what_came_later(store: ByteSto
     old = await append(store, await store.begin(), content := content_of(store))
     await append(store, old, content_of(store), b"more")
     new = await append(twin, old, SMALL)
-    await twin.complete(new)
+    await complete(twin, new)
     assert await twin.read(new.key, 0, new.length) == content + SMALL
 
 
@@ -170,7 +171,7 @@ async def test_older_value_completes_at_its_own_length(store: ByteStore, twin: B
     async with store.writer(old) as writer:
         await writer.write(content_of(store))
         await writer.flush()
-    await twin.complete(old)
+    await complete(twin, old)
     assert await twin.read(old.key, 0, old.length) == content
     assert await twin.length(old.key) == old.length
 
@@ -181,7 +182,7 @@ async def test_staged_stream_reads_what_another_process_wrote(store: ByteStore, 
         await writer.write(content_of(store))
         assert await all_of(twin.staged_stream(staged)) == content  # beside a writer
     assert await all_of(twin.staged_stream(staged)) == content
-    await store.complete(staged)
+    await complete(store, staged)
     assert await all_of(twin.staged_stream(staged)) == content
 
 
@@ -255,7 +256,7 @@ async def test_memory_stays_flat(store: ByteStore) -> None:
             for _ in range(64):
                 await writer.write(piece)
             staged = await writer.flush()
-        await store.complete(staged)
+        await complete(store, staged)
         length = 0
         async for got in store.stream(staged.key, 0, staged.length):
             length += len(got)

@@ -16,6 +16,7 @@ import pytest
 from distsql.bytestore.contract import ByteStore, Staged
 from distsql.bytestore.filesystem import FilesystemStore
 from distsql.errors import StoreFullError, StoreUnavailableError
+from tests.bytestore.steps import complete
 
 T = TypeVar("T")
 Keep = Callable[[ByteStore, bytes], Awaitable[Staged]]
@@ -57,7 +58,7 @@ def failing(function: Callable[..., T], code: int, *, times: int = 1) -> Callabl
 async def test_layout_and_modes(files: FilesystemStore, root: Path, stage: Keep) -> None:
     staged = await stage(files, b"content")
     assert unfinished(root, staged.key).stat().st_mode & 0o777 == 0o600
-    await files.complete(staged)
+    await complete(files, staged)
     file = finished(root, staged.key)
     assert file.parent.name == file.name[:2]
     assert file.stat().st_mode & 0o777 == 0o600
@@ -100,7 +101,7 @@ async def test_symbolic_links_are_not_followed(files: FilesystemStore, root: Pat
 async def test_fan_out_folder_that_was_removed_comes_back(files: FilesystemStore, root: Path, keep: Keep) -> None:
     staged = await append(files, await keep(files, b"content"), b"!")
     finished(root, staged.key).parent.rmdir()
-    await files.complete(staged)
+    await complete(files, staged)
     assert await files.read(staged.key, 0, 8) == b"content!"
 
 
@@ -112,8 +113,8 @@ async def test_disk_that_is_not_mounted_has_lost_nothing(files: FilesystemStore,
         files.length(staged.key),
         files.read(staged.key, 0, 7),
         files.delete(staged.key),
-        files.complete(staged),
-        files.complete(Staged(staged.key)),
+        complete(files, staged),
+        complete(files, Staged(staged.key)),
         files.writer(Staged(staged.key)).__aenter__(),
         anext(files.stream(staged.key, 0, BIG)),
         anext(files.walk()),
@@ -168,13 +169,13 @@ async def test_bytes_are_durable_before_their_name(files: FilesystemStore, sysca
     staged = await append(files, staged, b"second")
     assert syscalls == ["pwrite staging/file", "fdatasync staging/file"]
     syscalls.clear()
-    await files.complete(staged)
+    await complete(files, staged)
     fan_out = f"objects/{staged.key[:2]}"
     # The first rename finds no folder yet; the new folder's own name is made durable as well.
     renames = 2 * ["rename staging/file"] if syscalls[1].startswith("rename") else ["rename staging/file"]
     assert syscalls == [*renames, "fsync objects", f"fsync {fan_out}", "fsync staging"]
     syscalls.clear()
-    await files.complete(staged)  # perhaps again because a process died before its fsync
+    await complete(files, staged)  # perhaps again because a process died before its fsync
     assert syscalls == [f"fsync {fan_out}", "fsync staging"]
 
 
@@ -186,7 +187,7 @@ async def test_length_that_complete_changes_is_durable_first(
     with unfinished(root, staged.key).open("ab") as file:
         file.write(b"left by a crash")
     syscalls.clear()
-    await files.complete(staged)
+    await complete(files, staged)
     assert syscalls[:3] == ["ftruncate staging/file", "fdatasync staging/file", "rename staging/file"]
     assert await files.length(staged.key) == 7
 
@@ -249,7 +250,7 @@ async def test_failed_write_costs_only_what_was_not_flushed(
             with pytest.raises(StoreUnavailableError, match="new writer"):
                 await call
     staged = await append(files, staged, b" as ever")
-    await files.complete(staged)
+    await complete(files, staged)
     assert await files.read(staged.key, 0, staged.length) == b"good as ever"
 
 
@@ -257,7 +258,7 @@ async def test_short_writes_are_gone_on_with(files: FilesystemStore, monkeypatch
     real = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda fd, data, at: real(fd, data[:7777], at))
     staged = await append(files, await files.begin(), content := os.urandom(BIG))
-    await files.complete(staged)
+    await complete(files, staged)
     assert await files.read(staged.key, 0, BIG) == content
 
 
@@ -298,8 +299,8 @@ async def test_failed_rename_can_be_tried_again(
     with monkeypatch.context() as patch:
         patch.setattr(os, "rename", failing(os.rename, errno.ENOSPC, times=0))
         with pytest.raises(StoreFullError):
-            await files.complete(staged)
-    await files.complete(staged)
+            await complete(files, staged)
+    await complete(files, staged)
 
 
 async def test_room_of_what_was_not_flushed_is_given_back(files: FilesystemStore, root: Path, stage: Keep) -> None:

@@ -19,6 +19,7 @@ from distsql.bytestore.contract import ByteStore, Staged
 from distsql.bytestore.filesystem import FilesystemStore
 from distsql.bytestore.threads import Threads
 from distsql.errors import BytesMissingError, UploadBusyError
+from tests.bytestore.steps import complete
 
 T = TypeVar("T")
 Keep = Callable[[ByteStore, bytes], Awaitable[Staged]]
@@ -62,7 +63,7 @@ def hops(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 async def test_small_objects_take_few_thread_hops(files: FilesystemStore, hops: list[str], keep: Keep) -> None:
     staged = await keep(files, b"x" * 1000)
-    assert hops == ["_enter", "_flush", "complete"]
+    assert hops == ["_enter", "_flush", "_enter", "_complete"]
     hops.clear()
     assert [piece async for piece in files.stream(staged.key, 0, 1000)] == [b"x" * 1000]
     assert await files.read(staged.key, 0, 1000) == b"x" * 1000
@@ -141,7 +142,7 @@ async def test_no_file_stays_open(files: FilesystemStore, root: Path, keep: Keep
 
     staged = await keep(files, bytes(1_000_000))
     for length in (staged.length, staged.length + 1, 0):
-        for call in (files.complete(Staged(staged.key, length)), append(files, Staged(staged.key, length), b"x")):
+        for call in (complete(files, Staged(staged.key, length)), append(files, Staged(staged.key, length), b"x")):
             try:
                 await call
             except BytesMissingError:
@@ -178,11 +179,11 @@ async def test_completed_between_open_and_lock(
 ) -> None:
     staged = await stage(files, b"content")
 
-    def complete() -> None:
+    def finish() -> None:
         finished(root, staged.key).parent.mkdir()
         unfinished(root, staged.key).rename(finished(root, staged.key))
 
-    with before_first_lock(monkeypatch, complete):
+    with before_first_lock(monkeypatch, finish):
         staged = await append(files, staged, b" more")
     assert unfinished(root, staged.key).read_bytes() == b"content more"
     assert not finished(root, staged.key).exists()
@@ -202,14 +203,14 @@ async def test_new_file_beside_a_finished_object_is_a_stray(
 ) -> None:
     """A writer of a new object found neither file, since another one took the object back and then completed it."""
     staged = await stage(files, b"content")
-    await files.complete(staged)
+    await complete(files, staged)
     finished(root, staged.key).rename(root / "hidden")
     with before_first_lock(monkeypatch, lambda: (root / "hidden").rename(finished(root, staged.key))):
         again = await append(files, Staged(staged.key), b"again")
     assert not finished(root, staged.key).exists()
     unfinished(root, staged.key).rename(finished(root, staged.key))
     unfinished(root, staged.key).touch()  # left by a writer that was killed right there
-    await files.complete(again)
+    await complete(files, again)
     assert await files.read(again.key, 0, 5) == b"again"
     assert await append(files, again, b"!") == Staged(again.key, 6)
 
@@ -236,7 +237,7 @@ async def test_writers_and_completers_race(files: FilesystemStore, root: Path, a
             turn += 1
             try:
                 if turn % 3 == 0:
-                    await store.complete(current)
+                    await complete(store, current)
                 elif turn % 17 == 0 and aborts:
                     await store.abort(current)
                 else:
@@ -286,7 +287,7 @@ async def test_killed_writer_is_resumed_by_another_process(files: FilesystemStor
         staged = Staged(staged.key, int(await process.stdout.readline()))
         while unfinished(root, staged.key).stat().st_size == staged.length:
             await asyncio.sleep(0.001)
-        for call in (append(files, staged, b"x"), files.complete(staged)):
+        for call in (append(files, staged, b"x"), complete(files, staged)):
             with pytest.raises(UploadBusyError):
                 await call
     finally:
@@ -294,7 +295,7 @@ async def test_killed_writer_is_resumed_by_another_process(files: FilesystemStor
         await process.wait()
     assert unfinished(root, staged.key).stat().st_size > staged.length
     staged = await append(files, staged, b"last")
-    await files.complete(staged)
+    await complete(files, staged)
     assert await files.read(staged.key, 0, 5) == b"first"
     assert await files.read(staged.key, 5, 100_005) == b"p" * 100_000
     assert await files.read(staged.key, 100_005, staged.length) == b"last"

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from distsql.bytestore.contract import ByteStore, Staged
 from distsql.errors import BytesMissingError
+from tests.bytestore.steps import complete
 
 Step = (
     tuple[Literal["append"], list[int], bool]  # write pieces of these lengths; flush or not
@@ -66,10 +67,10 @@ async def append(store: ByteStore, model: Model, lengths: list[int], *, flush: b
         model.content, model.state = model.content[: staged.length], "unfinished"
 
 
-async def complete(store: ByteStore, model: Model) -> None:
+async def complete_newest(store: ByteStore, model: Model) -> None:
     staged = model.staged[-1]
     try:
-        await store.complete(staged)
+        await complete(store, staged)
     except BytesMissingError:
         shorter = len(model.content) < staged.length
         assert shorter or (model.state == "finished" and len(model.content) != staged.length)
@@ -108,7 +109,7 @@ async def test_store_agrees_with_the_model(store: ByteStore, twin: ByteStore, st
             case ("append", lengths, flush):
                 await append(one, model, lengths, flush=flush)
             case ("complete",):
-                await complete(one, model)
+                await complete_newest(one, model)
             case ("abort",):
                 await one.abort(model.staged[-1])
                 model.content, model.state = b"", "absent"
