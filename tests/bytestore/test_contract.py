@@ -94,6 +94,16 @@ async def test_many_small_writes(store: ByteStore) -> None:
     assert await all_of(store.stream(staged.key, 0, staged.length)) == b"".join(pieces)
 
 
+async def test_observer_is_shown_everything_in_order(store: ByteStore) -> None:
+    pieces = [content_of(store, length) for length in (1, 70_000, 3, 300_000)]
+    seen = bytearray()
+    async with store.writer(await store.begin()) as writer:
+        for piece in pieces:
+            await writer.write(piece, observe=seen.extend)
+        await writer.flush()
+    assert seen == b"".join(pieces)
+
+
 async def test_begin_gives_new_keys_and_no_object(store: ByteStore) -> None:
     begun = [await store.begin() for _ in range(100)]
     assert len({staged.key for staged in begun}) == 100
