@@ -177,18 +177,19 @@ class ManifestService(Protocol):
     async def put(self, manifest: Manifest, tags: Sequence[str] = ()) -> Digest:
         """Creates or updates the manifest, and points all the tags to it, or nothing of that.
 
-        Putting what is there already changes nothing but the tags. Everything it refers to must be in the repository
+        Putting what is there already changes nothing but the tags; signatures are added, and what was put without any
+        is from then on as put with some. Everything it refers to must be in the repository
         (non-distributable layers may be absent): else `ManifestReferencesUnknownError` lists all that is missing.
         The subject may be absent. Also `ReferenceInvalidError`, `TooManyTagsError` (over 100), `ManifestInvalidError`,
-        `DigestInvalidError` when the payload has another digest, and `ManifestUnverifiedError` when a payload that has
-        to be signed has no signatures.
+        `DigestInvalidError` when the payload has another digest; for Docker schema 1 `ManifestUnverifiedError` when a
+        signature is missing or not true, `NameInvalidError` or `ReferenceInvalidError` when it names another place.
         """
 
-    async def delete(self, digest: Digest) -> None:
+    async def delete(self, digest: Digest, *, force: bool = False) -> None:
         """Removes the manifest and every tag on it, for all readers at once.
 
         Raises `ManifestUnknownError`, `NameUnknownError`; `InUseError` while a live index in the repository has it as
-        a child. Referrers don't keep their subject.
+        a child, unless forced: then the index stays, and lacks it. Referrers don't keep their subject.
         """
 
     def all(self, *, after: Digest | None = None) -> AsyncIterator[Manifest]:
@@ -237,11 +238,11 @@ class TagService(Protocol):
     def list(self, *, after: str = "", limit: int | None = None) -> AsyncIterator[str]:
         """Names of the live tags behind ``after``, at most ``limit``. Raises `NameUnknownError`."""
 
-    def lookup(self, digest: Digest) -> AsyncIterator[str]:
-        """Names of the live tags that point to this digest. Raises `NameUnknownError`."""
+    def lookup(self, digest: Digest, *, after: str = "", limit: int | None = None) -> AsyncIterator[str]:
+        """Names of the live tags behind ``after`` that point to this digest. Raises `NameUnknownError`."""
 
-    def history(self, tag: str) -> AsyncIterator[TagMove]:
-        """Everything the tag ever pointed to, newest first. Empty when it never existed. Raises `NameUnknownError`."""
+    def history(self, tag: str, *, before: datetime | None = None, limit: int | None = None) -> AsyncIterator[TagMove]:
+        """What the tag pointed to (of moves before an instant), newest first. Raises `NameUnknownError`."""
 
     async def resolve(self, tag: str, *, at: datetime) -> Digest | None:
         """What the tag pointed to at that instant, or None; its manifest may be gone since.
@@ -274,10 +275,11 @@ class LayerService(Protocol):
         for a blob that the caller may not see exactly as for one that exists nowhere; `NameInvalidError`.
         """
 
-    async def delete(self, digest: Digest) -> None:
+    async def delete(self, digest: Digest, *, force: bool = False) -> None:
         """Takes the blob out of this repository; others keep theirs.
 
-        Raises `BlobUnknownError`, `NameUnknownError`; `InUseError` while a live manifest of the repository needs it.
+        Raises `BlobUnknownError`, `NameUnknownError`; `InUseError` while a live manifest of the repository needs it,
+        unless forced: then the manifest stays, and lacks it.
         """
 
 
@@ -327,7 +329,7 @@ class LayerUpload(Closable, Protocol):
 
     What was written is remembered by `close` (or the end of the ``async with``), durably; then any process may
     `LayerService.resume`. Of two writers at the same time one wins; the other gets `UploadBusyError` or
-    `UploadRangeError`, and the content is the winner's.
+    `UploadRangeError`, when it closes or finishes at the latest, and the content is the winner's.
 
     When a method raises, or when it is cancelled in `finish` or `close`, the session stands where it was last
     remembered, which is what `tell` then says: write again from there, in the same session, or cancel it.
@@ -348,7 +350,7 @@ class LayerUpload(Closable, Protocol):
         """When the session is forgotten unless something is written to it."""
 
     async def write(self, data: bytes | bytearray | memoryview) -> int:
-        """Adds the data at the end, and gives its length.
+        """Adds the data at the end, and gives its length. What is wrong may be told later, by `close` and `finish` too.
 
         Raises `UploadBusyError`, `UploadRangeError` (another writer was faster), `UploadUnknownError` (it was ended),
         `StoreFullError`.
@@ -369,7 +371,8 @@ class LayerUpload(Closable, Protocol):
     async def finish(self, digest: Digest) -> Layer:
         """Ends the session: the content becomes a blob of the repository, if it has this digest.
 
-        Raises `DigestInvalidError` when it doesn't: nothing is stored, and what was not remembered before is forgotten.
+        Raises `DigestInvalidError` when it doesn't: nothing is stored, and what was not remembered before is forgotten;
+        and what `write` raises.
         Of several at the same time one wins, for the others it is `UploadUnknownError` or `UploadBusyError`.
         """
 

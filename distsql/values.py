@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,11 +30,14 @@ class Action(enum.StrEnum):
     ADMIN = "admin"
 
 
+ANONYMOUS: Final = "anonymous"
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """On whose behalf a namespace acts: what audit and tag history remember of it."""
 
-    actor: str = "anonymous"
+    actor: str = ANONYMOUS
     client_address: str = ""
     user_agent: str = ""
     request_id: str = ""
@@ -105,3 +109,11 @@ def _is_name(text: str) -> bool:
 
 
 GLOBAL_SCOPE: Final = GlobalScope()
+
+
+def position(offset: int, whence: int, *, current: int, end: int) -> int:
+    """The position that a ``seek`` means, as `io.IOBase.seek` reads its arguments."""
+    starts = {os.SEEK_SET: 0, os.SEEK_CUR: current, os.SEEK_END: end}
+    if whence not in starts:
+        raise ValueError(f"whence is {whence}: give os.SEEK_SET, os.SEEK_CUR or os.SEEK_END")
+    return starts[whence] + offset

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from distsql.api.preconditions import not_modified
+from distsql.api.preconditions import forced, not_modified
 from distsql.api.ranges import parse_range
 from distsql.api.requests import Request
 from distsql.api.responses import API_VERSION, INERT, Header, Response, header
@@ -28,8 +28,8 @@ async def get_blob(request: Request, name: str, digest: str) -> ASGIApplication:
 
 
 async def delete_blob(request: Request, name: str, digest: str) -> Response:
-    """``DELETE /v2/<name>/blobs/<digest>``: out of this repository (PROTOCOL 5.1)."""
-    await request.namespace.repository(name).layers.delete(Digest.parse(digest))
+    """``DELETE /v2/<name>/blobs/<digest>[?force=true]``: out of this repository (PROTOCOL 5.1, 5.2)."""
+    await request.namespace.repository(name).layers.delete(Digest.parse(digest), force=forced(request))
     return Response(202)
 
 

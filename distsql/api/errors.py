@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from distsql import errors
-from distsql.api.requests import BodyTimeoutError, QueryTooLongError
+from distsql.api.requests import BodyTimeoutError, ParameterInvalidError, QueryTooLongError
 from distsql.api.responses import Header, Response, header, json_response
 
 # The most special class first: the first one that fits decides.
@@ -32,6 +32,7 @@ _ANSWERS: Final[tuple[tuple[type[errors.DistsqlError], int, str], ...]] = (
     # Clients that try again do so after 408, and an upload goes on where it stands.
     (BodyTimeoutError, 408, "SIZE_INVALID"),
     (QueryTooLongError, 414, "UNSUPPORTED"),
+    (ParameterInvalidError, 400, "UNSUPPORTED"),
     (errors.RangeUnsatisfiableError, 416, "RANGE_INVALID"),
     (errors.PageInvalidError, 400, "PAGINATION_NUMBER_INVALID"),
     (errors.UnsupportedError, 405, "UNSUPPORTED"),

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from distsql.api.preconditions import not_modified
+from distsql.api.preconditions import forced, not_modified
 from distsql.api.requests import Request
 from distsql.api.responses import INERT, Header, Response, header, warning
 from distsql.errors import ManifestUnknownError
@@ -51,10 +51,13 @@ async def put_manifest(request: Request, name: str, reference: str) -> Response:
 
 
 async def delete_manifest(request: Request, name: str, reference: str) -> Response:
-    """``DELETE /v2/<name>/manifests/<reference>``: a tag alone, or a manifest with its tags (PROTOCOL 5.1)."""
+    """``DELETE /v2/<name>/manifests/<reference>[?force=true]``: a tag, or a manifest and its tags (PROTOCOL 5)."""
     repository = request.namespace.repository(name)
     wanted = _existing(reference)
-    await (repository.manifests.delete(wanted) if isinstance(wanted, Digest) else repository.tags.untag(wanted))
+    if isinstance(wanted, Digest):
+        await repository.manifests.delete(wanted, force=forced(request))
+    else:
+        await repository.tags.untag(wanted)
     return Response(202)
 
 

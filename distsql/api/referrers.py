@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Final
 
 from distsql.api.requests import Request
@@ -14,11 +13,14 @@ from distsql.oci.descriptor import NO_ANNOTATIONS, Descriptor
 from distsql.oci.digest import Digest
 from distsql.oci.manifest import OCI_INDEX
 
-_PAGE: Final = 1000
+# Some 5 ms of CPU: an entry costs ten times as much as a tag.
+_PAGE: Final = 100
 # Clients take at least 4 MiB (PROTOCOL 4.2); a page stays below, with room for what surrounds the entries.
 _PAGE_BYTES: Final = 3 * 1024**2
 # Annotations may be megabytes: few entries at a time.
-_FETCHED: Final = 25
+_FETCHED: Final = 26
+# `json.dumps` makes one for each call.
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 
 async def list_referrers(request: Request, name: str, digest: str) -> Response:
@@ -74,7 +76,7 @@ async def _page(found: AsyncIterator[Descriptor], size: int) -> tuple[list[bytes
 
 def _entry(descriptor: Descriptor) -> bytes:
     """The descriptor as JSON. Annotations that no page has room for are left to the manifest itself."""
-    entry = json.dumps(descriptor.to_json(), separators=(",", ":"), ensure_ascii=False).encode()
+    entry = _ENCODER.encode(descriptor.to_json()).encode()
     if len(entry) < _PAGE_BYTES:
         return entry
-    return _entry(replace(descriptor, annotations=NO_ANNOTATIONS))
+    return _entry(descriptor._replace(annotations=NO_ANNOTATIONS))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 
 from distsql.contract import Namespace
 from distsql.errors import DistsqlError, ManifestTooLargeError, PageInvalidError, SizeInvalidError
-from distsql.values import ASGIReceive, ASGIScope, Caller
+from distsql.values import ANONYMOUS, ASGIApplication, ASGIReceive, ASGIScope, Caller
 
 MAX_PAGE: Final = 10_000
 _DIGITS: Final = re.compile(r"[0-9]{1,40}\Z", re.ASCII)
@@ -28,6 +28,10 @@ class BodyTimeoutError(DistsqlError):
 
 class QueryTooLongError(DistsqlError):
     """More parameters than any request of the protocol has."""
+
+
+class ParameterInvalidError(DistsqlError):
+    """A parameter, condition or document of the extension that can't be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +92,8 @@ class Request:
         """The registry, as this request's caller sees it."""
         return self._namespace.acting_as(
             Caller(
+                # Whoever mounts the application and knows its users says so in the scope. No client can.
+                actor=self.scope.get("distsql.actor", ANONYMOUS),
                 client_address=self.client_address,
                 user_agent=printable(self.header(b"user-agent") or ""),
                 request_id=self.request_id,
@@ -191,6 +197,10 @@ class Request:
             async with asyncio.timeout(self.limits.body_timeout_s):
                 while not (self.body_ended or waits) and limit > 0:
                     limit -= len(await self._piece()) or 1
+
+
+Handler = Callable[..., Awaitable[ASGIApplication]]
+Methods = Mapping[str, Handler]
 
 
 def printable(text: str, limit: int = 256) -> str:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 from urllib.parse import unquote
 
 from distsql.api import blobs, manifests, referrers, repositories, tags, uploads
 from distsql.api.errors import error_response
-from distsql.api.requests import Request
+from distsql.api.extension.routes import EXTENSION, find_resource
+from distsql.api.requests import Methods, Request
 from distsql.api.responses import header
 from distsql.values import ASGIApplication
-
-Handler = Callable[..., Awaitable[ASGIApplication]]
-Methods = Mapping[str, Handler]
 
 BASE: Final[Methods] = {"GET": repositories.get_base, "HEAD": repositories.get_base}
 CATALOG: Final[Methods] = {"GET": repositories.list_repositories, "HEAD": repositories.list_repositories}
@@ -43,6 +40,9 @@ _NAMED: Final = {"manifests": MANIFEST, "blobs": BLOB, "referrers": REFERRERS}
 def find_route(path: bytes) -> tuple[Methods, tuple[str, ...]] | None:
     """The methods of a path below ``/v2/`` and the handlers' arguments: the name, and what comes behind it."""
     segments = _split(path)
+    if EXTENSION in segments:  # no component of a name begins with "_"
+        at = segments.index(EXTENSION)
+        return find_resource("/".join(segments[:at]), segments[at + 1 :])
     if len(segments) < 2:  # noqa: PLR2004  # a noun and what it is about
         return {"": (BASE, ()), "_catalog": (CATALOG, ())}.get("".join(segments))
     *name, noun, last = segments

@@ -46,13 +46,13 @@ async def _upload_whole(request: Request, name: str, digest: Digest) -> Response
 
 async def get_upload(request: Request, name: str, uuid: str) -> Response:
     """``GET <location>``: how far the session is (PROTOCOL 2.9)."""
-    async with await _resume(request, name, uuid) as upload:
+    async with await resume_upload(request, name, uuid) as upload:
         return _session(204, name, upload)
 
 
 async def append_to_upload(request: Request, name: str, uuid: str) -> Response:
     """``PATCH <location>``: a chunk, or a stream (PROTOCOL 2.7, 2.8)."""
-    async with await _resume(request, name, uuid) as upload:
+    async with await resume_upload(request, name, uuid) as upload:
         await _append(request, upload)
         await upload.close()
         return _session(202, name, upload)
@@ -64,19 +64,19 @@ async def finish_upload(request: Request, name: str, uuid: str) -> Response:
     if digest is None:
         raise DigestInvalidError("The closing PUT needs ?digest= of the whole content")
     wanted = Digest.parse(digest)
-    async with await _resume(request, name, uuid) as upload:
+    async with await resume_upload(request, name, uuid) as upload:
         await _append(request, upload)
         return _created(name, await upload.finish(wanted))
 
 
 async def cancel_upload(request: Request, name: str, uuid: str) -> Response:
     """``DELETE <location>``: the session ends, its bytes are forgotten (PROTOCOL 2.10)."""
-    async with await _resume(request, name, uuid) as upload:
+    async with await resume_upload(request, name, uuid) as upload:
         await upload.cancel()
     return Response(204)
 
 
-async def _resume(request: Request, name: str, uuid: str) -> LayerUpload:
+async def resume_upload(request: Request, name: str, uuid: str) -> LayerUpload:
     layers = request.namespace.repository(name).layers
     with contextlib.suppress(ValueError):
         parsed = UUID(uuid)

@@ -35,7 +35,7 @@ def list_repositories(settings: Settings, *, as_json: bool) -> None:
 
 @repository.command("set")
 @click.argument("name")
-@click.option("--sparse", type=click.Choice(["on", "off"]), required=True, help="Take indexes with absent children.")
+@click.option("--sparse", type=click.Choice(["on", "off"]), required=True, help="Children and layers may be absent.")
 @settings_options(storage=True)
 def set_repository(settings: Settings, name: str, sparse: str) -> None:
     """Change a repository's settings."""
@@ -44,7 +44,7 @@ def set_repository(settings: Settings, name: str, sparse: str) -> None:
         await registry.namespace.acting_as(caller()).repository(name).set_sparse(sparse=switch(sparse))
 
     run(settings, change)
-    click.echo(f"{name}: sparse indexes are {sparse}")
+    click.echo(f"{name}: sparse manifests are {sparse}")
 
 
 @repository.command("delete")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from distsql.oci.digest import Digest
 
@@ -26,9 +26,8 @@ class Platform:
     variant: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Descriptor:
-    """A reference to content. Fields are only ever added.
+class Descriptor(NamedTuple):
+    """A reference to content. Fields are only ever added, at the end.
 
     ``length`` is in bytes and is called ``size`` on the wire.
     """
@@ -38,9 +37,12 @@ class Descriptor:
     digest: Digest
     artifact_type: str | None = None
     platform: Platform | None = None
-    # A mapping has no hash; two descriptors that differ in nothing else are rare.
-    annotations: Mapping[str, str] = field(default_factory=no_annotations, hash=False)
+    annotations: Mapping[str, str] = NO_ANNOTATIONS
     urls: tuple[str, ...] = ()
+
+    def __hash__(self) -> int:
+        """Of all but the annotations, for a mapping has none; two that differ in nothing else are rare."""
+        return hash((self.media_type, self.length, self.digest, self.artifact_type, self.platform, self.urls))
 
     def to_json(self) -> dict[str, object]:
         """The wire form, a JSON object with the names of the OCI and Docker formats."""

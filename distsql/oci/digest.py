@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from itertools import repeat
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from distsql.errors import DigestInvalidError
 
@@ -15,12 +17,11 @@ SHA256: Final = "sha256"
 SHA512: Final = "sha512"
 
 # The byte that stands for the algorithm in the catalogue, and the length of the raw hash. Never renumber.
-_ALGORITHMS: Final = {SHA256: (1, 32), SHA512: (2, 64)}
-_CODES: Final = {code: (algorithm, size) for algorithm, (code, size) in _ALGORITHMS.items()}
+_ALGORITHMS: Final = {SHA256: (b"\x01", 32), SHA512: (b"\x02", 64)}
+_CODES: Final = {code[0]: algorithm for algorithm, (code, _) in _ALGORITHMS.items()}
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Digest:
+class Digest(NamedTuple):
     """Content's name: the algorithm and the raw hash. Orders and compares as its packed form does."""
 
     packed: bytes
@@ -28,14 +29,15 @@ class Digest:
     @classmethod
     def parse(cls, text: str) -> Digest:
         """Reads ``sha256:<64 hex>`` or ``sha512:<128 hex>``, lower case; else `DigestInvalidError`."""
-        algorithm, colon, encoded = text.partition(":")
-        if not colon or algorithm not in _ALGORITHMS:
+        algorithm, _, encoded = text.partition(":")
+        known = _ALGORITHMS.get(algorithm)
+        if known is None:
             raise DigestInvalidError(
                 f"{text[:160]!r} is no digest that this registry supports: give sha256:<64 hex digits> "
                 "or sha512:<128 hex digits>, in lower case",
                 detail={"digest": text[:160]},
             )
-        code, size = _ALGORITHMS[algorithm]
+        code, size = known
         try:
             raw = bytes.fromhex(encoded)
         except ValueError:
@@ -47,7 +49,19 @@ class Digest:
                 f"{text[:160]!r} is malformed: {algorithm} is followed by {2 * size} lower-case hex digits",
                 detail={"digest": text[:160]},
             )
-        return cls(code.to_bytes() + raw)
+        return cls(code + raw)
+
+    @classmethod
+    def parse_all(cls, texts: Sequence[str]) -> list[Digest]:
+        """`parse` of each text; in a quarter of the time when all are sha256 and none is malformed."""
+        prefix, (code, size) = f"{SHA256}:", _ALGORITHMS[SHA256]
+        if set(map(len, texts)) == {len(prefix) + 2 * size} and all(map(str.startswith, texts, repeat(prefix))):
+            encoded = "".join([text[len(prefix) :] for text in texts])
+            with contextlib.suppress(ValueError):
+                raw = bytes.fromhex(encoded)
+                if raw.hex() == encoded:
+                    return [cls(code + raw[start : start + size]) for start in range(0, len(raw), size)]
+        return [cls.parse(text) for text in texts]
 
     @classmethod
     def of(cls, content: bytes, algorithm: str = SHA256) -> Digest:
@@ -57,12 +71,12 @@ class Digest:
     @classmethod
     def from_hash(cls, hasher: _Hash) -> Digest:
         """The digest of what a running hash of `new_hash` has seen so far."""
-        return cls(bytes([_ALGORITHMS[hasher.name][0]]) + hasher.digest())
+        return cls(_ALGORITHMS[hasher.name][0] + hasher.digest())
 
     @property
     def algorithm(self) -> str:
         """``sha256`` or ``sha512``."""
-        return _CODES[self.packed[0]][0]
+        return _CODES[self.packed[0]]
 
     @property
     def encoded(self) -> str:

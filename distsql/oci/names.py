@@ -16,6 +16,8 @@ _COMPONENT: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 # \Z and not $: a trailing newline is not part of a name.
 _NAME: Final = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*\Z", re.ASCII)
 _TAG: Final = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}\Z", re.ASCII)
+# No name has such a character, and PostgreSQL doesn't take all of them.
+_FOREIGN: Final = re.compile(r"[^\x01-\x7e]")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -66,3 +68,12 @@ def check_tag(text: str) -> str:
 def parse_reference(text: str) -> Digest | str:
     """A digest when there is a colon (no tag has one), else a tag; `DigestInvalidError`, `ReferenceInvalidError`."""
     return Digest.parse(text) if ":" in text else check_tag(text)
+
+
+def name_bound(after: str) -> str:
+    """Text behind which the same names are as behind ``after``, and which PostgreSQL takes whatever ``after`` is."""
+    foreign = _FOREIGN.search(after)
+    if foreign is None:
+        return after
+    # NUL is before everything that a name can have there, all others are behind it.
+    return after[: foreign.start()] + ("" if foreign[0] == "\0" else "\x7f")

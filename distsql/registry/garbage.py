@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Final, TypeVar
 
 from distsql.bytestore.contract import Staged
+from distsql.errors import NameUnknownError
 from distsql.registry.context import Backend
 from distsql.registry.orphans import find_orphans
-from distsql.sql import audit, garbage
+from distsql.sql import audit, deletions, garbage
 from distsql.sql.database import Transaction
+from distsql.sql.deletions import DeletedRow
 from distsql.sql.garbage import ContentRow, KeyRow
+from distsql.sql.uploads import EndedUploadRow
 from distsql.values import Caller
 
 _BATCH: Final = 100
@@ -26,9 +30,13 @@ Result = TypeVar("Result")
 
 @dataclass(slots=True)
 class Collected:
-    """What a run removed, or in a dry run would remove. ``freed_bytes`` are those of blobs and orphans."""
+    """What a run removed, or in a dry run would remove. ``freed_bytes`` are those of blobs and orphans.
+
+    ``repositories`` were deleted longer ago than the grace, as were some of the ``manifests``.
+    """
 
     uploads: int = 0
+    repositories: int = 0
     manifests: int = 0
     layers: int = 0
     blobs: int = 0
@@ -72,6 +80,8 @@ class GarbageCollector:
     async def _collect(self) -> None:
         found = self._collected
         found.uploads += await self._repeat("uploads", self._end_uploads)
+        await self._purge_repositories()
+        found.manifests += await self._repeat("manifests", self._purge_manifests)
         # What a manifest needed may be garbage with it: children and referrers go in later rounds of the same loop.
         found.manifests += await self._repeat("manifests", self._delete_manifests)
         found.layers += await self._repeat("layers", self._delete_layers)
@@ -91,10 +101,40 @@ class GarbageCollector:
         return await (work(self._dry) if self._dry else self._backend.database.transact(work))
 
     async def _end_uploads(self) -> int:
-        expired = await self._transact(lambda tx: garbage.delete_expired_uploads(tx, limit=_BATCH))
-        for upload in expired if not self._dry else ():
+        return await self._forget(await self._transact(lambda tx: garbage.delete_expired_uploads(tx, limit=_BATCH)))
+
+    async def _forget(self, ended: Sequence[EndedUploadRow]) -> int:
+        for upload in ended if not self._dry else ():
             await self._backend.store.abort(Staged(upload.store_key, upload.offset_bytes, upload.store_state))
-        return len(expired)
+        return len(ended)
+
+    async def _purge_repositories(self) -> None:
+        after = (-1, 0)
+        while page := await self._transact(
+            partial(deletions.list_deleted_repositories, grace=self._grace, after=after, limit=_BATCH)
+        ):
+            for repository in page:
+                await self._purge_repository(repository)
+            after = page[-1]
+
+    async def _purge_repository(self, repository: DeletedRow) -> None:
+        """A repository of any size, a batch of its rows in each transaction."""
+
+        async def purge_uploads() -> int:
+            return await self._forget(
+                await self._transact(partial(deletions.purge_repository_uploads, repository=repository, limit=_BATCH))
+            )
+
+        self._collected.uploads += await self._repeat("uploads", purge_uploads)
+        for purge in deletions.PURGED_TABLES:
+            work = partial(deletions.purge_repository_rows, purge=purge, repository=repository, limit=_BATCH)
+            await self._repeat("rows", partial(self._transact, work))
+        with suppress(NameUnknownError):  # written to by somebody who had found it before: the next run
+            await self._transact(partial(deletions.purge_repository, repository=repository))
+            self._collected.repositories += 1
+
+    async def _purge_manifests(self) -> int:
+        return await self._transact(partial(deletions.purge_manifests, grace=self._grace, limit=_BATCH))
 
     async def _delete_manifests(self) -> int:
         async def work(tx: Transaction) -> int:

@@ -102,18 +102,18 @@ class Layers:
         self._context.audit(tx, tenant_id, "blob.mount", references=[source_path], digest=digest)
         return row
 
-    async def delete(self, digest: Digest) -> None:
+    async def delete(self, digest: Digest, *, force: bool = False) -> None:
         """Takes the blob out of this repository."""
-        await self._delete(await self._context.get(), digest)
+        await self._delete(await self._context.get(), digest, force=force)
 
     @transactional
-    async def _delete(self, tx: Transaction, repository: RepositoryRow, digest: Digest) -> None:
+    async def _delete(self, tx: Transaction, repository: RepositoryRow, digest: Digest, *, force: bool) -> None:
         if not await layers.lock_layer(tx, repository, digest):
             raise _unknown(digest)
-        parent = await manifests.find_parent(tx, repository, digest)
+        parent = None if force else await manifests.find_parent(tx, repository, digest)
         if parent is not None:
             raise InUseError(
-                f"The manifest {parent} still needs {digest}: delete the manifest first",
+                f"The manifest {parent} still needs {digest}: delete the manifest first, or force it",
                 detail={"digest": str(digest), "referrer": str(parent)},
             )
         layers.delete_layer(tx, repository, digest)

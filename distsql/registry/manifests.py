@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -13,14 +14,18 @@ from distsql.errors import (
     InUseError,
     ManifestReferencesUnknownError,
     ManifestUnknownError,
+    NameInvalidError,
+    ReferenceInvalidError,
     RegistryError,
     TagUnknownError,
     TooManyTagsError,
 )
 from distsql.oci.descriptor import Descriptor
 from distsql.oci.digest import Digest
+from distsql.oci.jws import verify_signatures
 from distsql.oci.manifest import SCHEMA1, ParsedManifest, Role, parse
-from distsql.oci.names import check_tag, is_tag
+from distsql.oci.names import RepositoryName, check_tag, is_tag
+from distsql.oci.signing import signed_by_referrer
 from distsql.registry.context import RepositoryContext
 from distsql.registry.paging import iterate
 from distsql.registry.tags import Tags
@@ -31,6 +36,8 @@ from distsql.sql.referrers import ReferrerRow
 from distsql.sql.repositories import RepositoryRow
 
 MAX_TAGS: Final = 100
+# What a sparse repository may lack: platforms that nobody mirrored, layers that are fetched elsewhere.
+_SPARSE: Final = frozenset({Role.MANIFEST, Role.LAYER})
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +164,11 @@ class Manifests:
             else parse(manifest.payload, manifest.media_type, manifest.digest)
         )
         names = sorted({check_tag(tag) for tag in tags})
+        _check_declared(parsed, self._context.name, names)
         if len(names) > MAX_TAGS:
             raise TooManyTagsError(f"{len(names)} tags in one push: at most {MAX_TAGS} are taken")
+        if parsed.signatures:
+            await asyncio.to_thread(verify_signatures, parsed)  # public keys take their time
         await self._put(await self._context.find(), parsed, names)
         return parsed.digest
 
@@ -174,17 +184,23 @@ class Manifests:
         if manifest.digest not in found:
             self._check_references(manifest, found=found, sparse=repository.sparse)
             manifests.insert_manifest(tx, repository, manifest, actor=actor)
+            subject = signed_by_referrer(manifest)
+            if subject is not None:
+                signatures.insert_signing_manifest(tx, repository, manifest.digest, subject=subject)
+        elif manifest.signatures:
+            signatures.replace_unsigned_payload(tx, repository, manifest)
         if manifest.signatures:
             signatures.insert_signatures(tx, repository, manifest.digest, manifest.signatures)
         if names:
             tags.point_tags(tx, repository, names, digest=manifest.digest, actor=actor)
+            signatures.point_cosign_tags(tx, repository, names, digest=manifest.digest)
         context.audit(tx, repository.tenant_id, "manifest.put", references=names or (None,), digest=manifest.digest)
 
     def _check_references(self, manifest: ParsedManifest, *, found: set[Digest], sparse: bool) -> None:
         missing = {
             part.descriptor.digest: part.role
             for part in manifest.parts
-            if part.required and part.descriptor.digest not in found and not (sparse and part.role is Role.MANIFEST)
+            if part.required and part.descriptor.digest not in found and not (sparse and part.role in _SPARSE)
         }
         if missing:
             raise ManifestReferencesUnknownError(
@@ -192,24 +208,26 @@ class Manifests:
                 detail=[{"digest": str(digest), "role": role.value} for digest, role in missing.items()],
             )
 
-    async def delete(self, digest: Digest) -> None:
+    async def delete(self, digest: Digest, *, force: bool = False) -> None:
         """Removes the manifest and every tag on it."""
-        await self._delete(await self._context.get(), digest)
+        await self._delete(await self._context.get(), digest, force=force)
 
     @transactional
-    async def _delete(self, tx: Transaction, repository: RepositoryRow, digest: Digest) -> None:
-        if not await manifests.lock_manifest(tx, repository, digest):
+    async def _delete(self, tx: Transaction, repository: RepositoryRow, digest: Digest, *, force: bool) -> None:
+        actor = self._context.caller.actor
+        if not await manifests.mark_manifest_deleted(tx, repository, digest, actor=actor):
             raise _unknown(digest)
-        parent = await manifests.find_parent(tx, repository, digest)
+        parent = None if force else await manifests.find_parent(tx, repository, digest)
         if parent is not None:
             raise InUseError(
-                f"The index {parent} still has {digest} as a child: delete the index first",
+                f"The index {parent} still has {digest} as a child: delete the index first, or force it",
                 detail={"digest": str(digest), "referrer": str(parent)},
             )
-        actor = self._context.caller.actor
         ended = await tags.end_tags_of_digest(tx, repository, digest, actor=actor)
-        manifests.delete_manifest(tx, repository, digest)
         names = [row.name for row in ended]
+        signatures.delete_cosign_tags(tx, repository, names)
+        signatures.delete_signatures(tx, repository, digest)
+        manifests.delete_references(tx, repository, digest)
         self._context.audit(tx, repository.tenant_id, "manifest.delete", references=names or (None,), digest=digest)
 
 
@@ -218,6 +236,21 @@ def _needed(manifest: ParsedManifest) -> dict[str, set[Digest]]:
     children = {part.descriptor.digest for part in manifest.parts if part.role is Role.MANIFEST}
     every = {part.descriptor.digest for part in manifest.parts}
     return {"manifests": children | {manifest.digest}, "blobs": every}
+
+
+def _check_declared(manifest: ParsedManifest, name: RepositoryName, tags: Sequence[str]) -> None:
+    """A schema 1 manifest says which repository and tag it is: those of the push, where it says anything."""
+    declared = manifest.declared_name
+    if declared and RepositoryName.parse(declared) != name:
+        raise NameInvalidError(
+            f"The manifest says that it is of {declared}, and is pushed to {name}", detail={"name": declared}
+        )
+    others = [tag for tag in tags if manifest.declared_tag and tag != manifest.declared_tag]
+    if others:
+        raise ReferenceInvalidError(
+            f"The manifest says that its tag is {(manifest.declared_tag or '')[:128]!a}, and is pushed as {others[0]}",
+            detail={"tag": others[0]},
+        )
 
 
 def _checked(row: ManifestRow) -> StoredManifest:

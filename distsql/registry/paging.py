@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, TypeVar
+
+from distsql.oci.names import name_bound
 
 PAGE: Final = 1000
 
 Item = TypeVar("Item")
 Key = TypeVar("Key")
-
-# No name has such a character, and PostgreSQL doesn't take all of them.
-_FOREIGN: Final = re.compile(r"[^\x01-\x7e]")
-
-
-def name_bound(after: str) -> str:
-    """Text behind which the same names are as behind ``after``, and which PostgreSQL takes whatever ``after`` is."""
-    foreign = _FOREIGN.search(after)
-    if foreign is None:
-        return after
-    # NUL is before everything that a name can have there, all others are behind it.
-    return after[: foreign.start()] + ("" if foreign[0] == "\0" else "\x7f")
 
 
 def full_name_bound(after: str) -> tuple[str, str]:

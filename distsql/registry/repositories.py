@@ -60,9 +60,8 @@ class StoredRepository:
 
     @transactional
     async def _remove(self, tx: Transaction, repository: RepositoryRow) -> None:
-        if not await repositories.lock_repository(tx, repository):
+        if not await repositories.mark_repository_deleted(tx, repository, actor=self._context.caller.actor):
             raise self._context.unknown()
-        repositories.delete_repository(tx, repository)
         self._context.audit(tx, repository.tenant_id, "repository.delete")
 
     async def set_sparse(self, *, sparse: bool) -> None:

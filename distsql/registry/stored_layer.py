@@ -13,7 +13,7 @@ from distsql.bytestore.contract import ByteStore
 from distsql.oci.digest import Digest
 from distsql.registry.context import Backend
 from distsql.sql.layers import BlobRow
-from distsql.values import ASGIApplication, ASGIScope
+from distsql.values import ASGIApplication, ASGIScope, position
 
 _REDIRECT_S: Final = 20 * 60
 
@@ -96,11 +96,3 @@ class StoredLayer:
     ) -> None:
         """Closes it."""
         await self.close()
-
-
-def position(offset: int, whence: int, *, current: int, end: int) -> int:
-    """The position that a ``seek`` means, as `io.IOBase.seek` reads its arguments."""
-    starts = {os.SEEK_SET: 0, os.SEEK_CUR: current, os.SEEK_END: end}
-    if whence not in starts:
-        raise ValueError(f"whence is {whence}: give os.SEEK_SET, os.SEEK_CUR or os.SEEK_END")
-    return starts[whence] + offset

@@ -9,10 +9,10 @@ from typing import Final
 from distsql.errors import ManifestUnknownError, TagChangedError, TagUnknownError
 from distsql.oci.descriptor import Descriptor
 from distsql.oci.digest import Digest
-from distsql.oci.names import check_tag, is_tag
+from distsql.oci.names import check_tag, is_tag, name_bound
 from distsql.registry.context import RepositoryContext
-from distsql.registry.paging import iterate, name_bound
-from distsql.sql import manifests, tags
+from distsql.registry.paging import iterate
+from distsql.sql import manifests, signatures, tags
 from distsql.sql.database import Database, Transaction, transactional
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.tags import TagMoveRow, TagRow
@@ -54,26 +54,28 @@ class Tags:
         async for row in iterate(fetch, lambda row: row.name, after=name_bound(after), limit=limit):
             yield row.name
 
-    async def lookup(self, digest: Digest) -> AsyncIterator[str]:
+    async def lookup(self, digest: Digest, *, after: str = "", limit: int | None = None) -> AsyncIterator[str]:
         """Names of the live tags on this digest."""
         repository = await self._context.get()
 
         async def fetch(last: str, size: int) -> list[TagRow]:
             return await self.database.read(tags.list_tags_of_digest, repository, digest, after=last, limit=size)
 
-        async for row in iterate(fetch, lambda row: row.name, after="", limit=None):
+        async for row in iterate(fetch, lambda row: row.name, after=name_bound(after), limit=limit):
             yield row.name
 
-    async def history(self, tag: str) -> AsyncIterator[TagMove]:
-        """Everything the tag ever pointed to, newest first."""
+    async def history(
+        self, tag: str, *, before: datetime | None = None, limit: int | None = None
+    ) -> AsyncIterator[TagMove]:
+        """What the tag ever pointed to, newest first."""
         repository = await self._context.get()
         if not is_tag(tag):
             return
 
-        async def fetch(before: datetime, size: int) -> list[TagMoveRow]:
-            return await self.database.read(tags.list_tag_moves, repository, tag, before=before, limit=size)
+        async def fetch(last: datetime, size: int) -> list[TagMoveRow]:
+            return await self.database.read(tags.list_tag_moves, repository, tag, before=last, limit=size)
 
-        async for row in iterate(fetch, lambda row: row.valid_from, after=_END_OF_TIME, limit=None):
+        async for row in iterate(fetch, lambda row: row.valid_from, after=before or _END_OF_TIME, limit=limit):
             yield TagMove(tag, row.digest, row.valid_from, row.valid_to, row.actor, row.ended_by)
 
     async def resolve(self, tag: str, *, at: datetime) -> Digest | None:
@@ -103,6 +105,7 @@ class Tags:
                 if current != expected:
                     raise _changed(tag, current)
             tags.point_tags(tx, repository, [tag], digest=digest, actor=actor)
+        signatures.point_cosign_tags(tx, repository, [tag], digest=digest)
         self._context.audit(tx, repository.tenant_id, "tag.put", references=[tag], digest=digest)
 
     async def untag(self, tag: str) -> None:
@@ -117,6 +120,7 @@ class Tags:
         digest = await tags.end_tag(tx, repository, tag, actor=self._context.caller.actor)
         if digest is None:
             raise self._unknown(tag)
+        signatures.delete_cosign_tags(tx, repository, [tag])
         self._context.audit(tx, repository.tenant_id, "tag.delete", references=[tag], digest=digest)
 
     def _unknown(self, tag: str) -> TagUnknownError:

@@ -6,10 +6,9 @@ judged in one statement, a reference that was just made would be missed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
-from uuid import UUID
 
 from sqlalchemy import (
     ARRAY,
@@ -32,6 +31,7 @@ from distsql.sql.database import Transaction
 from distsql.sql.statements import DIGEST, LIMIT, TENANT_ID, Nothing, parameter, statement, unnested
 from distsql.sql.tables import blobs, descriptors, layers, manifests, repositories, tags, tenants, uploads
 from distsql.sql.types import DigestType
+from distsql.sql.uploads import EndedUploadRow
 
 
 class ContentRow(NamedTuple):
@@ -58,15 +58,6 @@ class GarbageBlobRow(NamedTuple):
     digest: Digest
     length: int
     store_key: str
-
-
-class ExpiredUploadRow(NamedTuple):
-    """A session that ended by itself."""
-
-    uuid: UUID
-    offset_bytes: int
-    store_key: str
-    store_state: Mapping[str, Any]
 
 
 class StoreKeyRow(NamedTuple):
@@ -99,6 +90,7 @@ def _unreferenced_manifest() -> tuple[ColumnElement[bool], ...]:
         descriptors.c.repository_id == manifests.c.repository_id,
     )
     return (
+        manifests.c.deleted_at.is_(None),
         manifests.c.pushed_at <= _BEFORE,
         ~select(tags.c.name)
         .where(
@@ -114,6 +106,7 @@ def _unreferenced_manifest() -> tuple[ColumnElement[bool], ...]:
             _subjects.c.tenant_id == manifests.c.tenant_id,
             _subjects.c.repository_id == manifests.c.repository_id,
             _subjects.c.digest == manifests.c.subject_digest,
+            _subjects.c.deleted_at.is_(None),
         )
         .exists(),
     )
@@ -330,11 +323,11 @@ DELETE_EXPIRED_UPLOADS: Final = statement(
         )
     )
     .returning(uploads.c.uuid, uploads.c.offset_bytes, uploads.c.store_key, uploads.c.store_state),
-    ExpiredUploadRow,
+    EndedUploadRow,
 )
 
 
-async def delete_expired_uploads(tx: Transaction, *, limit: int) -> list[ExpiredUploadRow]:
+async def delete_expired_uploads(tx: Transaction, *, limit: int) -> list[EndedUploadRow]:
     """Ends sessions that have expired, and gives them."""
     return await tx.all(DELETE_EXPIRED_UPLOADS, limit=limit)
 

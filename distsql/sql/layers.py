@@ -97,7 +97,11 @@ _AFTER_PATH: Final = parameter("after_path", Text(collation="C"))
 _holding = (
     select(layers.c.tenant_id, layers.c.repository_id)
     .where(layers.c.digest == DIGEST)
-    .union(select(manifests.c.tenant_id, manifests.c.repository_id).where(manifests.c.digest == DIGEST))
+    .union(
+        select(manifests.c.tenant_id, manifests.c.repository_id).where(
+            manifests.c.digest == DIGEST, manifests.c.deleted_at.is_(None)
+        )
+    )
     .subquery("holding")
 )
 _prefix = tenants.c.name + literal_column("'/'", Text())
@@ -113,6 +117,7 @@ LIST_HOLDERS: Final = statement(
         ).join(tenants, tenants.c.id == repositories.c.tenant_id)
     )
     .where(
+        repositories.c.deleted_at.is_(None),
         tuple_(_prefix, repositories.c.path) > tuple_(_AFTER_TENANT, _AFTER_PATH),
         or_(TENANT.is_(None), tenants.c.name == TENANT),
     )
@@ -206,7 +211,15 @@ _SOURCE_PATH: Final = parameter("source_path", Text())
 _source = repositories.alias("source")
 _held_by_any = (
     select(layers.c.digest)
-    .where(_SOURCE_PATH.is_(None), layers.c.tenant_id == TENANT_ID, layers.c.digest == DIGEST)
+    .select_from(
+        layers.join(_source, (_source.c.tenant_id == layers.c.tenant_id) & (_source.c.id == layers.c.repository_id))
+    )
+    .where(
+        _SOURCE_PATH.is_(None),
+        layers.c.tenant_id == TENANT_ID,
+        layers.c.digest == DIGEST,
+        _source.c.deleted_at.is_(None),
+    )
     .exists()
 )
 _held_by_source = (
@@ -215,7 +228,7 @@ _held_by_source = (
         layers.c.tenant_id == TENANT_ID,
         layers.c.repository_id
         == select(_source.c.id)
-        .where(_source.c.tenant_id == TENANT_ID, _source.c.path == _SOURCE_PATH)
+        .where(_source.c.tenant_id == TENANT_ID, _source.c.path == _SOURCE_PATH, _source.c.deleted_at.is_(None))
         .scalar_subquery(),
         layers.c.digest == DIGEST,
     )

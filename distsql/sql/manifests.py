@@ -15,6 +15,7 @@ from sqlalchemy import (
     delete,
     func,
     literal_column,
+    null,
     select,
     true,
     union_all,
@@ -119,6 +120,7 @@ _by_digest = (
         manifests.c.tenant_id == _repository.c.tenant_id,
         manifests.c.repository_id == _repository.c.id,
         manifests.c.digest == DIGEST,
+        manifests.c.deleted_at.is_(None),
     )
     .limit(ONE)
     .lateral("manifest")
@@ -142,7 +144,10 @@ async def find_manifest(tx: Transaction, name: RepositoryName, digest: Digest) -
 LIST_MANIFESTS: Final = statement(
     "list_manifests",
     "A page of a repository's manifests, by digest.",
-    select(*_SERVED).where(*_HERE, manifests.c.digest > _AFTER).order_by(manifests.c.digest).limit(LIMIT),
+    select(*_SERVED)
+    .where(*_HERE, manifests.c.digest > _AFTER, manifests.c.deleted_at.is_(None))
+    .order_by(manifests.c.digest)
+    .limit(LIMIT),
     ManifestRow,
 )
 
@@ -166,9 +171,9 @@ async def list_manifests(
 _wanted_manifests = unnested({"manifest_digest": DigestType()})
 _held_manifest = (
     select(manifests.c.digest)
-    .where(*_HERE, manifests.c.digest == _wanted_manifests.c.manifest_digest)
+    .where(*_HERE, manifests.c.digest == _wanted_manifests.c.manifest_digest, manifests.c.deleted_at.is_(None))
     .limit(ONE)
-    .with_for_update(key_share=True, read=True)
+    .with_for_update(read=True)  # deleting updates the row: a key share would not keep it away
     .lateral("manifest")
 )
 _wanted_layers = unnested({"digest": DigestType()})
@@ -209,20 +214,32 @@ async def lock_references(
     return {row.digest for row in found}
 
 
+_new_manifest = insert(manifests).values(
+    tenant_id=TENANT_ID,
+    repository_id=REPOSITORY_ID,
+    digest=DIGEST,
+    media_type=parameter("media_type", Text()),
+    artifact_type=parameter("artifact_type", Text()),
+    config_media_type=parameter("config_media_type", Text()),
+    subject_digest=parameter("subject_digest", DigestType()),
+    length=parameter("length", BigInteger()),
+    payload=parameter("payload", LargeBinary()),
+    pushed_by=ACTOR,
+)
+
 INSERT_MANIFEST: Final = statement(
     "insert_manifest",
-    "A new manifest.",
-    insert(manifests).values(
-        tenant_id=TENANT_ID,
-        repository_id=REPOSITORY_ID,
-        digest=DIGEST,
-        media_type=parameter("media_type", Text()),
-        artifact_type=parameter("artifact_type", Text()),
-        config_media_type=parameter("config_media_type", Text()),
-        subject_digest=parameter("subject_digest", DigestType()),
-        length=parameter("length", BigInteger()),
-        payload=parameter("payload", LargeBinary()),
-        pushed_by=ACTOR,
+    "A new manifest, or one that was deleted and is pushed again.",
+    _new_manifest.on_conflict_do_update(
+        index_elements=[manifests.c.tenant_id, manifests.c.repository_id, manifests.c.digest],
+        set_={
+            **{name: _new_manifest.excluded[name] for name in ("media_type", "length", "payload", "pushed_by")},
+            "pushed_at": func.now(),
+            "deleted_at": null(),
+            "deleted_by": null(),
+        },
+        # A live one was pushed by somebody else just now: its descriptors conflict, and all of this is tried again.
+        where=manifests.c.deleted_at.is_not(None),
     ),
     Nothing,
 )
@@ -256,10 +273,12 @@ _new_annotations = unnested({"key": Text(), "value": Text()})
 INSERT_ANNOTATIONS: Final = statement(
     "insert_annotations",
     "All annotations of a new manifest.",
-    insert(manifest_annotations).from_select(
+    insert(manifest_annotations)
+    .from_select(
         ["tenant_id", "repository_id", "manifest_digest", "key", "value"],
         select(TENANT_ID, REPOSITORY_ID, DIGEST, _new_annotations.c.key, _new_annotations.c.value),
-    ),
+    )
+    .on_conflict_do_nothing(),  # of a manifest that was deleted they are still there
     Nothing,
 )
 
@@ -324,17 +343,26 @@ async def find_parent(tx: Transaction, repository: RepositoryRow, digest: Digest
     return row.referrer if row else None
 
 
-LOCK_MANIFEST: Final = statement(
-    "lock_manifest",
-    "A manifest that is about to be deleted: waits for those who refer to it just now.",
-    select(manifests.c.digest).where(*_HERE, manifests.c.digest == DIGEST).with_for_update(),
+MARK_MANIFEST_DELETED: Final = statement(
+    "mark_manifest_deleted",
+    "A manifest is deleted, once those who refer to it just now are done: it is there for nobody any more.",
+    update(manifests)
+    .where(*_HERE, manifests.c.digest == DIGEST, manifests.c.deleted_at.is_(None))
+    .values(deleted_at=func.now(), deleted_by=ACTOR)
+    .returning(manifests.c.digest),
     DigestRow,
 )
 
 
-async def lock_manifest(tx: Transaction, repository: RepositoryRow, digest: Digest) -> bool:
-    """Whether the manifest is there; if so it is this transaction's to delete."""
-    row = await tx.one(LOCK_MANIFEST, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest)
+async def mark_manifest_deleted(tx: Transaction, repository: RepositoryRow, digest: Digest, *, actor: str) -> bool:
+    """Whether the manifest was there; if so nobody else can refer to it, and nobody did who is not visible now."""
+    row = await tx.one(
+        MARK_MANIFEST_DELETED,
+        tenant_id=repository.tenant_id,
+        repository_id=repository.id,
+        digest=digest,
+        actor=actor,
+    )
     return row is not None
 
 
@@ -354,15 +382,19 @@ RELEASE_LAYERS: Final = statement(
     Nothing,
 )
 
-DELETE_MANIFEST: Final = statement(
-    "delete_manifest",
-    "A manifest, its descriptors, annotations and signatures. Its tags were ended before.",
-    delete(manifests).where(*_HERE, manifests.c.digest == DIGEST),
+DELETE_DESCRIPTORS: Final = statement(
+    "delete_descriptors",
+    "A deleted manifest refers to nothing.",
+    delete(descriptors).where(
+        descriptors.c.tenant_id == TENANT_ID,
+        descriptors.c.repository_id == REPOSITORY_ID,
+        descriptors.c.manifest_digest == DIGEST,
+    ),
     Nothing,
 )
 
 
-def delete_manifest(tx: Transaction, repository: RepositoryRow, digest: Digest) -> None:
-    """Deletes the manifest with all that is its own."""
-    for each in (RELEASE_LAYERS, DELETE_MANIFEST):
+def delete_references(tx: Transaction, repository: RepositoryRow, digest: Digest) -> None:
+    """Forgets what a manifest that was marked as deleted needed: its payload still tells."""
+    for each in (RELEASE_LAYERS, DELETE_DESCRIPTORS):
         tx.queue(each, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest)

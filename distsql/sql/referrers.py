@@ -59,7 +59,10 @@ def _page(digest: ColumnElement[Digest], source: FromClause, *conditions: Column
             descriptors.c.tenant_id == TENANT_ID,
             descriptors.c.repository_id == REPOSITORY_ID,
             *conditions,
+            manifests.c.deleted_at.is_(None),
             digest > _AFTER,
+            # The same once more, or a merge of the two indexes would read all manifests up to there.
+            manifests.c.digest > _AFTER,
             or_(_TYPE.is_(None), manifests.c.artifact_type == _TYPE),
         )
         .order_by(digest)

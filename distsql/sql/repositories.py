@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from sqlalchemy import Boolean, Text, case, delete, literal_column, select, true, update
+from sqlalchemy import Boolean, DateTime, Text, case, func, literal_column, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 
 from distsql.errors import CatalogueUnavailableError
 from distsql.oci.names import RepositoryName
 from distsql.sql.database import Transaction
 from distsql.sql.statements import (
+    ACTOR,
     LIMIT,
     ONE,
     PATH,
@@ -22,14 +23,7 @@ from distsql.sql.statements import (
     parameter,
     statement,
 )
-from distsql.sql.tables import (
-    layers,
-    manifests,
-    repositories,
-    tags,
-    tenants,
-    uploads,
-)
+from distsql.sql.tables import repositories, tenants
 
 
 class RepositoryRow(NamedTuple):
@@ -112,44 +106,30 @@ async def find_tenant(tx: Transaction, tenant: str) -> int | None:
     return row.id if row else None
 
 
-LOCK_REPOSITORY: Final = statement(
-    "lock_repository",
-    "Keeps everybody else from writing to the repository, and waits for those who do.",
-    select(repositories.c.tenant_id, repositories.c.id, repositories.c.sparse)
-    .where(repositories.c.tenant_id == TENANT_ID, repositories.c.id == REPOSITORY_ID)
-    .with_for_update(),
+_NEVER: Final = literal_column("'infinity'", DateTime(timezone=True))
+
+MARK_REPOSITORY_DELETED: Final = statement(
+    "mark_repository_deleted",
+    "A repository is deleted: it is there for nobody any more, whatever its size. Its rows go with the garbage.",
+    update(repositories)
+    .where(
+        repositories.c.tenant_id == TENANT_ID,
+        repositories.c.id == REPOSITORY_ID,
+        # Not `is null`, by which the planner would take the index of names, and read all of the tenant's.
+        func.coalesce(repositories.c.deleted_at, _NEVER) == _NEVER,
+    )
+    .values(deleted_at=func.now(), deleted_by=ACTOR)
+    .returning(repositories.c.tenant_id, repositories.c.id, repositories.c.sparse),
     RepositoryRow,
 )
 
 
-async def lock_repository(tx: Transaction, repository: RepositoryRow) -> bool:
-    """Whether the repository is still there; if so, nobody writes to it until the end of the transaction."""
-    return await tx.one(LOCK_REPOSITORY, tenant_id=repository.tenant_id, repository_id=repository.id) is not None
-
-
-_DELETES: Final = [
-    statement(
-        f"delete_repository_{table.name}",
-        f"Everything of a repository in {table.name}; in the order of the foreign keys.",
-        delete(table).where(table.c.tenant_id == TENANT_ID, table.c.repository_id == REPOSITORY_ID),
-        Nothing,
+async def mark_repository_deleted(tx: Transaction, repository: RepositoryRow, *, actor: str) -> bool:
+    """Whether the repository was there until now. Its name is free again."""
+    row = await tx.one(
+        MARK_REPOSITORY_DELETED, tenant_id=repository.tenant_id, repository_id=repository.id, actor=actor
     )
-    # Descriptors, annotations and signatures go with their manifests.
-    for table in (tags, manifests, layers, uploads)
-]
-
-DELETE_REPOSITORY: Final = statement(
-    "delete_repository",
-    "The repository itself.",
-    delete(repositories).where(repositories.c.tenant_id == TENANT_ID, repositories.c.id == REPOSITORY_ID),
-    Nothing,
-)
-
-
-def delete_repository(tx: Transaction, repository: RepositoryRow) -> None:
-    """Deletes the repository with all its rows. Its blobs stay with the tenant until they are collected."""
-    for each in (*_DELETES, DELETE_REPOSITORY):
-        tx.queue(each, tenant_id=repository.tenant_id, repository_id=repository.id)
+    return row is not None
 
 
 SET_SPARSE: Final = statement(
@@ -183,6 +163,7 @@ _paths = (
     select(repositories.c.path)
     .where(
         repositories.c.tenant_id == _tenants.c.id,
+        repositories.c.deleted_at.is_(None),
         # A condition of the index: "or" would be a filter, and read the tenant's names from the first one on.
         repositories.c.path
         > case((_tenants.c.prefix > _AFTER_PREFIX, literal_column("''", Text(collation="C"))), else_=_AFTER_PATH),
@@ -205,7 +186,11 @@ LIST_REPOSITORIES: Final = statement(
 _tenant = select(tenants.c.id, tenants.c.name).where(tenants.c.name == TENANT).limit(ONE).subquery("tenant")
 _tenant_paths = (
     select(repositories.c.path)
-    .where(repositories.c.tenant_id == _tenant.c.id, repositories.c.path > _AFTER_PATH)
+    .where(
+        repositories.c.tenant_id == _tenant.c.id,
+        repositories.c.deleted_at.is_(None),
+        repositories.c.path > _AFTER_PATH,
+    )
     .order_by(repositories.c.path)
     .limit(LIMIT)
     .lateral("repository")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from distsql.errors import CatalogueUnavailableError, SchemaError, SettingsError
 from distsql.sql.audit import partition_statements
 
 _MONTHS_AHEAD: Final = 3
+_TURN_POLL_S: Final = 0.1
 _MIGRATION_LOCK: Final = 0x6469737473716C  # "distsql": two that migrate at the same time do it in turn
 
 
@@ -95,7 +97,10 @@ def migrate(url: str, *, to: str = "head") -> tuple[str | None, str | None]:
 
 @contextmanager
 def _in_turn(connection: Connection) -> Iterator[None]:
-    connection.execute(text("select pg_advisory_lock(:key)"), {"key": _MIGRATION_LOCK})
+    # Asked again and again: a statement that waits holds a snapshot, for which concurrent index builds would wait.
+    while not connection.execute(text("select pg_try_advisory_lock(:key)"), {"key": _MIGRATION_LOCK}).scalar():
+        connection.commit()
+        time.sleep(_TURN_POLL_S)
     connection.commit()
     try:
         yield

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from sqlalchemy import ARRAY, LargeBinary, Text, func, literal_column, select, union_all
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    LargeBinary,
+    Text,
+    delete,
+    func,
+    literal_column,
+    select,
+    union_all,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from distsql.oci.digest import Digest
+from distsql.oci.manifest import ParsedManifest
+from distsql.oci.signing import signed_by_tags
 from distsql.sql.database import Transaction
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import DIGEST, REPOSITORY_ID, TENANT_ID, Nothing, parameter, statement, unnested
-from distsql.sql.tables import descriptors, manifests, signatures, tags
+from distsql.sql.tables import manifests, signatures, signing_manifests
 from distsql.sql.types import DigestType
 
 
@@ -77,41 +90,172 @@ def insert_signatures(tx: Transaction, repository: RepositoryRow, digest: Digest
     )
 
 
-# What cosign and notation write: the artifact types whose manifests are signatures of their subject.
-_SIGNATURE_TYPES: Final = (
-    "application/vnd.dev.cosign.artifact.sig.v1+json",
-    "application/vnd.dev.sigstore.bundle.v0.3+json",
-    "application/vnd.cncf.notary.signature",
+REPLACE_UNSIGNED_PAYLOAD: Final = statement(
+    "replace_unsigned_payload",
+    "A schema 1 manifest that was pushed without signatures is pushed with some: they have to come back on GET.",
+    update(manifests)
+    .where(
+        manifests.c.tenant_id == TENANT_ID,
+        manifests.c.repository_id == REPOSITORY_ID,
+        manifests.c.digest == DIGEST,
+        manifests.c.payload == parameter("canonical", LargeBinary()),
+    )
+    .values(
+        media_type=parameter("media_type", Text()),
+        length=parameter("length", BigInteger()),
+        payload=parameter("payload", LargeBinary()),
+    ),
+    Nothing,
 )
+
+
+def replace_unsigned_payload(tx: Transaction, repository: RepositoryRow, manifest: ParsedManifest) -> None:
+    """The signed payload takes the place of the bare one; one that is signed already stays as it was first pushed."""
+    tx.queue(
+        REPLACE_UNSIGNED_PAYLOAD,
+        tenant_id=repository.tenant_id,
+        repository_id=repository.id,
+        digest=manifest.digest,
+        media_type=manifest.media_type,
+        length=len(manifest.payload),
+        payload=manifest.payload,
+        canonical=manifest.canonical,
+    )
+
+
+DELETE_SIGNATURES: Final = statement(
+    "delete_signatures",
+    "A manifest is deleted: pushed again, it is unsigned.",
+    delete(signatures).where(*_HERE),
+    Nothing,
+)
+
+
+def delete_signatures(tx: Transaction, repository: RepositoryRow, digest: Digest) -> None:
+    """Forgets all JWS signatures of the manifest."""
+    tx.queue(DELETE_SIGNATURES, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest)
+
+
+# -- manifests that are signatures ------------------------------------------------------------------------------------
+
+_SIGNING: Final = signing_manifests.c
+_NEW_SIGNING: Final = ["tenant_id", "repository_id", "subject_digest", "manifest_digest", "kind"]
+_COSIGN: Final = literal_column("'cosign'", Text())
+_SUBJECT: Final = parameter("subject_digest", DigestType())
+_SUBJECTS: Final = parameter("subject_digests", ARRAY(DigestType()))
+
+INSERT_SIGNING_MANIFEST: Final = statement(
+    "insert_signing_manifest",
+    "A new manifest is a signature of its subject, by its artifact type.",
+    insert(signing_manifests)
+    .values(
+        tenant_id=TENANT_ID,
+        repository_id=REPOSITORY_ID,
+        subject_digest=_SUBJECT,
+        manifest_digest=DIGEST,
+        kind=literal_column("'referrer'", Text()),
+    )
+    .on_conflict_do_nothing(),  # of a manifest that was deleted it is still there
+    Nothing,
+)
+
+
+def insert_signing_manifest(tx: Transaction, repository: RepositoryRow, digest: Digest, *, subject: Digest) -> None:
+    """Remembers that a manifest, which must be new, signs the subject. It is forgotten with the manifest."""
+    tx.queue(
+        INSERT_SIGNING_MANIFEST,
+        tenant_id=repository.tenant_id,
+        repository_id=repository.id,
+        digest=digest,
+        subject_digest=subject,
+    )
+
+
+_subjects = unnested({"subject_digest": DigestType()})
+_moved_away = (
+    delete(signing_manifests)
+    .where(
+        _SIGNING.tenant_id == TENANT_ID,
+        _SIGNING.repository_id == REPOSITORY_ID,
+        _SIGNING.subject_digest == func.any(_SUBJECTS),
+        _SIGNING.kind == _COSIGN,
+        _SIGNING.manifest_digest != DIGEST,
+    )
+    .cte("moved_away")
+)
+
+POINT_COSIGN_TAGS: Final = statement(
+    "point_cosign_tags",
+    "A manifest signs what cosign's tags on it are called after; what these tags pointed to before no longer does.",
+    insert(signing_manifests)
+    .from_select(
+        _NEW_SIGNING,
+        select(TENANT_ID, REPOSITORY_ID, _subjects.c.subject_digest, DIGEST, _COSIGN).select_from(_subjects),
+    )
+    .on_conflict_do_nothing()
+    .add_cte(_moved_away),
+    Nothing,
+)
+
+
+def point_cosign_tags(tx: Transaction, repository: RepositoryRow, names: Iterable[str], *, digest: Digest) -> None:
+    """Follows tags that were just pointed to the manifest, whose rows keep others waiting; does nothing for others."""
+    subjects = signed_by_tags(names)
+    if subjects:
+        tx.queue(
+            POINT_COSIGN_TAGS,
+            tenant_id=repository.tenant_id,
+            repository_id=repository.id,
+            digest=digest,
+            subject_digests=subjects,
+        )
+
+
+DELETE_COSIGN_TAGS: Final = statement(
+    "delete_cosign_tags",
+    "Cosign's tags ended: what they pointed to no longer signs what they are called after.",
+    delete(signing_manifests).where(
+        _SIGNING.tenant_id == TENANT_ID,
+        _SIGNING.repository_id == REPOSITORY_ID,
+        _SIGNING.subject_digest == func.any(_SUBJECTS),
+        _SIGNING.kind == _COSIGN,
+    ),
+    Nothing,
+)
+
+
+def delete_cosign_tags(tx: Transaction, repository: RepositoryRow, names: Iterable[str]) -> None:
+    """Follows tags that have just ended; does nothing for those that aren't cosign's."""
+    subjects = signed_by_tags(names)
+    if subjects:
+        tx.queue(
+            DELETE_COSIGN_TAGS,
+            tenant_id=repository.tenant_id,
+            repository_id=repository.id,
+            subject_digests=subjects,
+        )
+
 
 LIST_SIGNATURE_RELATIONS: Final = statement(
     "list_signature_relations",
-    "Every signature of some content: JWS, cosign's tag, referrers.",
+    "Every signature of some content: JWS, and manifests that sign it.",
     union_all(
         select(literal_column("'jws'", Text()).label("kind"), signatures.c.digest, signatures.c.created_at).where(
             *_HERE
         ),
-        select(literal_column("'cosign'", Text()), tags.c.digest, tags.c.valid_from).where(
-            tags.c.tenant_id == TENANT_ID,
-            tags.c.repository_id == REPOSITORY_ID,
-            tags.c.valid_to.is_(None),
-            tags.c.name == parameter("cosign_tag", Text(collation="C")),
-        ),
-        select(literal_column("'referrer'", Text()), manifests.c.digest, manifests.c.pushed_at)
-        .select_from(
-            descriptors.join(
-                manifests,
-                (manifests.c.tenant_id == descriptors.c.tenant_id)
-                & (manifests.c.repository_id == descriptors.c.repository_id)
-                & (manifests.c.digest == descriptors.c.manifest_digest),
+        select(_SIGNING.kind, _SIGNING.manifest_digest, _SIGNING.created_at).where(
+            _SIGNING.tenant_id == TENANT_ID,
+            _SIGNING.repository_id == REPOSITORY_ID,
+            _SIGNING.subject_digest == DIGEST,
+            # What says that a deleted manifest signs something stays until its row goes.
+            select(manifests.c.digest)
+            .where(
+                manifests.c.tenant_id == TENANT_ID,
+                manifests.c.repository_id == REPOSITORY_ID,
+                manifests.c.digest == _SIGNING.manifest_digest,
+                manifests.c.deleted_at.is_(None),
             )
-        )
-        .where(
-            descriptors.c.tenant_id == TENANT_ID,
-            descriptors.c.repository_id == REPOSITORY_ID,
-            descriptors.c.digest == DIGEST,
-            descriptors.c.role == literal_column("'subject'", Text()),
-            manifests.c.artifact_type == func.any(parameter("signature_types", ARRAY(Text()))),
+            .exists(),
         ),
     ),
     RelationRow,
@@ -121,10 +265,5 @@ LIST_SIGNATURE_RELATIONS: Final = statement(
 async def list_signature_relations(tx: Transaction, repository: RepositoryRow, digest: Digest) -> list[RelationRow]:
     """Everything that signs the content, whatever its kind."""
     return await tx.all(
-        LIST_SIGNATURE_RELATIONS,
-        tenant_id=repository.tenant_id,
-        repository_id=repository.id,
-        digest=digest,
-        cosign_tag=f"{digest.algorithm}-{digest.encoded}.sig",
-        signature_types=list(_SIGNATURE_TYPES),
+        LIST_SIGNATURE_RELATIONS, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest
     )

@@ -126,7 +126,9 @@ def named_repository() -> tuple[Join[Any], FromClause]:
     tenant = select(tenants.c.id).where(tenants.c.name == TENANT).limit(ONE).subquery("tenant")
     repository = (
         select(repositories.c.tenant_id, repositories.c.id, repositories.c.sparse)
-        .where(repositories.c.tenant_id == tenant.c.id, repositories.c.path == PATH)
+        .where(
+            repositories.c.tenant_id == tenant.c.id, repositories.c.path == PATH, repositories.c.deleted_at.is_(None)
+        )
         .limit(ONE)
         .lateral("repository")
     )

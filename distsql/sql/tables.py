@@ -91,14 +91,13 @@ repositories: Final = Table(
         comment="Whether indexes may have children that the repository lacks.",
     ),
     Column("created_at", _INSTANT, nullable=False, server_default=_NOW, comment="When it was first written to."),
+    Column("deleted_at", _INSTANT, comment="When it was deleted: it is there for nobody, and its rows go later."),
+    Column("deleted_by", Text, comment="Who deleted it."),
     PrimaryKeyConstraint("tenant_id", "id"),
     ForeignKeyConstraint(["tenant_id"], ["tenants.id"]),
-    # Partial, although no path is null: so only questions about paths can use it. When most tenants have one repository
-    # PostgreSQL would otherwise take it for any question with a tenant, foreign keys' among them, and read all of a
-    # large tenant's.
-    Index(
-        "repositories_tenant_id_path_key", "tenant_id", "path", unique=True, postgresql_where=text("path is not null")
-    ),
+    # Partial, so that only questions about names use it. When most tenants have one repository PostgreSQL would
+    # otherwise take it for any question with a tenant, foreign keys' among them, and read all of a large tenant's.
+    Index("repositories_live_key", "tenant_id", "path", unique=True, postgresql_where=text("deleted_at is null")),
     comment="Repositories: the full name is the tenant's name, a slash and the path.",
 )
 
@@ -167,6 +166,8 @@ manifests: Final = Table(
     Column("payload", LargeBinary, nullable=False, comment="The exact bytes as pushed."),
     Column("pushed_at", _INSTANT, nullable=False, server_default=_NOW, comment="When it was first pushed."),
     Column("pushed_by", Text, nullable=False, comment="Who pushed it first."),
+    Column("deleted_at", _INSTANT, comment="When it was deleted: it is there for nobody, and the row goes later."),
+    Column("deleted_by", Text, comment="Who deleted it."),
     PrimaryKeyConstraint("tenant_id", "repository_id", "digest"),
     ForeignKeyConstraint(["tenant_id", "repository_id"], ["repositories.tenant_id", "repositories.id"]),
     CheckConstraint("length = octet_length(payload)", name="length"),
@@ -198,7 +199,7 @@ descriptors: Final = Table(
     CheckConstraint("role in ('config', 'layer', 'manifest', 'blob', 'subject')", name="role"),
     # Both ways of asking who needs some content: in one repository, and in the whole tenant; and referrers in order.
     Index("descriptors_digest_idx", "tenant_id", "digest", "repository_id", "manifest_digest"),
-    comment="What manifests refer to, in their order. A subject may be absent from the registry.",
+    comment="What manifests that aren't deleted refer to, in their order. A subject may be absent from the registry.",
 )
 
 # Not called `annotations`, which is what Python's __future__ import binds in every module.
@@ -285,6 +286,32 @@ signatures: Final = Table(
         ondelete="CASCADE",
     ),
     comment="JWS signatures of manifests, apart from the manifests; digest is that of the signature's bytes.",
+)
+
+# JWS signatures have a table of their own: they are no manifests.
+signing_manifests: Final = Table(
+    "signing_manifests",
+    metadata,
+    _tenant_id(),
+    _repository_id(),
+    Column("subject_digest", DigestType, nullable=False, comment="The content that is signed; it may be absent."),
+    Column("manifest_digest", DigestType, nullable=False, comment="The manifest that signs: manifests.digest."),
+    Column(
+        "kind",
+        Text,
+        nullable=False,
+        comment="cosign: by a live tag that is called after the subject; referrer: by its subject and artifact type.",
+    ),
+    Column("created_at", _INSTANT, nullable=False, server_default=_NOW, comment="When it came to sign the subject."),
+    PrimaryKeyConstraint("tenant_id", "repository_id", "subject_digest", "manifest_digest", "kind"),
+    ForeignKeyConstraint(
+        ["tenant_id", "repository_id", "manifest_digest"],
+        ["manifests.tenant_id", "manifests.repository_id", "manifests.digest"],
+        ondelete="CASCADE",
+    ),
+    CheckConstraint("kind in ('cosign', 'referrer')", name="kind"),
+    Index("signing_manifests_manifest_digest_idx", "tenant_id", "repository_id", "manifest_digest"),
+    comment="Manifests that sign other content, as they say; written when they are pushed or tagged.",
 )
 
 uploads: Final = Table(

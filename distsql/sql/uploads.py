@@ -40,6 +40,15 @@ class UploadRow(NamedTuple):
     expires_at: datetime
 
 
+class EndedUploadRow(NamedTuple):
+    """A session that nobody ended: where its bytes are."""
+
+    uuid: UUID
+    offset_bytes: int
+    store_key: str
+    store_state: Mapping[str, Any]
+
+
 class VersionRow(NamedTuple):
     """The version of an upload after a write."""
 

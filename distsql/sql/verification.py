@@ -118,7 +118,11 @@ LIST_ALL_MANIFESTS: Final = statement(
             (repositories.c.tenant_id == manifests.c.tenant_id) & (repositories.c.id == manifests.c.repository_id),
         ).join(tenants, tenants.c.id == manifests.c.tenant_id)
     )
-    .where(tuple_(*_key) > tuple_(TENANT_ID, REPOSITORY_ID, _AFTER))
+    .where(
+        tuple_(*_key) > tuple_(TENANT_ID, REPOSITORY_ID, _AFTER),
+        manifests.c.deleted_at.is_(None),
+        repositories.c.deleted_at.is_(None),
+    )
     .order_by(*_key)
     .limit(LIMIT),
     VerifiedManifestRow,
@@ -133,10 +137,11 @@ async def list_all_manifests(
 
 
 _children = manifests.alias("child")
+_SPARSE: Final = ("manifest", "layer")
 
 LIST_MISSING_REFERENCES: Final = statement(
     "list_missing_references",
-    "What a repository's manifests need and it doesn't have; children only where sparse indexes aren't allowed.",
+    "What a repository's manifests need and it doesn't have; children and layers only where it isn't sparse.",
     select(descriptors.c.manifest_digest, descriptors.c.digest, descriptors.c.role)
     .select_from(
         descriptors.join(
@@ -149,7 +154,7 @@ LIST_MISSING_REFERENCES: Final = statement(
         descriptors.c.repository_id == REPOSITORY_ID,
         descriptors.c.manifest_digest == DIGEST,
         descriptors.c.required,
-        ~(repositories.c.sparse & (descriptors.c.role == literal_column("'manifest'", Text()))),
+        ~(repositories.c.sparse & descriptors.c.role.in_([literal_column(f"'{role}'", Text()) for role in _SPARSE])),
         ~select(layers.c.digest)
         .where(
             layers.c.tenant_id == TENANT_ID,
@@ -162,6 +167,7 @@ LIST_MISSING_REFERENCES: Final = statement(
             _children.c.tenant_id == TENANT_ID,
             _children.c.repository_id == REPOSITORY_ID,
             _children.c.digest == descriptors.c.digest,
+            _children.c.deleted_at.is_(None),
             descriptors.c.role == literal_column("'manifest'", Text()),
         )
         .exists(),

@@ -105,6 +105,23 @@ async def test_what_something_live_needs_cant_be_deleted(client: httpx.AsyncClie
     assert (await client.delete(f"{URL}child")).status_code == 202
 
 
+async def test_what_something_live_needs_goes_when_forced(client: httpx.AsyncClient) -> None:
+    """5.2 unless forced: ?force=true takes the child, then the blob; what needed them stays as it was pushed."""
+    child = await push_image(client, "acme/web", b"layer", tags=["child"])
+    parent = index(child)
+    await push_manifest(client, "acme/web", parent, "parent")
+    for url in (BLOBS + digest_of(b"layer"), URL + digest_of(child)):
+        for unforced in ("false", "", "1", "TRUE"):
+            answer = await client.delete(url, params={"force": unforced})
+            assert (answer.status_code, errors(answer)) == (405, ["UNSUPPORTED"])
+            assert "force" in answer.json()["errors"][0]["message"]
+        assert (await client.delete(url, params={"force": "true"})).status_code == 202
+        assert (await client.get(url)).status_code == 404
+        assert (await client.delete(url, params={"force": "true"})).status_code == 404
+    assert (await client.get(f"{URL}child")).status_code == 404
+    assert (await client.get(f"{URL}parent")).content == parent
+
+
 async def test_everything_goes_from_the_top_down(client: httpx.AsyncClient) -> None:
     """5.2 parents, then children, then blobs, in one go; tag history holds nothing back."""
     children = [await push_image(client, "acme/web", layer, tags=["moving"]) for layer in (b"one", b"two")]

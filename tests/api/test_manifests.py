@@ -153,15 +153,17 @@ async def test_everything_that_is_missing_is_listed(client: httpx.AsyncClient) -
     assert sorted(told) == sorted([digest_of(image()), digest_of(image(b"x"))])
 
 
-async def test_a_repository_may_take_sparse_indexes(client: httpx.AsyncClient, namespace: StoredNamespace) -> None:
-    """3.4 by its setting: children may be absent then, blobs may not."""
+async def test_a_repository_may_take_sparse_manifests(client: httpx.AsyncClient, namespace: StoredNamespace) -> None:
+    """3.4 by its setting: children and layers may be absent then, configs may not."""
     await push_blob(client, "acme/web", CONFIG)
     sparse = index(image(), image(b"absent"))
     assert (await put_manifest(client, "acme/web", sparse, "v1")).status_code == 400
     await namespace.repository("acme/web").set_sparse(sparse=True)
     assert (await put_manifest(client, "acme/web", sparse, "v1")).status_code == 201
     assert (await client.get(f"{URL}v1")).content == sparse
-    assert (await put_manifest(client, "acme/web", image(b"absent"), "v2")).status_code == 400
+    assert (await put_manifest(client, "acme/web", image(b"absent"), "v2")).status_code == 201
+    without_config = image(config=described(b"absent", CONFIG_TYPE))
+    assert (await put_manifest(client, "acme/web", without_config, "v3")).status_code == 400
 
 
 async def test_what_is_unusual_is_accepted(client: httpx.AsyncClient) -> None:

@@ -196,9 +196,11 @@ def test_repository_set(pushed: list[str], sql: psycopg.Connection[tuple[object,
     assert sql.execute("select count(*) from repositories where sparse").fetchone() == (0,)
 
 
-def test_repository_delete(pushed: list[str]) -> None:
-    """Gone, and gone twice is an error."""
+def test_repository_delete(pushed: list[str], sql: psycopg.Connection[tuple[object, ...]]) -> None:
+    """Gone, and gone twice is an error; the audit knows who did it."""
     assert run("repository", "delete", "acme/web", *pushed).exit_code == 0
+    [(actor,)] = sql.execute("select actor from audit_events where action = 'repository.delete'").fetchall()
+    assert str(actor).startswith("cli:")
     assert run("repository", "list", *pushed).stdout == "acme/api\n"
     again = run("repository", "delete", "acme/web", *pushed)
     assert again.exit_code == 1

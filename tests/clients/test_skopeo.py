@@ -93,6 +93,35 @@ def test_the_older_docker_format_is_served_as_pushed(box: Box, images: Images, r
         assert (out / layer["digest"].removeprefix("sha256:")).read_bytes() == images.layout.read(layer["digest"])
 
 
+def test_the_oldest_docker_format_is_signed_and_verified(box: Box, images: Images, repository: str) -> None:
+    """A user pushes Docker's schema 1, which skopeo signs with a key of its own, and pulls it by tag and by digest."""
+    box.run("skopeo", "copy", "--format", "v2s1", f"{images.source}:image", f"docker://{repository}:1.0")
+    raw = box.run("skopeo", "inspect", "--raw", f"docker://{repository}:1.0")
+    manifest = json.loads(raw)
+    assert (manifest["schemaVersion"], manifest["tag"]) == (1, "1.0")
+    assert repository.endswith(f"/{manifest['name']}")
+    [signature] = manifest["signatures"]
+    assert signature["header"]["alg"] == "ES256"
+    own = json.loads(images.layout.read(images.image["digest"]))
+    layers = [layer["digest"] for layer in own["layers"]]
+    assert [layer["blobSum"] for layer in manifest["fsLayers"] if layer["blobSum"] in layers] == layers[::-1]
+
+    # skopeo computes the digest without the signatures by itself, and so did the registry.
+    digest = json.loads(box.run("skopeo", "inspect", f"docker://{repository}:1.0"))["Digest"]
+    out = box.make_folder("out")
+    for number, source in enumerate((f"{repository}:1.0", f"{repository}@{digest}")):
+        box.run("skopeo", "copy", f"docker://{source}", f"dir:{out}/{number}")
+        assert (out / str(number) / "manifest.json").read_text() == raw
+        for layer in layers:
+            assert (out / str(number) / layer.removeprefix("sha256:")).read_bytes() == images.layout.read(layer)
+
+    # Under another name it has to say so, and is signed anew.
+    box.run("skopeo", "copy", f"docker://{repository}:1.0", f"docker://{repository}/copy:2.0")
+    copied = json.loads(box.run("skopeo", "inspect", "--raw", f"docker://{repository}/copy:2.0"))
+    assert (copied["name"], copied["tag"]) == (f"{manifest['name']}/copy", "2.0")
+    assert copied["signatures"] != manifest["signatures"]
+
+
 def test_a_copy_between_repositories_sends_no_layers(box: Box, images: Images, repository: str) -> None:
     """A user promotes an image to another repository of the same registry: its blobs are mounted, not sent again."""
     box.run("skopeo", "copy", f"{images.source}:image", f"docker://{repository}/staging:1.0")

@@ -9,6 +9,7 @@ import pytest
 
 from distsql.contract import Namespace, Repository
 from distsql.registry import paging
+from distsql.remote import connection
 from tests.contract.implementations import ANOTHER_STORE, IMPLEMENTATIONS, Opened
 
 PAGE = 5
@@ -31,6 +32,7 @@ async def opened(
 ) -> AsyncIterator[Opened]:
     # So that a dozen names are many pages.
     monkeypatch.setattr(paging, "PAGE", PAGE)
+    monkeypatch.setattr(connection, "PAGE", PAGE)
     async with IMPLEMENTATIONS[request.param](database_url, tmp_path) as opened:
         yield opened
 

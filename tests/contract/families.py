@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from distsql.oci.manifest import (
     ParsedManifest,
     parse,
 )
+from tests.libtrust import Block, p256, pretty
 from tests.registry.pushing import CONFIG, push_blob
 
 LAYERS: Final = (b"first layer", b"second layer")
@@ -87,20 +87,14 @@ def index(*children: Manifest, media_type: str = OCI_INDEX, **more: object) -> P
     return parse(_json(schemaVersion=2, mediaType=media_type, manifests=manifests, **more))
 
 
-def schema1() -> ParsedManifest:
-    return parse(_schema1(), DOCKER_SCHEMA1)
+def schema1(**changes: object) -> ParsedManifest:
+    return parse(_schema1(**changes), DOCKER_SCHEMA1)
 
 
-def schema1_signed(*signers: str, tag: str = "v1") -> ParsedManifest:
-    """In libtrust's form: the signatures are put in before the last brace."""
-    canonical = _schema1(tag)
-    protected = _base64(json.dumps({"formatLength": len(canonical) - 2, "formatTail": _base64(b"\n}")}).encode())
-    blocks = [
-        {"header": {"alg": "ES256", "jwk": {"kid": signer}}, "signature": _base64(b"true"), "protected": protected}
-        for signer in signers or ("someone",)
-    ]
-    signatures = json.dumps(blocks).encode()
-    return parse(canonical[:-2] + b',\n   "signatures": ' + signatures + b"\n}", DOCKER_SCHEMA1_SIGNED)
+def schema1_signed(*blocks: Block, **changes: object) -> ParsedManifest:
+    """By somebody, or with these signatures."""
+    canonical = _schema1(**changes)
+    return parse(pretty(canonical, *(blocks or [p256("somebody").block(canonical)])), DOCKER_SCHEMA1_SIGNED)
 
 
 def anything() -> ParsedManifest:
@@ -131,14 +125,15 @@ async def push_blobs(repository: Repository) -> None:
         await push_blob(repository, content)
 
 
-def _schema1(tag: str = "v1") -> bytes:
+def _schema1(**changes: object) -> bytes:
     document = {
         "schemaVersion": 1,
         "name": "acme/web",
-        "tag": tag,
+        "tag": "v1",
         "architecture": "amd64",
         "fsLayers": [{"blobSum": str(Digest.of(layer))} for layer in LAYERS],
         "history": [{"v1Compatibility": "{}"} for _ in LAYERS],
+        **changes,
     }
     return json.dumps(document, indent=3).encode()
 
@@ -149,7 +144,3 @@ def _docker_layer(content: bytes) -> dict[str, object]:
 
 def _json(**document: object) -> bytes:
     return json.dumps(document).encode()
-
-
-def _base64(data: bytes) -> str:
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

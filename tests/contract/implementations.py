@@ -10,16 +10,23 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
+import httpx
+
+from distsql.api.application import Application
 from distsql.api.blobs import serve_layer
+from distsql.api.requests import Limits
 from distsql.bytestore.contract import ByteStore
 from distsql.bytestore.filesystem import FilesystemStore
 from distsql.bytestore.memory import MemoryStore
 from distsql.contract import Namespace
 from distsql.registry.context import Backend
 from distsql.registry.namespace import StoredNamespace
+from distsql.remote import RemoteNamespace
+from distsql.remote.connection import Connection
 from distsql.sql.database import Database
-from distsql.values import Caller, TenantScope
+from distsql.values import ASGIApplication, ASGIReceive, ASGIScope, ASGISend, Caller, TenantScope
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,52 @@ async def _stored(database_url: str, *stores: ByteStore) -> AsyncIterator[Opened
         )
 
 
-IMPLEMENTATIONS: Final[dict[str, Opener]] = {"postgresql-files": over_files, "postgresql-memory": over_memory}
+@dataclass(frozen=True)
+class Served:
+    """A registry that is open, as the application wants it."""
+
+    namespace: Namespace
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def check(self) -> None: ...
+
+
+def _gate(application: ASGIApplication) -> ASGIApplication:
+    """What stands before the application and knows the callers: here it believes what they say."""
+
+    async def admit(scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
+        actor = dict(scope["headers"]).get(b"distsql-actor", b"nobody").decode()
+        await application({**scope, "distsql.actor": unquote(actor)}, receive, send)
+
+    return admit
+
+
+@asynccontextmanager
+async def over_http(database_url: str, folder: Path) -> AsyncIterator[Opened]:
+    caller = Caller(actor="tester")
+    async with AsyncExitStack() as stack:
+        behind = await stack.enter_async_context(over_files(database_url, folder))
+        connections = []
+        for namespace in (behind.namespace, behind.elsewhere):
+            application = Application(Served(namespace), limits=Limits(), access_log=None)
+            transport = httpx.ASGITransport(app=_gate(application))
+            client = httpx.AsyncClient(transport=transport, base_url="http://registry.test")
+            connections.append(Connection(await stack.enter_async_context(client), caller))
+        yield Opened(
+            RemoteNamespace(connections[0]),
+            RemoteNamespace(connections[1]),
+            lambda tenant: RemoteNamespace(connections[0], TenantScope(tenant)),
+        )
+
+
+IMPLEMENTATIONS: Final[dict[str, Opener]] = {
+    "postgresql-files": over_files,
+    "postgresql-memory": over_memory,
+    "http": over_http,
+}
 
 ANOTHER_STORE: Final = {"postgresql-memory"}
 """Those that differ from the one before in their byte store alone."""

@@ -235,3 +235,21 @@ async def test_a_blob_stays_while_a_manifest_needs_it(repository: Repository) ->
     await repository.manifests.delete(manifest.digest)
     await repository.layers.delete(DIGEST)
     assert not await repository.layers.exists(DIGEST)
+
+
+@covers("LayerService.delete", "LayerService.exists")
+async def test_a_forced_deletion_takes_the_blob_and_leaves_the_manifest(
+    namespace: Namespace, repository: Repository
+) -> None:
+    manifest = await push_image(repository, CONTENT, tags=["v1"])
+    other = namespace.repository("acme/other")
+    await push_image(other, CONTENT)
+    await repository.layers.delete(DIGEST, force=True)
+    assert not await repository.layers.exists(DIGEST)
+    assert (await repository.manifests.get_by_tag("v1")).payload == manifest.payload
+    assert await content_of(other, DIGEST) == CONTENT
+    with pytest.raises(BlobUnknownError):
+        await repository.layers.delete(DIGEST, force=True)
+    await push_blob(repository, CONTENT)
+    with pytest.raises(InUseError):
+        await repository.layers.delete(DIGEST)

@@ -39,11 +39,12 @@ async def test_every_family_comes_back_as_it_was_pushed(repository: Repository, 
     await push_blobs(repository)
     there = elsewhere.repository("acme/web").manifests
     for number, pushed in enumerate(every_family().values()):
+        tag = pushed.declared_tag or f"tag{number}"
         assert not await there.exists(pushed.digest)
-        assert await repository.manifests.put(pushed, [f"tag{number}"]) == pushed.digest
+        assert await repository.manifests.put(pushed, [tag]) == pushed.digest
         assert await there.exists(pushed.digest)
         assert same(await there.get(pushed.digest), pushed)
-        assert same(await there.get_by_tag(f"tag{number}"), pushed)
+        assert same(await there.get_by_tag(tag), pushed)
 
 
 @covers(
@@ -189,6 +190,22 @@ async def test_a_child_stays_while_an_index_has_it(repository: Repository) -> No
     assert await repository.manifests.exists_by_tag("child")
     await repository.manifests.delete(parent.digest)
     await repository.manifests.delete(child.digest)
+
+
+@covers("ManifestService.delete")
+async def test_a_forced_deletion_takes_the_child_and_leaves_the_index(repository: Repository) -> None:
+    child = await push_image(repository, b"layer", tags=["child"])
+    parent = index(child)
+    await repository.manifests.put(parent, ["parent"])
+    await repository.manifests.delete(child.digest, force=True)
+    assert not await repository.manifests.exists(child.digest)
+    assert not await repository.manifests.exists_by_tag("child")
+    assert (await repository.manifests.get_by_tag("parent")).payload == parent.payload
+    with pytest.raises(ManifestUnknownError):
+        await repository.manifests.delete(child.digest, force=True)
+    await repository.manifests.put(child)
+    with pytest.raises(InUseError):
+        await repository.manifests.delete(child.digest)
 
 
 @covers("ManifestService.delete")

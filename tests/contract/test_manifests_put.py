@@ -11,11 +11,12 @@ from distsql.errors import (
     ManifestInvalidError,
     ManifestReferencesUnknownError,
     ManifestUnverifiedError,
+    NameInvalidError,
     ReferenceInvalidError,
     TooManyTagsError,
 )
 from distsql.oci.digest import Digest
-from distsql.oci.manifest import DOCKER_SCHEMA1_SIGNED, OCI_IMAGE
+from distsql.oci.manifest import DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED, OCI_IMAGE
 from tests.contract.covering import covers
 from tests.contract.families import (
     LAYERS,
@@ -28,7 +29,10 @@ from tests.contract.families import (
     schema1,
     schema1_signed,
 )
+from tests.libtrust import p256, pretty, rsa_key
 from tests.registry.pushing import CONFIG, push_blob, push_image
+
+ANYWHERE = {"name": "", "tag": ""}
 
 
 async def tags_of(repository: Repository) -> dict[str, Digest]:
@@ -174,13 +178,86 @@ async def test_another_contents_digest_is_refused(namespace: Namespace) -> None:
 @covers("ManifestService.put", "SignatureService.get")
 async def test_signatures_that_come_with_a_manifest_are_added(repository: Repository) -> None:
     await push_blobs(repository)
-    ann, both = schema1_signed("ann"), schema1_signed("ann", "bob")
-    assert ann.digest == both.digest == schema1().digest
+    bare = schema1()
+    by_ann, by_bob = p256("ann").block(bare.payload), rsa_key().block(bare.payload)
+    ann, both = schema1_signed(by_ann), schema1_signed(by_ann, by_bob)
+    assert ann.digest == both.digest == bare.digest
     await repository.manifests.put(ann, ["v1"])
     assert list(await repository.signatures.get(ann.digest)) == list(ann.signatures)
     await repository.manifests.put(both)
     assert list(await repository.signatures.get(ann.digest)) == list(both.signatures)
+    # What is served under a digest doesn't change with who signs it too.
     assert (await repository.manifests.get_by_tag("v1")).payload == ann.payload
+    await repository.manifests.put(bare)
+    assert (await repository.manifests.get(bare.digest)).payload == ann.payload
+
+
+@covers("ManifestService.put", "SignatureService.get")
+async def test_what_was_put_bare_is_served_signed_once_it_is_signed(repository: Repository) -> None:
+    await push_blobs(repository)
+    bare, ann = schema1(), schema1_signed()
+    bob = schema1_signed(p256("bob").block(bare.payload))
+    await repository.manifests.put(bare, ["v1"])
+    assert list(await repository.signatures.get(bare.digest)) == []
+    for each in (ann, bob):
+        await repository.manifests.put(each)
+        found = await repository.manifests.get_by_tag("v1")
+        assert (found.media_type, found.payload, found.digest) == (ann.media_type, ann.payload, bare.digest)
+    assert list(await repository.signatures.get(bare.digest)) == [*ann.signatures, *bob.signatures]
+
+
+@covers("ManifestService.put", "SignatureService.get")
+async def test_many_signers_at_once(repository: Repository, elsewhere: Namespace) -> None:
+    await push_blobs(repository)
+    bare = schema1()
+    signed = [schema1_signed(p256(f"signer {number}").block(bare.payload)) for number in range(6)]
+    there = elsewhere.repository("acme/web")
+    await asyncio.gather(
+        *(each.manifests.put(manifest, ["v1"]) for each, manifest in zip([repository, there] * 3, signed, strict=True)),
+        there.manifests.put(bare, ["v1"]),
+    )
+    kept = await repository.signatures.get(bare.digest)
+    assert sorted(kept) == sorted(each.signatures[0] for each in signed)
+    served = await repository.manifests.get_by_tag("v1")
+    assert served.payload in {each.payload for each in signed}
+    assert (await there.manifests.get(bare.digest)).payload == served.payload
+
+
+@covers("ManifestService.put")
+async def test_signatures_that_are_not_true_are_refused(namespace: Namespace) -> None:
+    canonical = schema1(**ANYWHERE).payload
+    good, ann = p256("bob").block(canonical), p256("ann")
+    other = ann.block(canonical.replace(b"amd64", b"arm64"))
+    for wrong in (
+        {**ann.block(canonical), "signature": good["signature"]},
+        {**ann.block(canonical), "header": good["header"]},
+        ann.claiming(kid=p256("bob").kid).block(canonical),
+        {"signature": good["signature"], "protected": good["protected"]},
+        other,
+        ann.block(canonical.replace(b"amd64", b"i386")),
+    ):
+        for blocks in ([wrong], [good, wrong]):
+            payload = pretty(canonical, *blocks)
+            manifest = plain(payload, DOCKER_SCHEMA1_SIGNED, Digest.of(canonical))
+            await refused_whole(namespace, manifest, ManifestUnverifiedError)
+            # A media type that promises no signatures is no way around.
+            manifest = plain(payload, DOCKER_SCHEMA1, Digest.of(canonical))
+            await refused_whole(namespace, manifest, ManifestUnverifiedError)
+
+
+@covers("ManifestService.put")
+async def test_a_schema_1_manifest_goes_where_it_says(namespace: Namespace, repository: Repository) -> None:
+    for name in ("acme/other", "other/web", "web", "A/b", "acme/web/"):
+        await refused_whole(namespace, schema1_signed(name=name), NameInvalidError, ["v1"])
+    await refused_whole(namespace, schema1_signed(name="", tag="v2"), ReferenceInvalidError, ["v1"])
+    await refused_whole(namespace, schema1(name="", tag="v1"), ReferenceInvalidError, ["v1", "v2"])
+    await repository.manifests.put(schema1_signed(tag="v2"))  # by its digest
+    for silent in (schema1(**ANYWHERE), schema1(name=None, tag=None)):
+        await repository.manifests.put(silent, ["v1", "v2"])
+    short = namespace.repository("web")
+    await push_blobs(short)
+    for name in ("web", "library/web"):
+        await short.manifests.put(schema1_signed(name=name), ["v1"])
 
 
 @covers("ManifestService.put")

@@ -26,8 +26,9 @@ async def listed(names: AsyncIterator[str]) -> list[str]:
 async def test_a_tag_tells_what_it_points_to(repository: Repository, elsewhere: Namespace) -> None:
     await push_blobs(repository)
     for number, manifest in enumerate(every_family().values()):
-        await repository.manifests.put(manifest, [f"v{number}"])
-        found = await elsewhere.repository("acme/web").tags.get(f"v{number}")
+        tag = manifest.declared_tag or f"v{number}"
+        await repository.manifests.put(manifest, [tag])
+        found = await elsewhere.repository("acme/web").tags.get(tag)
         assert (found.media_type, found.length) == (manifest.media_type, len(manifest.payload))
         assert (found.digest, found.artifact_type) == (manifest.digest, manifest.artifact_type)
 
@@ -161,6 +162,9 @@ async def test_lookup_finds_the_live_tags_of_a_digest(repository: Repository) ->
     assert await listed(repository.tags.lookup(first.digest)) == rest
     assert await listed(repository.tags.lookup(second.digest)) == ["other", "v1"]
     assert await listed(repository.tags.lookup(NOWHERE)) == []
+    assert await listed(repository.tags.lookup(first.digest, limit=0)) == []
+    assert await listed(repository.tags.lookup(first.digest, after="1", limit=PAGE + 1)) == rest[2 : PAGE + 3]
+    assert await listed(repository.tags.lookup(first.digest, after="v\0")) == [name for name in rest if name > "v"]
     both = repository.tags.lookup(first.digest), repository.tags.lookup(first.digest)
     assert [(one, await anext(both[1])) async for one in both[0]] == [(name, name) for name in rest]
 

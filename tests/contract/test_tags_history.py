@@ -44,6 +44,19 @@ async def test_history_has_every_move_newest_first(repository: Repository, elsew
         assert earlier.ended_by == "tester"
 
 
+@covers("TagService.history")
+async def test_history_is_read_in_parts(repository: Repository) -> None:
+    one, two = await push(repository, 2)
+    for digest in [one, two] * PAGE:
+        await repository.tags.tag("v1", digest)
+    moves = await history(repository)
+    for limit in (0, 1, PAGE, PAGE + 1, 2 * PAGE, 2 * PAGE + 1):
+        assert [move async for move in repository.tags.history("v1", limit=limit)] == moves[:limit]
+    before = moves[2].valid_from
+    assert [move async for move in repository.tags.history("v1", before=before)] == moves[3:]
+    assert [move async for move in repository.tags.history("v1", before=before, limit=2)] == moves[3:5]
+
+
 @covers("TagService.history", "TagService.untag")
 async def test_history_outlives_the_tag(namespace: Namespace, repository: Repository) -> None:
     [digest] = await push(repository, 1)

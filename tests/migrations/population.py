@@ -8,10 +8,13 @@ from pathlib import Path
 import psycopg
 
 from distsql.app import Registry
+from distsql.contract import Manifest, Repository
 from distsql.oci.digest import Digest
 from distsql.settings import Settings
 from distsql.values import Caller
 from tests.registry.pushing import image, index, push_blob, push_image
+
+NOTATION = "application/vnd.cncf.notary.signature"
 
 
 async def populate(url: str, folder: Path) -> None:
@@ -26,6 +29,7 @@ async def populate(url: str, folder: Path) -> None:
         await web.manifests.put(image(b"one", subject=first.digest, about="a subject"))
         await web.manifests.put(image(b"one", subject=Digest.of(b"absent"), about="an absent subject"))
         await web.signatures.put(first.digest, b"signature")
+        await _sign(web, first, second)
         await web.tags.untag("v2")
         async with await web.layers.upload() as upload:
             await upload.write(b"half of it")
@@ -33,10 +37,26 @@ async def populate(url: str, folder: Path) -> None:
         await push_blob(other, b"one")
         await namespace.repository("other/copy").layers.mount(Digest.of(b"one"), "other/web")
         await namespace.repository("other/copy").set_sparse(sparse=True)
+        deleted = await push_image(web, b"one", tags=["gone"], title="deleted")
+        await web.manifests.delete(deleted.digest)
         gone = namespace.repository("other/gone")
         await push_image(gone, b"gone", tags=["latest"])
         await gone.remove()
     await asyncio.to_thread(_condemn, url)
+
+
+async def _sign(web: Repository, first: Manifest, second: Manifest) -> None:
+    """Signatures by tag and by referrer, of what is there and of what isn't; one tag that moved, one that ended."""
+    bundle, cosign = "application/vnd.dev.sigstore.bundle.v0.3+json", "application/vnd.dev.cosign.artifact.sig.v1+json"
+    for number, signed in enumerate(
+        [first.digest, second.digest, Digest.of(b"absent"), Digest.of(b"absent", "sha512")]
+    ):
+        await push_image(web, b"one", subject=signed, artifact_type=[bundle, NOTATION, cosign][number % 3])
+    await push_image(web, b"one", subject=first.digest, artifact_type="application/vnd.example.sbom")
+    tags = [f"sha256-{digest.encoded}.sig" for digest in (first.digest, Digest.of(b"absent"), second.digest)]
+    await push_image(web, b"one", tags=[*tags, f"sha256-{first.digest.encoded}.att"], title="a signature")
+    await push_image(web, b"one", tags=tags[:1], title="a later signature")
+    await web.tags.untag(tags[2])
 
 
 def _condemn(url: str) -> None:

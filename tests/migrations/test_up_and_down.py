@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from distsql.sql import schema
 from distsql.sql.tables import metadata
 from tests import postgres
 from tests.migrations import snapshots
-from tests.migrations.population import populate
+from tests.migrations.population import NOTATION, populate
 
 HEAD = schema.head_revision()
 REVISIONS = [
@@ -69,9 +70,10 @@ async def test_down_and_up_again_on_a_populated_database(url: str, tmp_path: Pat
 
 
 async def test_one_revision_back_and_up_again_keeps_the_rows(url: str, tmp_path: Path) -> None:
-    """What both revisions know survives: tables that the newest one added are its own."""
+    """What both revisions know survives: tables that the newest one added are its own, as are marks of deletion."""
     schema.migrate(url)
     await populate(url, tmp_path)
+    forget_deleted(url)
     before = snapshots.rows(url)
     for below in REVISIONS[:-1][-1:]:
         schema.migrate(url, to=below)
@@ -79,6 +81,77 @@ async def test_one_revision_back_and_up_again_keeps_the_rows(url: str, tmp_path:
         schema.migrate(url)
         after = snapshots.rows(url)
         assert {table: len(after[table]) for table in known} == {table: len(before[table]) for table in known}
+
+
+def forget_deleted(url: str) -> None:
+    with psycopg.connect(url) as connection:
+        gone = "(select tenant_id, id from repositories where deleted_at is not null)"
+        for table in ("tags", "manifests", "layers", "uploads"):
+            connection.execute(f"delete from {table} where (tenant_id, repository_id) in {gone}")
+        connection.execute("delete from repositories where deleted_at is not null")
+        connection.execute("delete from manifests where deleted_at is not null")
+
+
+async def test_the_way_back_takes_along_what_is_deleted(url: str, tmp_path: Path) -> None:
+    """0003 and 0004: the version before would show it."""
+    schema.migrate(url)
+    await populate(url, tmp_path)
+    forgotten = snapshots.rows(url)
+    schema.migrate(url, to="0002")
+    schema.migrate(url)
+    kept = snapshots.rows(url)
+    forget_deleted(url)
+    assert snapshots.rows(url) == kept
+    assert len(kept["manifests"]) == len(forgotten["manifests"]) - 2
+    assert len(kept["repositories"]) == len(forgotten["repositories"]) - 1
+
+
+async def test_what_signs_what_is_found_in_what_was_there(url: str, tmp_path: Path) -> None:
+    """0002 makes the rows that pushing and tagging would have written, of signatures that were there before it."""
+    schema.migrate(url)
+    await populate(url, tmp_path)
+    written = signing(url)
+    assert len(written) == 6
+    schema.migrate(url, to="0001")
+    schema.migrate(url)
+    assert signing(url) == written
+
+
+def signing(url: str) -> list[tuple[object, ...]]:
+    """All but the instants: a tag's is that of the clock, a row's that of its transaction."""
+    with psycopg.connect(url) as connection:
+        return connection.execute(
+            "select tenant_id, repository_id, digest_text(subject_digest), digest_text(manifest_digest), kind "
+            "from signing_manifests order by 1, 2, 3, 4, 5"
+        ).fetchall()
+
+
+async def test_pushes_go_on_while_0002_looks_for_signatures(url: str, tmp_path: Path) -> None:
+    """Only at its end it waits for who writes manifests; a signature that was deleted meanwhile has no row."""
+    schema.migrate(url)
+    await populate(url, tmp_path)
+    written = signing(url)
+    schema.migrate(url, to="0001")
+    with psycopg.connect(url) as other:
+        gone = other.execute("select digest from manifests where artifact_type = %s", [NOTATION]).fetchall()
+        other.execute("delete from manifests where artifact_type = %s", [NOTATION])
+        migrating = asyncio.create_task(asyncio.to_thread(schema.migrate, url))
+        while not blocked(url):
+            await asyncio.sleep(0.01)
+        other.commit()
+    await migrating
+    assert len(gone) == 1
+    assert len(signing(url)) == len(written) - 1
+
+
+def blocked(url: str) -> bool:
+    with psycopg.connect(url) as connection:
+        return (
+            connection.execute(
+                "select 1 from pg_locks where not granted and relation = 'manifests'::regclass"
+            ).fetchall()
+            != []
+        )
 
 
 async def test_migrating_to_where_it_is_changes_nothing(url: str, tmp_path: Path) -> None:

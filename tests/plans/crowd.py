@@ -65,6 +65,11 @@ insert into tags (tenant_id, repository_id, name, digest, valid_from, valid_to, 
 insert into signatures (tenant_id, repository_id, manifest_digest, digest, payload)
     select 1, 1, pg_temp.digest('manifest ' || n), pg_temp.digest('signature ' || n), 'x'
     from generate_series(1, 5000) n;
+-- One that was signed ten thousand times, and many that were signed once.
+insert into signing_manifests (tenant_id, repository_id, subject_digest, manifest_digest, kind)
+    select 1, 1, pg_temp.digest('manifest ' || case when n % 2 = 0 then 1 else n end),
+        pg_temp.digest('manifest ' || n), case when n % 10 = 1 then 'cosign' else 'referrer' end
+    from generate_series(1, {manifests}) n;
 insert into uploads (tenant_id, repository_id, uuid, algorithm, store_key, actor, expires_at)
     select 1, 1, gen_random_uuid(), 'sha256', 'staged/' || n, 'ann', now() + n * interval '1 second'
     from generate_series(1, 5000) n;

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import count
 
 from distsql.errors import BlobUnknownError
 from distsql.oci.digest import Digest
-from distsql.oci.manifest import ParsedManifest
+from distsql.oci.manifest import ParsedManifest, parse
 from distsql.registry.namespace import StoredNamespace
 from distsql.registry.repositories import StoredRepository
 from distsql.sql import layers
 from distsql.sql.database import Database, Transaction
+from tests.libtrust import p256, signed
 from tests.registry.pushing import CONFIG, image, index, push_blob, push_image
 from tests.sql.rows import make_repository
 
 Call = Callable[[], Awaitable[object]]
 _numbers = count()
+SIGNATURE = "application/vnd.cncf.notary.signature"
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,42 @@ async def put_manifest(world: World, *, layers: int) -> Call:
     await push_image(world.web, b"before", tags=["latest"])
     manifest = image(*_contents(layers), number=str(next(_numbers)))
     return lambda: world.web.manifests.put(manifest, ["latest", "other"])
+
+
+async def put_signature_by_tag(world: World) -> Call:
+    """As cosign does it: the manifest has no annotations, and the tag was there before."""
+    subject, content = await world.image(), new_name().encode()
+    tag = f"sha256-{subject.digest.encoded}.sig"
+    await push_image(world.web, b"before", tags=[tag])
+    await world.hold([CONFIG, content])
+    return lambda: world.web.manifests.put(image(content), [tag])
+
+
+async def put_signature_by_referrer(world: World) -> Call:
+    """As notation and cosign 3 do it: with annotations, and no tag."""
+    subject = await world.image()
+    signature = image(b"layer 0", subject=subject.digest, artifact_type=SIGNATURE, number=str(next(_numbers)))
+    return lambda: world.web.manifests.put(signature)
+
+
+async def put_schema1(world: World) -> Call:
+    signature, _ = await _schema1(world)
+    return lambda: world.web.manifests.put(signature, ["latest"])
+
+
+async def put_schema1_by_another_signer(world: World) -> Call:
+    ann, bob = await _schema1(world)
+    await world.web.manifests.put(ann, ["latest"])
+    return lambda: world.web.manifests.put(bob, ["latest"])
+
+
+async def _schema1(world: World) -> list[ParsedManifest]:
+    """One manifest, by two signers."""
+    await push_image(world.web, b"before", tags=["latest"])
+    layers = [{"blobSum": str(Digest.of(b"before"))}]
+    document = {"schemaVersion": 1, "tag": "latest", "fsLayers": layers, "number": next(_numbers)}
+    canonical = json.dumps(document).encode()
+    return [parse(signed(canonical, p256(name))) for name in ("ann", "bob")]
 
 
 async def put_index(world: World) -> Call:

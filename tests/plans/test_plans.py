@@ -110,9 +110,9 @@ def test_reads_by_name_touch_few_pages(crowd: Connection, name: str, parameters:
         ("list_tags_of_digest", {"digest": MANIFEST, "after": "", "limit": 100}, 30),
         ("list_tag_moves", {"name": "v3", "before": datetime.max.replace(tzinfo=UTC), "limit": 100}, 15),
         ("resolve_tag", {"name": "v3", "at": datetime.now(UTC)}, 15),
-        ("lock_repository", {}, 15),
+        ("mark_repository_deleted", {"actor": "ann"}, 30),
         ("lock_layer", {"digest": LAYER}, 15),
-        ("lock_manifest", {"digest": MANIFEST}, 15),
+        ("mark_manifest_deleted", {"digest": MANIFEST, "actor": "ann"}, 40),
         ("find_parent", {"digest": LAYER}, 15),
         (
             "lock_references",
@@ -122,6 +122,8 @@ def test_reads_by_name_touch_few_pages(crowd: Connection, name: str, parameters:
         ("lock_mountable_blob", {"digest": LAYER, "source_path": "web"}, 30),
         ("lock_mountable_blob", {"digest": LAYER, "source_path": None}, 30),
         ("list_signatures", {"digest": MANIFEST}, 15),
+        ("list_signature_relations", {"digest": MANIFEST}, 15),
+        ("point_cosign_tags", {"digest": MANIFEST, "subject_digests": [MANIFEST]}, 40),
         (
             "list_referrers",
             {"digest": digest("manifest 2"), "fallback_tag": "x", "artifact_type": None, "after": b"", "limit": 100},

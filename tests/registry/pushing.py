@@ -20,7 +20,9 @@ async def push_blob(repository: Repository, content: bytes) -> Digest:
     return digest
 
 
-def image(*layers: bytes, subject: Digest | None = None, **annotations: str) -> ParsedManifest:
+def image(
+    *layers: bytes, subject: Digest | None = None, artifact_type: str | None = None, **annotations: str
+) -> ParsedManifest:
     document: dict[str, object] = {
         "schemaVersion": 2,
         "mediaType": OCI_IMAGE,
@@ -30,6 +32,8 @@ def image(*layers: bytes, subject: Digest | None = None, **annotations: str) -> 
     }
     if subject:
         document["subject"] = {"mediaType": OCI_IMAGE, "digest": str(subject), "size": 2}
+    if artifact_type:
+        document["artifactType"] = artifact_type
     return parse(json.dumps(document).encode())
 
 
@@ -45,10 +49,15 @@ def _descriptor(media_type: str, content: bytes) -> dict[str, object]:
 
 
 async def push_image(
-    repository: Repository, *layers: bytes, tags: Sequence[str] = (), subject: Digest | None = None, **annotations: str
+    repository: Repository,
+    *layers: bytes,
+    tags: Sequence[str] = (),
+    subject: Digest | None = None,
+    artifact_type: str | None = None,
+    **annotations: str,
 ) -> ParsedManifest:
     for content in (CONFIG, *layers):
         await push_blob(repository, content)
-    manifest = image(*layers, subject=subject, **annotations)
+    manifest = image(*layers, subject=subject, artifact_type=artifact_type, **annotations)
     await repository.manifests.put(manifest, tags)
     return manifest

@@ -92,7 +92,7 @@ async def test_a_referrer_follows_its_subject(registry: Registry, namespace: Sto
     referrer = await push_image(repository, b"sbom", subject=subject.digest)
     assert await collect(registry) == Collected()
     await repository.manifests.delete(subject.digest)
-    assert (await collect(registry)).manifests == 1
+    assert (await collect(registry)).manifests == 2
     assert not await repository.manifests.exists(referrer.digest)
 
 
@@ -101,10 +101,50 @@ async def test_a_blob_of_two_repositories_keeps_its_bytes(registry: Registry, na
     await push_image(one, b"shared", tags=["v1"])
     await push_image(two, b"shared", tags=["v1"])
     await one.remove()
-    assert await collect(registry) == Collected()
+    assert await collect(registry) == Collected(repositories=1)
     await two.remove()
     assert (await collect(registry)).blobs == 2
     assert await damage(registry) == []
+
+
+async def test_what_was_deleted_keeps_its_bytes_for_the_grace(
+    registry: Registry, namespace: StoredNamespace, sql: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    """Its rows stay marked as long: nothing of it is lost before it could be wanted back."""
+    whole, part = namespace.repository("acme/whole"), namespace.repository("acme/part")
+    await push_image(whole, b"one", tags=["v1"])
+    deleted = await push_image(part, b"two", tags=["v1"])
+    before = await stored_keys(registry)
+    async with await whole.layers.upload() as upload:
+        await upload.write(b"half an upload")
+    await whole.remove()
+    await part.manifests.delete(deleted.digest)
+    assert await collect(registry, timedelta(hours=1)) == Collected()
+    assert await stored_keys(registry) > before
+    found = await collect(registry)
+    assert (found.repositories, found.manifests, found.uploads) == (1, 1, 1)
+    assert await stored_keys(registry) == set()
+    assert sql.execute("select path from repositories").fetchall() == [("part",)]
+    assert sql.execute("select 1 from manifests").fetchall() == []
+
+
+async def test_a_deleted_repository_that_somebody_wrote_to_goes_in_the_next_run(
+    registry: Registry, namespace: StoredNamespace, sql: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    """Who had found the repository before it was deleted comes before the deletion, whenever it commits."""
+    repository = namespace.repository("acme/web")
+    await push_image(repository, b"layer", tags=["v1"])
+    await repository.remove()
+    sql.execute("set lock_timeout = '10s'")
+    with sql.transaction():
+        sql.execute(
+            "insert into uploads (tenant_id, repository_id, uuid, algorithm, store_key, actor, expires_at) "
+            "select tenant_id, id, gen_random_uuid(), 'sha256', 'late', '', now() + interval '1 day' from repositories"
+        )
+        collecting = asyncio.create_task(collect(registry))
+        await asyncio.sleep(0.2)
+    assert (await collecting).repositories + (await collect(registry)).repositories == 1
+    assert sql.execute("select 1 from repositories").fetchall() == []
 
 
 async def test_a_dry_run_says_what_a_run_does_and_changes_nothing(

@@ -12,8 +12,9 @@ import pytest
 
 from distsql.bytestore.filesystem import FilesystemStore
 from distsql.oci.digest import Digest
+from distsql.oci.names import name_bound
 from distsql.registry.namespace import StoredNamespace
-from distsql.registry.paging import PAGE, full_name_bound, name_bound
+from distsql.registry.paging import PAGE, full_name_bound
 from tests.registry.pushing import CONFIG, image, push_blob
 from tests.registry.soundness import namespace_of, opened
 

@@ -77,7 +77,7 @@ async def test_references_that_lead_nowhere(
     assert "acme/web@" in finding.subject
 
 
-async def test_absent_children_are_no_damage_where_sparse_indexes_are_allowed(
+async def test_absent_children_and_layers_are_no_damage_where_the_repository_is_sparse(
     registry: Registry, namespace: StoredNamespace, sql: Sql
 ) -> None:
     repository = namespace.repository("acme/web")
@@ -85,7 +85,11 @@ async def test_absent_children_are_no_damage_where_sparse_indexes_are_allowed(
     await repository.set_sparse(sparse=True)
     parent = index(child)
     await repository.manifests.put(parent, ["multi"])
+    sparse = await push_image(repository, b"other")
     sql.execute("delete from manifests where digest = %s", [child.digest.packed])
+    sql.execute("delete from layers where digest = %s", [Digest.of(b"other").packed])
     assert await verify(registry) == []
     await repository.set_sparse(sparse=False)
-    assert [finding.kind for finding in await verify(registry)] == ["reference"]
+    found = await verify(registry)
+    assert [finding.kind for finding in found] == ["reference", "reference"]
+    assert any(str(sparse.digest) in finding.subject for finding in found)

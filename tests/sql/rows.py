@@ -30,6 +30,16 @@ async def make_repository(tx: Transaction, name: str) -> RepositoryRow:
     return row
 
 
+async def lock_repository(tx: Transaction, repository: RepositoryRow) -> None:
+    """Makes others wait who want the same."""
+    await look(
+        tx,
+        "select 1 from repositories where tenant_id = %(tenant_id)s and id = %(id)s for update",
+        tenant_id=repository.tenant_id,
+        id=repository.id,
+    )
+
+
 async def make_layer(tx: Transaction, repository: RepositoryRow, what: object, store_key: str = "") -> Digest:
     made = digest(what)
     await layers.insert_blob(

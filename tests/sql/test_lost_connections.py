@@ -13,7 +13,7 @@ from distsql.errors import CatalogueUnavailableError
 from distsql.oci.names import RepositoryName
 from distsql.sql import repositories
 from distsql.sql.database import Database, Transaction
-from tests.sql.rows import look, make_repository
+from tests.sql.rows import lock_repository, look, make_repository
 
 NAME = RepositoryName("acme", "web")
 SIZE = 3
@@ -181,7 +181,7 @@ async def test_cancelled_at_any_moment_nothing_leaks(pooled: Database, sql: Sql)
     async def work(tx: Transaction, number: int) -> None:
         made = await make_repository(tx, f"acme/{number}")
         repositories.set_sparse(tx, made, sparse=True)
-        await repositories.lock_repository(tx, made)
+        await lock_repository(tx, made)
         repositories.set_sparse(tx, made, sparse=False)
 
     async def attempt(number: int) -> bool:

@@ -103,14 +103,33 @@ async def test_a_subject_is_no_parent(tx: Transaction, repository: RepositoryRow
     assert await manifests.find_parent(tx, other, child.digest) is None
 
 
-async def test_a_deleted_manifest_takes_what_is_its_own(tx: Transaction, repository: RepositoryRow) -> None:
+async def test_a_deleted_manifest_is_there_for_nobody(tx: Transaction, repository: RepositoryRow) -> None:
     gone = await make_manifest(tx, repository, "gone")
     kept = await make_manifest(tx, repository, "kept")
-    assert await manifests.lock_manifest(tx, repository, gone.digest)
-    manifests.delete_manifest(tx, repository, gone.digest)
-    assert not await manifests.lock_manifest(tx, repository, gone.digest)
-    for table in ("descriptors", "annotations"):
-        assert set(await look(tx, f"select manifest_digest from {table}")) == {(kept.digest.packed,)}
+    await delete_manifest(tx, repository, gone.digest)
+    assert not await manifests.mark_manifest_deleted(tx, repository, gone.digest, actor="bob")
+    assert await manifests.find_manifest(tx, HERE, gone.digest) is None
+    found = await manifests.list_manifests(tx, repository, after=None, limit=10)
+    assert [row.digest for row in found] == [kept.digest]
+    both = {gone.digest, kept.digest}
+    assert await manifests.lock_references(tx, repository, manifests=both, blobs=()) == {kept.digest}
+    assert set(await look(tx, "select manifest_digest from descriptors")) == {(kept.digest.packed,)}
+    assert await look(tx, "select deleted_by from manifests order by deleted_at nulls last") == [("ann",), (None,)]
+
+
+async def test_a_deleted_manifest_is_pushed_again_as_a_new_one(tx: Transaction, repository: RepositoryRow) -> None:
+    manifest = await make_manifest(tx, repository)
+    before = await look(tx, "select * from descriptors order by position")
+    await delete_manifest(tx, repository, manifest.digest)
+    manifests.insert_manifest(tx, repository, manifest, actor="bob")
+    assert await manifests.find_manifest(tx, HERE, manifest.digest) is not None
+    assert await look(tx, "select pushed_by, deleted_at, deleted_by from manifests") == [("bob", None, None)]
+    assert await look(tx, "select * from descriptors order by position") == before
+
+
+async def delete_manifest(tx: Transaction, repository: RepositoryRow, target: Digest) -> None:
+    assert await manifests.mark_manifest_deleted(tx, repository, target, actor="ann")
+    manifests.delete_references(tx, repository, target)
 
 
 async def test_digests_of_sha512(tx: Transaction, repository: RepositoryRow) -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
 from distsql.oci.names import RepositoryName
-from distsql.sql import audit, repositories, tags, uploads
+from distsql.sql import audit, deletions, repositories, tags, uploads
 from distsql.sql.database import Transaction
+from distsql.sql.deletions import DeletedRow
 from distsql.sql.repositories import RepositoryRow
 from distsql.values import Caller
 from tests.sql.rows import look, make_layer, make_manifest, make_repository
@@ -67,7 +70,11 @@ async def test_one_tenant_s_listing_has_no_other_s(tx: Transaction) -> None:
     assert await paths("nobody") == []
 
 
-async def test_a_removed_repository_leaves_its_blobs_and_its_audit(tx: Transaction, repository: RepositoryRow) -> None:
+HOUR = timedelta(hours=1)
+NOTHING = (-1, 0)
+
+
+async def test_a_deleted_repository_leaves_its_blobs_and_its_audit(tx: Transaction, repository: RepositoryRow) -> None:
     digest = await make_layer(tx, repository, "content")
     manifest = await make_manifest(tx, repository)
     tags.point_tags(tx, repository, ["a", "b"], digest=manifest.digest, actor="ann")
@@ -77,23 +84,40 @@ async def test_a_removed_repository_leaves_its_blobs_and_its_audit(tx: Transacti
     await make_layer(tx, neighbour, "content")
     audit.insert_audit_events(tx, repository.tenant_id, "test", caller=Caller(), repository="acme/web")
 
-    assert await repositories.lock_repository(tx, repository)
-    repositories.delete_repository(tx, repository)
+    assert await repositories.mark_repository_deleted(tx, repository, actor="ann")
 
-    assert not await repositories.lock_repository(tx, repository)
+    assert not await repositories.mark_repository_deleted(tx, repository, actor="ann")
+    assert await repositories.find_repository(tx, RepositoryName("acme", "web")) is None
     assert await uploads.find_upload(tx, RepositoryName("acme", "web"), upload.uuid) is None
+    assert await names(tx) == ["acme/neighbour"]
+
+    gone = DeletedRow(repository.tenant_id, repository.id)
+    assert await deletions.list_deleted_repositories(tx, grace=HOUR, after=NOTHING, limit=9) == []
+    assert await deletions.list_deleted_repositories(tx, grace=-HOUR, after=NOTHING, limit=9) == [gone]
+    assert len(await deletions.purge_repository_uploads(tx, gone, limit=9)) == 1
+    for purge in deletions.PURGED_TABLES:
+        while await deletions.purge_repository_rows(tx, purge, gone, limit=1):
+            pass
+    await deletions.purge_repository(tx, gone)
+
     for table in ("tags", "manifests", "descriptors", "annotations", "signatures", "uploads"):
         assert await look(tx, f"select 1 from {table}") == [], table
     assert await look(tx, "select digest from blobs") == [(digest.packed,)]
     assert await look(tx, "select repository_id from layers") == [(neighbour.id,)]
+    assert await look(tx, "select id from repositories") == [(neighbour.id,)]
     assert await look(tx, "select action from audit_events") == [("test",)]
 
 
 async def test_a_name_may_be_used_again(tx: Transaction, repository: RepositoryRow) -> None:
-    repositories.delete_repository(tx, repository)
+    assert await repositories.mark_repository_deleted(tx, repository, actor="ann")
     again = await make_repository(tx, "acme/web")
     assert again.tenant_id == repository.tenant_id
     assert again.id != repository.id
+
+
+async def names(tx: Transaction) -> list[str]:
+    rows = await repositories.list_repositories(tx, tenant="", after=("", ""), limit=9)
+    return [f"{row.tenant}/{row.path}" for row in rows]
 
 
 async def test_sparse_is_kept(tx: Transaction, repository: RepositoryRow) -> None:

@@ -149,11 +149,11 @@ def test_there_are_no_enums_domains_or_extensions(catalogue: Catalogue) -> None:
 
 
 def test_closed_sets_are_checked(catalogue: Catalogue) -> None:
-    """State, role and outcome take only what the code knows."""
+    """State, role, kind and outcome take only what the code knows."""
     checks = [
         text for (text,) in catalogue.execute("select pg_get_constraintdef(oid) from pg_constraint where contype = 'c'")
     ]
-    for column in ("state", "role", "outcome"):
+    for column in ("state", "role", "kind", "outcome"):
         assert any(f"{column} = ANY" in check for check in checks), column
 
 

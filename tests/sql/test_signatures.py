@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from distsql.oci.digest import Digest
-from distsql.sql import manifests, signatures, tags
+from distsql.sql import manifests, signatures
 from distsql.sql.database import Transaction
 from distsql.sql.repositories import RepositoryRow
-from tests.sql.rows import digest, look, make_manifest, make_repository
+from tests.sql.rows import digest, look, make_digests, make_manifest, make_repository
 
-NOTATION = "application/vnd.cncf.notary.signature"
+
+def cosign_tag(signed: Digest) -> str:
+    return f"sha256-{signed.encoded}.sig"
 
 
 async def stored(tx: Transaction, repository: RepositoryRow, target: Digest) -> list[bytes]:
@@ -39,27 +41,55 @@ async def test_signatures_are_of_one_manifest_in_one_repository(tx: Transaction,
 async def test_signatures_go_with_their_manifest(tx: Transaction, repository: RepositoryRow) -> None:
     target = (await make_manifest(tx, repository)).digest
     signatures.insert_signatures(tx, repository, target, [b"one"])
-    manifests.delete_manifest(tx, repository, target)
+    signatures.delete_signatures(tx, repository, target)
     assert await stored(tx, repository, target) == []
+
+
+async def related(tx: Transaction, repository: RepositoryRow, target: Digest) -> list[tuple[str, Digest]]:
+    found = await signatures.list_signature_relations(tx, repository, target)
+    return sorted((row.kind, row.digest) for row in found)
 
 
 async def test_relations_are_of_every_kind(tx: Transaction, repository: RepositoryRow) -> None:
     target = (await make_manifest(tx, repository, "signed")).digest
     signatures.insert_signatures(tx, repository, target, [b"jws"])
-    cosign = (await make_manifest(tx, repository, "cosign")).digest
-    tags.point_tags(tx, repository, [f"sha256-{target.encoded}.sig"], digest=cosign, actor="ann")
-    notation = (await make_manifest(tx, repository, "notation", subject=target)).digest
+    cosign, notation = await make_digests(tx, repository, ["cosign", "notation"])
+    signatures.point_cosign_tags(tx, repository, [cosign_tag(target)], digest=cosign)
+    signatures.insert_signing_manifest(tx, repository, notation, subject=target)
     await make_manifest(tx, repository, "only about it", subject=target)
-    await look(
-        tx,
-        "update manifests set artifact_type = %(type)s where digest = %(digest)s returning 1",
-        type=NOTATION,
-        digest=notation,
-    )
-    found = await signatures.list_signature_relations(tx, repository, target)
-    assert sorted((row.kind, row.digest) for row in found) == [
+    assert await related(tx, repository, target) == [
         ("cosign", cosign),
         ("jws", Digest.of(b"jws")),
         ("referrer", notation),
     ]
-    assert await signatures.list_signature_relations(tx, repository, cosign) == []
+    assert await related(tx, repository, cosign) == []
+
+
+async def test_a_cosign_tag_leaves_what_it_pointed_to(tx: Transaction, repository: RepositoryRow) -> None:
+    one, other = digest("one"), digest("other")
+    first, second = await make_digests(tx, repository, [1, 2])
+    signatures.point_cosign_tags(tx, repository, [cosign_tag(one), "v1", cosign_tag(other)], digest=first)
+    signatures.point_cosign_tags(tx, repository, [cosign_tag(one)], digest=second)
+    signatures.point_cosign_tags(tx, repository, [cosign_tag(one)], digest=second)
+    assert await related(tx, repository, one) == [("cosign", second)]
+    assert await related(tx, repository, other) == [("cosign", first)]
+    signatures.delete_cosign_tags(tx, repository, ["v1", cosign_tag(one)])
+    assert await related(tx, repository, one) == []
+    assert await related(tx, repository, other) == [("cosign", first)]
+
+
+async def test_relations_go_with_their_manifest(tx: Transaction, repository: RepositoryRow) -> None:
+    one = digest("one")
+    [first] = await make_digests(tx, repository, [1])
+    signatures.point_cosign_tags(tx, repository, [cosign_tag(one)], digest=first)
+    signatures.insert_signing_manifest(tx, repository, first, subject=one)
+    assert await related(tx, repository, one) == [("cosign", first), ("referrer", first)]
+    assert await manifests.mark_manifest_deleted(tx, repository, first, actor="ann")
+    assert await related(tx, repository, one) == []
+
+
+async def test_other_tags_cost_no_statement(tx: Transaction, repository: RepositoryRow) -> None:
+    await look(tx, "select 1")
+    signatures.point_cosign_tags(tx, repository, ["latest", "sha256-1.sig"], digest=digest("x"))
+    signatures.delete_cosign_tags(tx, repository, ["latest"])
+    assert tx._pending == []

@@ -8,7 +8,7 @@ from sqlalchemy import LargeBinary, literal_column, select
 
 import distsql.sql
 from distsql.oci.digest import Digest
-from distsql.sql import docs, health, statements
+from distsql.sql import deletions, docs, health, statements
 from distsql.sql.statements import Nothing, Statement, registered, statement
 from tests.sql.rows import digest
 
@@ -29,8 +29,9 @@ def test_a_statement_is_called_after_its_constant() -> None:
         if isinstance(value, Statement) and not name.startswith("_")
     }
     assert {name: constant for name, constant in constants.items() if constant != name.upper()} == {}
-    # Those of `delete_repository` differ in nothing but the table, and are a list.
-    assert [name for name in registered if name not in constants and not name.startswith("delete_repository_")] == []
+    # Those of `PURGED_TABLES` differ in nothing but the table.
+    purging = {each.name for each in deletions.PURGED_TABLES}
+    assert [name for name in registered if name not in constants and name not in purging] == []
 
 
 def test_every_statement_says_what_it_is_for() -> None:

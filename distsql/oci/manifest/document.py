@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from typing import Final, NoReturn
+from itertools import chain
+from typing import Any, Final, NoReturn
 
 from distsql.errors import ManifestInvalidError
 
@@ -41,6 +42,47 @@ def read_document(payload: bytes) -> Document:
     structure = openings + payload.count(b",")
     if structure > FREE_STRUCTURE + len(payload) // BYTES_PER_STRUCTURE:
         raise malformed(f"{structure} brackets and commas in {len(payload)} bytes are too many for a manifest")
+    plain = _read_plain(payload)
+    return _read_strictly(payload, openings) if plain is None else plain
+
+
+def _read_plain(payload: bytes) -> Document | None:
+    """The document, when it is plainly good: almost all are, and the strict way takes twice the time.
+
+    Without a backslash, quotes stand around strings and nowhere else. When the document's names and texts account for
+    all of them, none was lost with a name that stands twice.
+    """
+    if b"\\" in payload:
+        return None
+    try:
+        document: object = _PLAIN_DECODER.decode(payload.decode("utf-8"))
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) and 2 * _count_strings(document) == payload.count(b'"') else None
+
+
+def _count_strings(document: Document) -> int:
+    """How many names and texts there are; -1 for too great a depth, and for an integer of too many digits.
+
+    Level by level, so that depth costs no recursion, and the kinds of all values at once, so that many cost little.
+    """
+    count = 0
+    level: list[Any] = [document]
+    for _ in range(MAX_DEPTH):
+        objects = [container for container in level if type(container) is dict]
+        values: list[Any] = list(chain.from_iterable(map(dict.values, objects)))
+        values += chain.from_iterable([container for container in level if type(container) is list])
+        count += sum(map(len, objects)) + list(map(type, values)).count(str)
+        if max([abs(value) for value in values if type(value) is int], default=0) >= 10**MAX_DIGITS:
+            return -1
+        level = [value for value in values if type(value) in _CONTAINERS]
+        if not level:
+            return count
+    return -1
+
+
+def _read_strictly(payload: bytes, openings: int) -> Document:
+    """The document, with a look at each of its parts; or the error that tells which one is wrong."""
     document = _decode(_text(payload))
     if not isinstance(document, dict):
         raise malformed(f"a manifest is a JSON object, not a {_NAMES.get(type(document), 'number')}")
@@ -112,6 +154,11 @@ def _refuse_constant(text: str) -> NoReturn:
     raise malformed(f"{text} is no JSON number (RFC 8259, section 6)")
 
 
+def _refuse_plainly(text: str) -> NoReturn:
+    raise ValueError(text)
+
+
+_PLAIN_DECODER: Final = json.JSONDecoder(parse_float=_refuse_plainly, parse_constant=_refuse_plainly)
 _DECODER: Final = json.JSONDecoder(
     object_pairs_hook=_unique, parse_int=_integer, parse_float=_float, parse_constant=_refuse_constant
 )

@@ -13,15 +13,15 @@ import json
 import re
 from typing import Final
 
-from distsql.errors import ManifestUnverifiedError
+from distsql.errors import ManifestInvalidError, ManifestUnverifiedError
 from distsql.oci.descriptor import Descriptor
 from distsql.oci.manifest.descriptors import read_digest, read_list, read_text
 from distsql.oci.manifest.document import Document, malformed, read_document
 from distsql.oci.manifest.media_types import DOCKER_SCHEMA1_LAYER
-from distsql.oci.manifest.parsed import Contents, ParsedManifest, Reference, Role
+from distsql.oci.manifest.parsed import Contents, Reference, Role
 from distsql.oci.manifest.shapes import check_schema, refuse_other
 
-MAX_SIGNATURES: Final = 100  # each costs the verification of a public key's signature
+MAX_SIGNATURES: Final = 16  # each costs a hash of the whole manifest and a verification
 
 _BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]*\Z", re.ASCII)
 
@@ -29,19 +29,15 @@ _BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]*\Z", re.ASCII)
 def read_schema1(document: Document, payload: bytes, *, signed: bool) -> Contents:
     """What a schema 1 manifest says; `ManifestInvalidError` where it breaks the format.
 
-    Raises `ManifestUnverifiedError` when it has to be ``signed`` and has no signature. Whether signatures are true is
-    not looked at here: `signing_inputs` has what they sign.
+    Raises `ManifestUnverifiedError` when it has to be ``signed`` and has no signature, and when its signatures are of
+    another text. Whether they are true is not looked at here, but by `distsql.oci.jws`.
     """
     blocks = _read_blocks(document)
     if signed and not blocks:
         raise ManifestUnverifiedError("the Content-Type says that the manifest is signed, but it has no signatures")
     canonical = _canonical(payload, blocks) if blocks else None
     if canonical is not None:
-        # Whoever reads the whole and whoever reads what was signed must see the same.
-        content = read_document(canonical)
-        if content != {name: value for name, value in document.items() if name != "signatures"}:
-            raise malformed("the signed content is another than that of the manifest", ("signatures",))
-        document = content
+        document = _read_signed(canonical, document)
     check_schema(document, 1)
     refuse_other(document, "config", "layers", "manifests")
     return Contents(
@@ -53,11 +49,21 @@ def read_schema1(document: Document, payload: bytes, *, signed: bool) -> Content
     )
 
 
-def signing_inputs(manifest: ParsedManifest) -> tuple[bytes, ...]:
-    """What each of the manifest's signatures signs, in their order (RFC 7515, section 5.1: "JWS Signing Input")."""
-    payload = base64.urlsafe_b64encode(manifest.canonical).rstrip(b"=")
-    protected = (json.loads(signature)["protected"].encode() for signature in manifest.signatures)
-    return tuple(header + b"." + payload for header in protected)
+def _read_signed(canonical: bytes, document: Document) -> Document:
+    """What was signed: whoever reads that and whoever reads the whole must see the same."""
+    unsigned = {name: value for name, value in document.items() if name != "signatures"}
+    try:
+        content = read_document(canonical)
+    except ManifestInvalidError as error:
+        raise _foreign(0) from error
+    if _compact(content) != _compact(unsigned):
+        raise _foreign(0)
+    return content
+
+
+def _foreign(position: int) -> ManifestUnverifiedError:
+    where = f"signatures[{position}]"
+    return ManifestUnverifiedError(f"{where}: signs another text than this manifest", detail={"at": where})
 
 
 def _read_layers(document: Document) -> tuple[Reference, ...]:
@@ -95,9 +101,9 @@ def _canonical(payload: bytes, blocks: list[Document]) -> bytes:
     length, tail = _read_format(blocks[0], 0)
     for position, block in enumerate(blocks[1:], start=1):
         if _read_format(block, position) != (length, tail):
-            raise malformed("signs another text than the first", ("signatures", position))
+            raise _foreign(position)
     if length > len(payload):
-        raise malformed("formatLength is beyond the manifest's end", ("signatures", 0, "protected"))
+        raise _foreign(0)
     return payload[:length] + tail
 
 
@@ -105,8 +111,8 @@ def _read_format(block: Document, position: int) -> tuple[int, bytes]:
     """``formatLength`` and ``formatTail`` of a signature's protected header."""
     at = ("signatures", position, "protected")
     try:
-        header = read_document(_decode(block.get("protected")))
-        length, tail = header.get("formatLength"), _decode(header.get("formatTail"))
+        header = read_document(decode_base64url(block.get("protected")))
+        length, tail = header.get("formatLength"), decode_base64url(header.get("formatTail"))
     except ValueError:
         raise malformed("must be base64url without padding, and its formatTail too", at) from None
     if type(length) is not int or length < 0:
@@ -114,7 +120,7 @@ def _read_format(block: Document, position: int) -> tuple[int, bytes]:
     return length, tail
 
 
-def _decode(text: object) -> bytes:
+def decode_base64url(text: object) -> bytes:
     """Base64url without padding (RFC 7515, section 2); else ValueError."""
     if not isinstance(text, str) or not _BASE64URL.match(text):
         raise ValueError
@@ -124,6 +130,6 @@ def _decode(text: object) -> bytes:
         raise ValueError from None
 
 
-def _compact(block: Document) -> bytes:
-    """A signature block in one form, so that the same one is known again."""
-    return json.dumps(block, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
+def _compact(document: Document) -> bytes:
+    """A signature block, or a whole document, in one form, so that the same one is known again."""
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":"), sort_keys=True).encode()
