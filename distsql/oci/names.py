@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from distsql.errors import NameInvalidError, ReferenceInvalidError
@@ -24,11 +24,13 @@ _FOREIGN: Final = re.compile(r"[^\x01-\x7e]")
 class RepositoryName:
     """A repository's full name: its tenant, and its path within the tenant.
 
-    The tenant is the first component; a name of one component, ``x``, is ``library/x``.
+    The tenant is the first component; a name of one component, ``x``, is ``library/x``. With ``repository_id`` the name
+    means the repository of this id or none: not one that got the name later.
     """
 
     tenant: str
     path: str
+    repository_id: int | None = field(default=None, compare=False)
 
     @classmethod
     def parse(cls, text: str) -> RepositoryName:

@@ -5,8 +5,9 @@ Go programs write null for what is empty, so null is always the same as absent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache, partial
+from itertools import repeat
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -63,12 +64,30 @@ def _read_plain(values: Sequence[Any]) -> list[Descriptor] | None:
             return None
         if not all(0 < len(media_type) <= MAX_LENGTH for media_type in set(media_types)):
             return None
-        parsed, rest = Digest.parse_all(digests), list(map(_read_rest, values))
+        parsed, more = Digest.parse_all(digests), _read_rests(values)
     except (KeyError, TypeError, RegistryError):
         return None
+    # Each made as it is, without the function that makes one from its fields.
+    return list(map(partial(tuple.__new__, Descriptor), zip(media_types, sizes, parsed, *more, strict=False)))
+
+
+def _read_rests(values: Sequence[Document]) -> Iterable[Iterable[Any]]:
+    """What descriptors may have as well, field by field: most have nothing, or a platform of which there are few."""
+    names = set().union(*values)
+    if names <= {*_REQUIRED, "platform"}:
+        artifact_types, no_platforms, annotations, urls = map(repeat, _NOTHING_ELSE)
+        return artifact_types, _read_platforms(values) if "platform" in names else no_platforms, annotations, urls
+    rest = list(map(_read_rest, values))
     # Lists and no tuples of each: Python's collector looks at them all, again and again.
-    more = ([each[at] for each in rest] for at in range(len(_NOTHING_ELSE)))
-    return list(map(Descriptor, media_types, sizes, parsed, *more))
+    return [[each[at] for each in rest] for at in range(len(_NOTHING_ELSE))]
+
+
+def _read_platforms(values: Sequence[Document]) -> list[Platform | None]:
+    """Each platform is looked at once: there are few, and many children of indexes."""
+    platforms: list[Any] = [value.get("platform", {}) for value in values]
+    items: list[tuple[tuple[str, Any], ...]] = list(map(tuple, map(dict.items, platforms)))
+    known = {each: _read_platform({"platform": dict(each)}, ()) for each in set(items)}
+    return list(map(known.__getitem__, items))
 
 
 def read_subject(document: Document) -> Descriptor | None:
