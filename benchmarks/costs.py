@@ -136,10 +136,10 @@ async def _measure_page(application: Application, folder: Path, name: str, path:
     body = await _ask(application, path)
     rounds = []
     for _ in range(3):
-        own, postgres = time.process_time(), _postgres_cpu(folder)
+        own, postgres = time.process_time(), postgres_cpu(folder)
         for _ in range(REQUESTS):
             await _ask(application, path)
-        rounds.append((time.process_time() - own, _postgres_cpu(folder) - postgres))
+        rounds.append((time.process_time() - own, postgres_cpu(folder) - postgres))
     own, postgres = (median(each) * 1000 / REQUESTS for each in zip(*rounds, strict=True))
     return Cost(f"page of {name}", bar, own, postgres, f"{len(body) / 1024:.0f} KiB")
 
@@ -168,7 +168,7 @@ async def _ask(application: Application, path: str) -> bytes:
     return b"".join(message.get("body", b"") for message in sent[1:])
 
 
-def _postgres_cpu(folder: Path) -> float:
+def postgres_cpu(folder: Path) -> float:
     return sum(process.cpu for process in find_processes(-1, folder) if process.is_postgres)
 
 

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Self
 
 from distsql.api.application import Application
+from distsql.api.authorization import Authorizer, service_name
 from distsql.api.blobs import serve_layer
 from distsql.api.logs import AccessLog
 from distsql.api.requests import Limits
 from distsql.bytestore.urls import open_store
 from distsql.contract import Namespace
+from distsql.registry.authentication import Authenticator
+from distsql.registry.authorities import Authorities
 from distsql.registry.context import Backend
 from distsql.registry.namespace import StoredNamespace
 from distsql.settings import Settings
 from distsql.sql import health
-from distsql.sql.database import Database
+from distsql.sql.database import SERVE_ROLE, Database
 from distsql.values import Caller
 
 
@@ -27,14 +31,24 @@ class Registry:
 
     def __init__(self, settings: Settings, *, check_schema: bool = True) -> None:
         self._check_schema = check_schema
-        self._database = Database(
+        open_as = functools.partial(
+            Database,
             settings.database_url,
             pool_size=settings.pool_size,
             statement_timeout_s=settings.statement_timeout.total_seconds(),
             lock_timeout_s=settings.lock_timeout.total_seconds(),
         )
+        self._database, self._everything = open_as(role=SERVE_ROLE), open_as()
         self._store = open_store(settings.storage_url)
-        self.backend = Backend(self._database, self._store, serve_layer, settings.upload_expiry)
+        self.backend = Backend(
+            self._database,
+            self._everything,
+            self._store,
+            serve_layer,
+            settings.upload_expiry,
+            read_only=settings.read_only,
+            makes_tenants=settings.auth == "none",
+        )
         self._namespace = StoredNamespace(self.backend, Caller())
 
     @property
@@ -53,6 +67,7 @@ class Registry:
     async def close(self) -> None:
         """Lets go of connections and of the store."""
         await self._database.close()
+        await self._everything.close()
         await self._store.close()
 
     async def __aenter__(self) -> Self:
@@ -73,10 +88,22 @@ class Registry:
 
 def create_application(settings: Settings, *, check_schema: bool = True) -> Application:
     """The ASGI application: for `distsql serve`, or mounted in another one."""
+    registry = Registry(settings, check_schema=check_schema)
     return Application(
-        Registry(settings, check_schema=check_schema),
+        registry,
         limits=Limits(manifest_bytes=settings.manifest_limit, body_timeout_s=settings.body_timeout.total_seconds()),
         access_log=AccessLog() if settings.access_log else None,
+        authorizer=create_authorizer(registry.backend, settings) if settings.auth == "token" else None,
+    )
+
+
+def create_authorizer(backend: Backend, settings: Settings) -> Authorizer:
+    """Who asks, and what they may do, for `--auth token`."""
+    service = service_name(settings.public_url)
+    return Authorizer(
+        Authenticator(backend.database, backend.everything, service=service),
+        Authorities(backend.database),
+        public_url=settings.public_url,
     )
 
 

@@ -115,6 +115,70 @@ class PageInvalidError(RegistryError):
     """A page size that is no whole number of zero or more."""
 
 
+class RefusedError(RegistryError):
+    """Something that the caller may do, but not here or now, by the settings of the registry, tenant or repository."""
+
+
+class ReadOnlyError(RefusedError):
+    """The registry, the tenant or the repository is switched to read-only."""
+
+
+class TenantSuspendedError(RefusedError):
+    """The tenant is suspended: nothing of it can be read or written."""
+
+
+class QuotaExceededError(RefusedError):
+    """The tenant would use more than its quota."""
+
+
+class TagImmutableError(RefusedError):
+    """The tag is protected by a pattern of its tenant or repository: it can't be moved nor deleted."""
+
+
+class CreationRefusedError(RefusedError):
+    """The tenant lets only some callers make repositories."""
+
+
+class DeletionRefusedError(RefusedError):
+    """Deleting is switched off in the tenant or repository."""
+
+
+class SettingInvalidError(RegistryError):
+    """A setting of a tenant or repository that can't be read, or has no sense."""
+
+
+class RepositoryExistsError(RegistryError):
+    """The name belongs to another repository."""
+
+
+class TenantUnknownError(RegistryError):
+    """There is no tenant of this name."""
+
+
+class TenantExistsError(RegistryError):
+    """The name belongs to another tenant."""
+
+
+class AccountUnknownError(RegistryError):
+    """The tenant has no account of this name."""
+
+
+class AccountExistsError(RegistryError):
+    """The tenant has another account of this name."""
+
+
+class AccountInvalidError(RegistryError):
+    """A login name that is not TENANT/NAME."""
+
+
+class GrantInvalidError(RegistryError):
+    """A grant that is not PATTERN:ACTIONS, or of another tenant than the account."""
+
+
+class CredentialsInvalidError(RegistryError):
+    """No account has this name and secret just now, or a token that doesn't count (any more)."""
+
+
 class UnsupportedError(RegistryError):
     """The operation doesn't exist, or is switched off here."""
 

@@ -11,6 +11,7 @@ from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from distsql.errors import SettingsError
 
@@ -19,6 +20,7 @@ PREFIX: Final = "DISTSQL_"
 _DURATION: Final = re.compile(r"(\d{1,9})(ms|s|m|h|d)\Z", re.ASCII)
 _DURATION_UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST: Final = timedelta(days=36_500)  # added to now, it is still a date
+_PLAIN_URL: Final = re.compile(r"[A-Za-z0-9:/._\[\]~%-]+\Z", re.ASCII)
 _SIZE: Final = re.compile(r"(\d{1,15})(B|[kKMGT]B|[KMGT]iB)?\Z", re.ASCII)
 _SIZE_UNITS: Final[dict[str, int]] = {
     "B": 1,
@@ -70,6 +72,23 @@ def port(text: str) -> int:
     return int(text)
 
 
+def authentication(text: str) -> str:
+    """Reads none or token."""
+    if text not in {"none", "token"}:
+        raise ValueError("write none or token")
+    return text
+
+
+def web_address(text: str) -> str:
+    """Reads an http or https URL without a path's end, a query or credentials."""
+    parts = urlsplit(text)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise ValueError("write a URL such as https://registry.example.org")
+    if not _PLAIN_URL.match(text):
+        raise ValueError("write a URL without quotes, spaces and the like")
+    return text.rstrip("/")
+
+
 # How a setting's text is read, by the kind of setting.
 _PATH: Final = {"parse": Path}
 _TEXT: Final = {"parse": str}
@@ -88,8 +107,11 @@ class Settings:
     storage: str = field(default="", metadata=_TEXT)
     host: str = field(default="127.0.0.1", metadata=_TEXT)
     port: int = field(default=5000, metadata={"parse": port})
+    auth: str = field(default="none", metadata={"parse": authentication})
+    public_url: str = field(default="", metadata={"parse": web_address})
     workers: int = field(default=1, metadata=_NUMBER)
     insecure: bool = field(default=False, metadata=_SWITCH)
+    read_only: bool = field(default=False, metadata=_SWITCH)
     redirect: bool = field(default=True, metadata=_SWITCH)
     access_log: bool = field(default=True, metadata=_SWITCH)
     pool_size: int = field(default=10, metadata=_NUMBER)
@@ -113,10 +135,11 @@ class Settings:
 
     def check_exposure(self) -> None:
         """Without authentication the registry listens on loopback only, unless told that this is meant."""
-        if not self.insecure and not _is_loopback(self.host):
+        if self.auth == "none" and not self.insecure and not _is_loopback(self.host):
             raise SettingsError(
                 f"Listening on {self.host} without authentication lets everybody who reaches this machine push and "
-                "delete: listen on 127.0.0.1, or add --insecure if something else keeps strangers out"
+                "delete: listen on 127.0.0.1, let people log in (--auth token), or add --insecure if something else "
+                "keeps strangers out"
             )
 
 

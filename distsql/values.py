@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from distsql.errors import NameInvalidError
 from distsql.oci.digest import Digest
@@ -33,14 +33,67 @@ class Action(enum.StrEnum):
 ANONYMOUS: Final = "anonymous"
 
 
+class Authority(Protocol):
+    """What a caller may do, and where."""
+
+    @property
+    def tenant(self) -> str | None:
+        """The one tenant whose repositories are listed for the caller; None: everybody's are."""
+
+    def allows(self, name: RepositoryName, action: Action) -> bool:
+        """Whether the caller may do this in the repository."""
+
+    def lists(self, name: RepositoryName) -> bool:
+        """Whether a list of repositories shows the caller this one."""
+
+    def repository_id(self, name: RepositoryName) -> int | None:
+        """The one repository that the name means for this caller; None: whichever has it."""
+
+    @property
+    def readable_ids(self) -> Collection[int] | None:
+        """Where to look for content that the caller asks for without saying where; None: everywhere."""
+
+
+class Unlimited:
+    """Of a program that uses the registry as a library, and of everybody where nobody has to log in."""
+
+    tenant: Final = None
+    readable_ids: Final = None
+
+    def allows(self, name: RepositoryName, action: Action) -> bool:
+        """Everything."""
+        del name, action
+        return True
+
+    def lists(self, name: RepositoryName) -> bool:
+        """All of them."""
+        del name
+        return True
+
+    def repository_id(self, name: RepositoryName) -> int | None:
+        """Whichever has the name."""
+        del name
+        return None
+
+
+UNLIMITED: Final[Authority] = Unlimited()
+
+
+def _unheard(text: str) -> None:
+    del text
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """On whose behalf a namespace acts: what audit and tag history remember of it."""
+    """On whose behalf a namespace acts: what it may do, and what audit and tag history remember of it."""
 
     actor: str = ANONYMOUS
     client_address: str = ""
     user_agent: str = ""
     request_id: str = ""
+    authority: Authority = UNLIMITED
+    warn: Callable[[str], None] = field(default=_unheard, repr=False, compare=False)
+    """Told what the caller should know although all went well."""
 
 
 class Anything(enum.Enum):

@@ -10,7 +10,7 @@ from alembic import context
 from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.pool import NullPool
 
-from distsql.sql.tables import metadata
+from distsql.sql.catalogue import metadata
 
 # A migration that waits for a lock makes everybody behind it wait too: better to fail and be run again.
 LOCK_TIMEOUT = "5s"

@@ -19,7 +19,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from distsql.embedded import PrivatePostgres
 from distsql.sql import schema
-from distsql.sql.tables import metadata
+from distsql.sql.catalogue import metadata
 
 
 @contextmanager

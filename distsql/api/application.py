@@ -8,15 +8,18 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import quote
 
+from distsql.api.authorization import TOKEN_PATH, Authorizer
 from distsql.api.errors import error_response, response_to
 from distsql.api.logs import AccessLog
 from distsql.api.requests import Limits, Request, printable
-from distsql.api.responses import Response, json_response
+from distsql.api.responses import Response, json_response, warning
 from distsql.api.routes import answer
+from distsql.api.tokens import answer_token_request
 from distsql.contract import Namespace
 from distsql.errors import DistsqlError
 from distsql.values import ASGIApplication, ASGIMessage, ASGIReceive, ASGIScope, ASGISend
@@ -47,8 +50,16 @@ class Service(Protocol):
 class Application:
     """``/v2/`` for clients, ``/healthz`` and ``/readyz`` for whoever runs it."""
 
-    def __init__(self, service: Service, *, limits: Limits, access_log: AccessLog | None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        *,
+        limits: Limits,
+        access_log: AccessLog | None,
+        authorizer: Authorizer | None = None,
+    ) -> None:
         self._service = service
+        self._authorizer = authorizer
         self._limits = limits
         self._access_log = access_log
         self._ids = map("{}-{:x}".format, itertools.repeat(secrets.token_hex(4)), itertools.count(1))
@@ -70,7 +81,7 @@ class Application:
             response = await self._attempt(request, lambda: self._answer(request))
             if request.headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in request.headers:
                 await request.drain(_DRAIN_BYTES)
-            await self._send(request, response, sent)
+            await self._send(request, _with_warnings(request, response), sent)
         finally:
             if self._access_log is not None:
                 self._access_log.add(request, status=sent.status, seconds=time.perf_counter() - started)
@@ -85,7 +96,9 @@ class Application:
     async def _answer(self, request: Request) -> ASGIApplication:
         path = _raw_path(request.scope)
         if path == b"/v2" or path.startswith(b"/v2/"):
-            return await answer(request, path)
+            return await answer(request, path, self._authorizer)
+        if path == TOKEN_PATH.encode() and self._authorizer is not None:
+            return await answer_token_request(request, self._authorizer)
         if path == b"/healthz":
             return json_response(200, {"status": "alive"})
         if path == b"/readyz":
@@ -125,17 +138,28 @@ class Application:
             if message["type"] == "lifespan.startup":
                 try:
                     await self._service.open()
+                    if self._authorizer is not None:
+                        await self._authorizer.authenticator.keys()
                 except DistsqlError as error:
                     _log.error("%s", error)
                     await send({"type": "lifespan.startup.failed", "message": str(error)})
                     return
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
+                if self._authorizer is not None:
+                    await self._authorizer.authenticator.close()
                 await self._service.close()
                 if self._access_log is not None:
                     self._access_log.flush()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+
+def _with_warnings(request: Request, response: ASGIApplication) -> ASGIApplication:
+    """What the registry wants the caller to know although all went well."""
+    if request.warnings and isinstance(response, Response) and response.status < HTTPStatus.BAD_REQUEST:
+        return replace(response, headers=[*response.headers, *map(warning, dict.fromkeys(request.warnings))])
+    return response
 
 
 class _Sent:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from distsql.api.permissions import needs
 from distsql.api.preconditions import forced, not_modified
 from distsql.api.ranges import parse_range
 from distsql.api.requests import Request
@@ -11,13 +12,14 @@ from distsql.api.responses import API_VERSION, INERT, Header, Response, header
 from distsql.errors import BytesMissingError
 from distsql.oci.digest import Digest
 from distsql.registry.stored_layer import StoredLayer
-from distsql.values import ASGIApplication, ASGIReceive, ASGIScope, ASGISend
+from distsql.values import Action, ASGIApplication, ASGIReceive, ASGIScope, ASGISend
 
 # Read in one go and answered from memory: below this, handing over to the server's file sending costs more.
 _INLINE: Final = 64 * 1024
 _OCTETS: Final[Header] = (b"content-type", b"application/octet-stream")
 
 
+@needs(Action.PULL)
 async def get_blob(request: Request, name: str, digest: str) -> ASGIApplication:
     """``GET`` and ``HEAD /v2/<name>/blobs/<digest>``, with ranges (PROTOCOL 1.1, 1.2)."""
     wanted = Digest.parse(digest)
@@ -27,6 +29,7 @@ async def get_blob(request: Request, name: str, digest: str) -> ASGIApplication:
     return layer.handler(request.scope)
 
 
+@needs(Action.DELETE)
 async def delete_blob(request: Request, name: str, digest: str) -> Response:
     """``DELETE /v2/<name>/blobs/<digest>[?force=true]``: out of this repository (PROTOCOL 5.1, 5.2)."""
     await request.namespace.repository(name).layers.delete(Digest.parse(digest), force=forced(request))

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from distsql.api.permissions import needs
 from distsql.api.preconditions import forced, not_modified
 from distsql.api.requests import Request
 from distsql.api.responses import INERT, Header, Response, header, warning
@@ -13,12 +14,14 @@ from distsql.errors import ManifestUnknownError
 from distsql.oci.digest import Digest
 from distsql.oci.manifest import SCHEMA1, ParsedManifest, parse
 from distsql.oci.names import check_tag, is_tag, parse_reference
+from distsql.values import Action
 
 _DIGEST: Final = b"docker-content-digest"
 # Bytes that are parsed in milliseconds; megabytes take up to a second, in which other requests must go on.
 _QUICK: Final = 256 * 1024
 
 
+@needs(Action.PULL)
 async def get_manifest(request: Request, name: str, reference: str) -> Response:
     """``GET`` and ``HEAD /v2/<name>/manifests/<reference>``: exactly as pushed (PROTOCOL 1.1, 1.3)."""
     manifests = request.namespace.repository(name).manifests
@@ -33,6 +36,7 @@ async def get_manifest(request: Request, name: str, reference: str) -> Response:
     )
 
 
+@needs(Action.PUSH)
 async def put_manifest(request: Request, name: str, reference: str) -> Response:
     """``PUT /v2/<name>/manifests/<reference>[?tag=...]`` (PROTOCOL 3.1 to 3.7)."""
     repository = request.namespace.repository(name)
@@ -50,6 +54,7 @@ async def put_manifest(request: Request, name: str, reference: str) -> Response:
     return Response(201, [*headers, *_warnings(manifest, unused_tags=extra if digest is None else ())])
 
 
+@needs(Action.DELETE)
 async def delete_manifest(request: Request, name: str, reference: str) -> Response:
     """``DELETE /v2/<name>/manifests/<reference>[?force=true]``: a tag, or a manifest and its tags (PROTOCOL 5)."""
     repository = request.namespace.repository(name)

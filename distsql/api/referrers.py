@@ -6,12 +6,14 @@ import json
 from collections.abc import AsyncIterator
 from typing import Final
 
+from distsql.api.permissions import needs
 from distsql.api.requests import Request
 from distsql.api.responses import Header, Response, header, next_link
 from distsql.contract import ManifestService
 from distsql.oci.descriptor import NO_ANNOTATIONS, Descriptor
 from distsql.oci.digest import Digest
 from distsql.oci.manifest import OCI_INDEX
+from distsql.values import Action
 
 # Some 5 ms of CPU: an entry costs ten times as much as a tag.
 _PAGE: Final = 100
@@ -23,6 +25,7 @@ _FETCHED: Final = 26
 _ENCODER: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 
+@needs(Action.PULL)
 async def list_referrers(request: Request, name: str, digest: str) -> Response:
     """``GET /v2/<name>/referrers/<digest>``: always an index, by page (PROTOCOL 4.2, 4.3)."""
     subject = Digest.parse(digest)

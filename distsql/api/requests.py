@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 
 from distsql.contract import Namespace
 from distsql.errors import DistsqlError, ManifestTooLargeError, PageInvalidError, SizeInvalidError
-from distsql.values import ANONYMOUS, ASGIApplication, ASGIReceive, ASGIScope, Caller
+from distsql.values import ANONYMOUS, UNLIMITED, ASGIApplication, ASGIReceive, ASGIScope, Authority, Caller
 
 MAX_PAGE: Final = 10_000
 _DIGITS: Final = re.compile(r"[0-9]{1,40}\Z", re.ASCII)
@@ -58,6 +58,10 @@ class Request:
         self.body_ended = False
         self.disconnected = False
         self.timed_out = False
+        self.authority: Authority = UNLIMITED
+        self.warnings: list[str] = []
+        # Whoever mounts the application and knows its users says so in the scope. No client can.
+        self.actor: str = scope.get("distsql.actor", ANONYMOUS)
 
     @cached_property
     def headers(self) -> Mapping[bytes, bytes]:
@@ -92,11 +96,12 @@ class Request:
         """The registry, as this request's caller sees it."""
         return self._namespace.acting_as(
             Caller(
-                # Whoever mounts the application and knows its users says so in the scope. No client can.
-                actor=self.scope.get("distsql.actor", ANONYMOUS),
+                actor=self.actor,
                 client_address=self.client_address,
                 user_agent=printable(self.header(b"user-agent") or ""),
                 request_id=self.request_id,
+                authority=self.authority,
+                warn=self.warnings.append,
             )
         )
 

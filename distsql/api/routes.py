@@ -6,6 +6,7 @@ from typing import Final
 from urllib.parse import unquote
 
 from distsql.api import blobs, manifests, referrers, repositories, tags, uploads
+from distsql.api.authorization import Authorizer
 from distsql.api.errors import error_response
 from distsql.api.extension.routes import EXTENSION, find_resource
 from distsql.api.requests import Methods, Request
@@ -68,8 +69,8 @@ def _split(path: bytes) -> list[str]:
     return [unquote(segment).replace("/", "%2F") for segment in segments] if "%" in text else segments
 
 
-async def answer(request: Request, path: bytes) -> ASGIApplication:
-    """Finds the handler and gives its answer."""
+async def answer(request: Request, path: bytes, authorizer: Authorizer | None = None) -> ASGIApplication:
+    """Finds the handler and gives its answer, to callers who may have it; without an authorizer to everybody."""
     route = find_route(path)
     if route is None:
         return error_response(404, "UNSUPPORTED", "This registry has no such path")
@@ -78,4 +79,5 @@ async def answer(request: Request, path: bytes) -> ASGIApplication:
     if handler is None:
         allowed = header(b"allow", ", ".join(methods))
         return error_response(405, "UNSUPPORTED", f"{request.method} is not for this path", headers=(allowed,))
-    return await handler(request, *arguments)
+    refusal = await authorizer.refuse(request, handler, arguments) if authorizer else None
+    return refusal or await handler(request, *arguments)

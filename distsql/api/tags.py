@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
+from distsql.api.permissions import needs
 from distsql.api.requests import Request
 from distsql.api.responses import Response, json_response, next_link
+from distsql.values import Action
 
 _PAGE: Final = 1000
 
 
+@needs(Action.PULL)
 async def list_tags(request: Request, name: str) -> Response:
     """``GET /v2/<name>/tags/list``: in byte order, by page (PROTOCOL 4.1)."""
     size = request.page_size(_PAGE)

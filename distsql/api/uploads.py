@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from uuid import UUID
 
+from distsql.api.permissions import needs
 from distsql.api.requests import Request
 from distsql.api.responses import Response, header
 from distsql.contract import Layer, LayerUpload
@@ -16,8 +17,10 @@ from distsql.errors import (
     UploadUnknownError,
 )
 from distsql.oci.digest import SHA256, Digest
+from distsql.values import Action
 
 
+@needs(Action.PUSH)
 async def begin_upload(request: Request, name: str) -> Response:
     """``POST /v2/<name>/blobs/uploads/``: a session, a mount, or a whole blob (PROTOCOL 2.1, 2.3, 2.5, 2.11, 2.12)."""
     layers = request.namespace.repository(name).layers
@@ -44,12 +47,14 @@ async def _upload_whole(request: Request, name: str, digest: Digest) -> Response
             raise
 
 
+@needs(Action.PUSH)
 async def get_upload(request: Request, name: str, uuid: str) -> Response:
     """``GET <location>``: how far the session is (PROTOCOL 2.9)."""
     async with await resume_upload(request, name, uuid) as upload:
         return _session(204, name, upload)
 
 
+@needs(Action.PUSH)
 async def append_to_upload(request: Request, name: str, uuid: str) -> Response:
     """``PATCH <location>``: a chunk, or a stream (PROTOCOL 2.7, 2.8)."""
     async with await resume_upload(request, name, uuid) as upload:
@@ -58,6 +63,7 @@ async def append_to_upload(request: Request, name: str, uuid: str) -> Response:
         return _session(202, name, upload)
 
 
+@needs(Action.PUSH)
 async def finish_upload(request: Request, name: str, uuid: str) -> Response:
     """``PUT <location>?digest=``: the last chunk if any, and the end (PROTOCOL 2.2, 2.4, 2.8)."""
     digest = request.parameter("digest")
@@ -69,6 +75,7 @@ async def finish_upload(request: Request, name: str, uuid: str) -> Response:
         return _created(name, await upload.finish(wanted))
 
 
+@needs(Action.PUSH)
 async def cancel_upload(request: Request, name: str, uuid: str) -> Response:
     """``DELETE <location>``: the session ends, its bytes are forgotten (PROTOCOL 2.10)."""
     async with await resume_upload(request, name, uuid) as upload:

@@ -7,12 +7,15 @@ import sys
 import click
 
 from distsql import __version__
+from distsql.cli.accounts import account, grant
 from distsql.cli.checks import check
 from distsql.cli.database_urls import database_url
 from distsql.cli.garbage import collect_garbage
+from distsql.cli.keys import key
 from distsql.cli.migrations import migrate
 from distsql.cli.repositories import repository
 from distsql.cli.serve import serve
+from distsql.cli.tenants import tenant
 from distsql.cli.verification import verify
 from distsql.errors import DistsqlError, SettingsError
 
@@ -39,5 +42,6 @@ def main() -> None:
     """
 
 
-for command in (serve, migrate, check, database_url, verify, collect_garbage, repository):
+COMMANDS = (serve, migrate, check, database_url, verify, collect_garbage, tenant, repository, account, grant, key)
+for command in COMMANDS:
     main.add_command(command)

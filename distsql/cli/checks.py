@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import click
 
-from distsql.cli.options import run, settings_options
+from distsql.cli.options import as_json, run, settings_options
 from distsql.settings import Settings
 
 if TYPE_CHECKING:
@@ -15,11 +16,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @settings_options(storage=True)
-def check(settings: Settings) -> None:
+@as_json
+def check(settings: Settings, *, as_json: bool) -> None:
     """Look over settings, schema and byte store; exit 1 with the way out when something is wrong."""
 
     async def look(registry: Registry) -> None:
         await registry.check()
 
     run(settings, look)
-    click.echo("settings, schema and byte store are fine")
+    click.echo(json.dumps({"fine": True}) if as_json else "settings, schema and byte store are fine")

@@ -43,7 +43,8 @@ def collect_garbage(settings: Settings, *, dry_run: bool, as_json: bool) -> None
         return
     verb = "would remove" if dry_run else "removed"
     click.echo(
-        f"{verb} {found.repositories} deleted repositories, {found.manifests} manifests, "
+        f"{verb} {found.tenants} deleted tenants, {found.repositories} deleted repositories, "
+        f"{found.manifests} manifests, "
         f"{found.layers} blobs from repositories, {found.blobs} blobs and "
         f"{found.orphans} orphans from the store ({decimal(found.freed_bytes)}), "
         f"{found.uploads} expired uploads"

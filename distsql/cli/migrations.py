@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
-from distsql.cli.options import catalogue, settings_options
+from distsql.cli.options import as_json, catalogue, settings_options
 from distsql.settings import Settings
 
 
@@ -12,7 +14,8 @@ from distsql.settings import Settings
 @settings_options()
 @click.option("--to", "target", default="head", show_default=True, metavar="REVISION", help="Up or down to it.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
-def migrate(settings: Settings, target: str, *, dry_run: bool) -> None:
+@as_json
+def migrate(settings: Settings, target: str, *, dry_run: bool, as_json: bool) -> None:
     """Take the catalogue's schema to this version's (or another) revision.
 
     Safe while the previous version serves. `base` is the empty database: everything in the catalogue is dropped.
@@ -21,11 +24,20 @@ def migrate(settings: Settings, target: str, *, dry_run: bool) -> None:
 
     with catalogue(settings, create=not dry_run) as found:
         if dry_run:
-            steps = schema.plan(found.database_url, to=target)
-            for revision, title in steps:
-                click.echo(f"would run {revision}: {title}")
-            if not steps:
-                click.echo("nothing to do")
+            _tell_plan(schema.plan(found.database_url, to=target), as_json=as_json)
             return
         before, after = schema.migrate(found.database_url, to=target)
+    if as_json:
+        click.echo(json.dumps({"before": before, "after": after}))
+    else:
         click.echo(f"the schema is at {after or 'base'}" + ("" if before != after else ", as before"))
+
+
+def _tell_plan(steps: list[tuple[str, str]], *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([{"revision": revision, "title": title} for revision, title in steps]))
+        return
+    for revision, title in steps:
+        click.echo(f"would run {revision}: {title}")
+    if not steps:
+        click.echo("nothing to do")

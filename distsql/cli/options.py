@@ -94,3 +94,15 @@ def catalogue(settings: Settings, *, create: bool = False) -> Iterator[Settings]
             PrivatePostgres.url(settings.data)  # tells what is missing
         with PrivatePostgres(settings.data) as postgres:
             yield replace(settings, database_url=postgres.url(settings.data))
+
+
+def print_table(rows: list[dict[str, Any]]) -> None:
+    """Prints rows that have the same keys, at least one."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*rows[0])
+    for row in rows:
+        values = (", ".join(value) if isinstance(value, list) else value for value in row.values())
+        table.add_row(*("" if value is None else str(value) for value in values))
+    Console().print(table)

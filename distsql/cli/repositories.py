@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from distsql.cli.options import as_json, caller, run, settings_options
-from distsql.settings import Settings, switch
+from distsql.cli.limits import given_settings, settings_of
+from distsql.cli.options import as_json, caller, print_table, run, settings_options
+from distsql.settings import Settings
 
 if TYPE_CHECKING:
     from distsql.app import Registry
+    from distsql.registry.repository_settings import RepositoryAdministration
 
 
 @click.group()
@@ -33,18 +36,62 @@ def list_repositories(settings: Settings, *, as_json: bool) -> None:
         click.echo(line)
 
 
+@repository.command("show")
+@click.argument("name")
+@settings_options(storage=True)
+@as_json
+def show_repository(settings: Settings, name: str, *, as_json: bool) -> None:
+    """Print a repository's settings, and how much is in it."""
+    row = _run(settings, lambda repositories: repositories.get(name))
+    found = {**row._asdict(), "created_at": row.created_at.isoformat(timespec="seconds")}
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        print_table([{"what": key, "is": value} for key, value in found.items()])
+
+
 @repository.command("set")
 @click.argument("name")
-@click.option("--sparse", type=click.Choice(["on", "off"]), required=True, help="Children and layers may be absent.")
+@settings_of("repository")
 @settings_options(storage=True)
-def set_repository(settings: Settings, name: str, sparse: str) -> None:
-    """Change a repository's settings."""
+def set_repository(settings: Settings, name: str, **options: object) -> None:
+    """Change a repository's settings; what isn't given stays as it is, and what its tenant forbids stays forbidden."""
+    changes = given_settings(options)
+    _run(settings, lambda repositories: repositories.set(name, changes))
+    click.echo(f"{name} is set")
+
+
+@repository.command("rename")
+@click.argument("name")
+@click.argument("new_name")
+@settings_options(storage=True)
+def rename_repository(settings: Settings, name: str, new_name: str) -> None:
+    """Give a repository and all below it other names within their tenant. No bytes are moved."""
+    _run(settings, lambda repositories: repositories.rename(name, new_name))
+    click.echo(f"{name} is {new_name}")
+
+
+def _run(settings: Settings, work: Callable[[RepositoryAdministration], Awaitable[Any]]) -> Any:  # noqa: ANN401  # whatever the work gives
+    from distsql.registry.repository_settings import RepositoryAdministration
+
+    async def with_repositories(registry: Registry) -> object:
+        return await work(RepositoryAdministration(registry.backend.everything, caller()))
+
+    return run(settings, with_repositories)
+
+
+@repository.command("visibility")
+@click.argument("name")
+@click.argument("visibility", type=click.Choice(["public", "private"]))
+@settings_options(storage=True)
+def set_visibility(settings: Settings, name: str, visibility: str) -> None:
+    """Let everybody pull from a repository, or only those who may."""
 
     async def change(registry: Registry) -> None:
-        await registry.namespace.acting_as(caller()).repository(name).set_sparse(sparse=switch(sparse))
+        await registry.namespace.acting_as(caller()).repository(name).set_public(public=visibility == "public")
 
     run(settings, change)
-    click.echo(f"{name}: sparse manifests are {sparse}")
+    click.echo(f"{name} is {visibility}")
 
 
 @repository.command("delete")

@@ -39,6 +39,11 @@ _READY_WAIT_S: Final = 120
 @click.option(
     "--redirect", type=click.Choice(["on", "off"]), help="Send clients to the store for bytes.  [default: on]"
 )
+@click.option(
+    "--auth", type=click.Choice(["none", "token"]), help="Who has to log in: nobody, or everybody.  [default: none]"
+)
+@click.option("--public-url", metavar="URL", help="Where clients find the registry, when a proxy is in front.")
+@click.option("--read-only", type=click.Choice(["on", "off"]), help="Answer reads only.  [default: off]")
 @click.option("--insecure", is_flag=True, default=None, help="Listen beyond loopback without authentication.")
 def serve(settings: Settings) -> None:
     """Run the registry.

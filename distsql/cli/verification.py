@@ -20,20 +20,24 @@ if TYPE_CHECKING:
 @click.command()
 @settings_options(storage=True)
 @click.option("--bytes", "read_bytes", is_flag=True, help="Read every byte and compare its digest; takes its time.")
+@click.option("--repair", is_flag=True, help="Mend what is kept of tenants' use.")
 @as_json
-def verify(settings: Settings, *, read_bytes: bool, as_json: bool) -> None:
+def verify(settings: Settings, *, read_bytes: bool, repair: bool, as_json: bool) -> None:
     """Compare the catalogue with the byte store, in both directions.
 
     Every blob must have its bytes, every manifest its payload and what it refers to. Exit status 1 when something that
     was pushed is damaged; pushing it again mends it. Bytes that no row names are told too: they are no damage, and
-    `distsql collect-garbage` removes them. Safe while the registry serves.
+    `distsql collect-garbage` removes them. What tenants use is counted anew, which should be as it is kept: exit status
+    1 when it isn't, unless --repair mends it. Safe while the registry serves.
     """
     from distsql.cli.progress import progress
     from distsql.registry.verification import Verifier
 
     async def find(registry: Registry) -> list[Finding]:
         with progress() as notify:
-            verifier = Verifier(registry.backend, read_bytes=read_bytes, grace=settings.gc_grace, notify=notify)
+            verifier = Verifier(
+                registry.backend, read_bytes=read_bytes, grace=settings.gc_grace, notify=notify, repair=repair
+            )
             return [finding async for finding in verifier.findings()]
 
     findings = run(settings, find)
@@ -41,7 +45,7 @@ def verify(settings: Settings, *, read_bytes: bool, as_json: bool) -> None:
         click.echo(json.dumps([asdict(finding) for finding in findings]))
     else:
         _print(findings)
-    if any(finding.damage for finding in findings):
+    if any(finding.damage or (finding.kind == "usage" and not repair) for finding in findings):
         sys.exit(1)
 
 
@@ -54,5 +58,7 @@ def _print(findings: list[Finding]) -> None:
         for finding in findings:
             table.add_row(finding.kind, finding.subject, finding.explanation)
         Console().print(table)
-    damaged = sum(finding.damage for finding in findings)
-    click.echo(f"{damaged} damaged, {len(findings) - damaged} orphans" if findings else "nothing is wrong")
+    damaged, miscounted = sum(each.damage for each in findings), sum(each.kind == "usage" for each in findings)
+    orphans = len(findings) - damaged - miscounted
+    told = f"{damaged} damaged, {miscounted} tenants miscounted, {orphans} orphans"
+    click.echo(told if findings else "nothing is wrong")

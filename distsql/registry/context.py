@@ -8,13 +8,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from distsql.bytestore.contract import ByteStore
-from distsql.errors import NameUnknownError
+from distsql.errors import CreationRefusedError, NameUnknownError, ReadOnlyError
 from distsql.oci.names import RepositoryName
+from distsql.registry.admissions import Admission, admit, suspension, warnings
 from distsql.registry.hashes import RunningHashes
-from distsql.sql import audit, repositories
-from distsql.sql.database import Database, Transaction
+from distsql.sql import admissions, audit, repositories
+from distsql.sql.database import Database, TenantDatabase, Transaction
 from distsql.sql.repositories import RepositoryRow
-from distsql.values import ASGIApplication, ASGIScope, Caller
+from distsql.values import UNLIMITED, Action, ASGIApplication, ASGIScope, Caller
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,13 +28,21 @@ ServeLayer = Callable[["StoredLayer", ASGIScope], ASGIApplication]
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """The machinery of one process, shared by all its namespaces. ``serve_layer`` gives a layer its HTTP face."""
+    """The machinery of one process, shared by all its namespaces. ``serve_layer`` gives a layer its HTTP face.
+
+    ``database`` shows the rows of one tenant at a time, ``everything`` all of them: for administration, and for
+    questions about the whole registry.
+    """
 
     database: Database
+    everything: Database
     store: ByteStore
     serve_layer: ServeLayer
     upload_lifetime: timedelta = timedelta(hours=24)
     hashes: RunningHashes = field(default_factory=RunningHashes)
+    read_only: bool = False
+    makes_tenants: bool = True
+    """Whether a push makes the tenant that it is for; otherwise `distsql tenant create` does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +54,9 @@ class RepositoryContext:
     caller: Caller
 
     @property
-    def database(self) -> Database:
-        """The catalogue."""
-        return self.backend.database
+    def database(self) -> TenantDatabase:
+        """The catalogue, as the repository's tenant sees it."""
+        return self.backend.database.of(self.name.tenant)
 
     async def find(self) -> RepositoryRow | None:
         """The repository's ids, or None when it doesn't exist.
@@ -64,14 +73,53 @@ class RepositoryContext:
             raise self.unknown()
         return row
 
-    async def ensure(self, tx: Transaction, known: RepositoryRow | None) -> RepositoryRow:
-        """The repository's ids; it comes to be when it was not known."""
-        if known is not None:
-            return known
+    async def admit(self, action: Action = Action.PUSH) -> Admission:
+        """Asks whether something may be written just now, and within which limits, in one read before the transaction.
+
+        Raises `ReadOnlyError`, `TenantSuspendedError`, `DeletionRefusedError`.
+        """
+        self.check_writable()
+        row = await self.database.read(admissions.find_admission, self.name)
+        if row is not None and row.use is not None:
+            for warning in warnings(self.name.tenant, row):
+                self.caller.warn(warning)
+        return admit(self.name, row, action)
+
+    def check_writable(self, *, read_only: bool = False, suspended: bool = False) -> None:
+        """Raises `ReadOnlyError` if the registry is so, or what was found to be; or `TenantSuspendedError`."""
+        if suspended:
+            raise suspension(self.name.tenant)
+        if self.backend.read_only or read_only:
+            raise ReadOnlyError(f"{self.name if read_only else 'The registry'} is read-only")
+
+    async def admit_existing(self, action: Action = Action.PUSH) -> tuple[RepositoryRow, Admission]:
+        """The repository's ids, and what `admit` gives; also `NameUnknownError`."""
+        admission = await self.admit(action)
+        if admission.repository is None:
+            raise self.unknown()
+        return admission.repository, admission
+
+    async def ensure(self, tx: Transaction, admission: Admission) -> RepositoryRow:
+        """The repository's ids; it comes to be when it was not there."""
+        if admission.repository is not None:
+            return admission.repository
+        if admission.tenant_id is None and not self.backend.makes_tenants:
+            raise self.unknown()
+        if not self.caller.authority.allows(self.name, admission.creators):
+            raise CreationRefusedError(
+                f"{self.name} isn't there, and only administrators of {self.name.tenant} make it"
+            )
+        if self.name.repository_id is not None:  # it was removed: what gets the name now is another repository
+            raise self.unknown()
         row, created = await repositories.insert_repository(tx, self.name)
         if created:
             self.audit(tx, row.tenant_id, "repository.create")
-        return row
+        return row._replace(sparse=admission.sparse or row.sparse)
+
+    @property
+    def uploader(self) -> str | None:
+        """Who must have begun an upload that the caller goes on with; None: whoever did."""
+        return None if self.caller.authority is UNLIMITED else self.caller.actor
 
     def audit(
         self,

@@ -32,10 +32,11 @@ Result = TypeVar("Result")
 class Collected:
     """What a run removed, or in a dry run would remove. ``freed_bytes`` are those of blobs and orphans.
 
-    ``repositories`` were deleted longer ago than the grace, as were some of the ``manifests``.
+    ``tenants`` and ``repositories`` were deleted longer ago than the grace, as were some of the ``manifests``.
     """
 
     uploads: int = 0
+    tenants: int = 0
     repositories: int = 0
     manifests: int = 0
     layers: int = 0
@@ -70,7 +71,7 @@ class GarbageCollector:
     async def dry_run(self) -> Collected:
         """Finds what `run` would remove, and changes nothing."""
         try:
-            async with self._backend.database.transaction() as tx:
+            async with self._backend.everything.transaction() as tx:
                 self._dry = tx
                 await self._collect()
                 raise _DryRunOver
@@ -80,6 +81,8 @@ class GarbageCollector:
     async def _collect(self) -> None:
         found = self._collected
         found.uploads += await self._repeat("uploads", self._end_uploads)
+        mark = partial(deletions.mark_repositories_of_deleted_tenants, grace=self._grace, limit=_BATCH)
+        await self._repeat("rows", partial(self._transact, mark))
         await self._purge_repositories()
         found.manifests += await self._repeat("manifests", self._purge_manifests)
         # What a manifest needed may be garbage with it: children and referrers go in later rounds of the same loop.
@@ -87,6 +90,8 @@ class GarbageCollector:
         found.layers += await self._repeat("layers", self._delete_layers)
         await self._repeat("condemned", self._condemn_blobs)
         await self._delete_bytes()
+        with suppress(NameUnknownError):  # written to by somebody who had found it before: the next run
+            found.tenants += await self._transact(partial(deletions.purge_tenants, grace=self._grace))
         await self._delete_orphans()
 
     async def _repeat(self, what: str, step: Callable[[], Awaitable[int]]) -> int:
@@ -98,7 +103,7 @@ class GarbageCollector:
 
     async def _transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """Runs the work in a transaction of its own, or in that of the dry run."""
-        return await (work(self._dry) if self._dry else self._backend.database.transact(work))
+        return await (work(self._dry) if self._dry else self._backend.everything.transact(work))
 
     async def _end_uploads(self) -> int:
         return await self._forget(await self._transact(lambda tx: garbage.delete_expired_uploads(tx, limit=_BATCH)))

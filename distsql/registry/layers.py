@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from uuid import UUID, uuid4
 
 from distsql.bytestore.contract import Staged
 from distsql.errors import BlobUnknownError, InUseError, UploadUnknownError
 from distsql.oci.digest import SHA256, Digest, new_hash
 from distsql.oci.names import RepositoryName
+from distsql.registry.admissions import Admission
 from distsql.registry.context import RepositoryContext
 from distsql.registry.stored_layer import StoredLayer
 from distsql.registry.uploads import Upload
-from distsql.sql import layers, manifests, repositories, uploads
-from distsql.sql.database import Database, Transaction, transactional
+from distsql.sql import layers, manifests, uploads
+from distsql.sql.database import TenantDatabase, Transaction, transactional
 from distsql.sql.layers import BlobRow
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.uploads import UploadRow
+from distsql.values import Action
 
 
 class Layers:
@@ -27,8 +30,8 @@ class Layers:
         self._context = context
 
     @property
-    def database(self) -> Database:
-        """The catalogue."""
+    def database(self) -> TenantDatabase:
+        """The catalogue, as the repository's tenant sees it."""
         return self._context.database
 
     async def exists(self, digest: Digest) -> bool:
@@ -49,13 +52,14 @@ class Layers:
     async def upload(self, algorithm: str = SHA256) -> Upload:
         """Begins an upload session."""
         new_hash(algorithm)
+        admission = await self._context.admit()
         staged = await self._context.backend.store.begin()
-        return Upload(self._context, await self._begin(await self._context.find(), algorithm, staged))
+        return Upload(self._context, await self._begin(admission, algorithm, staged))
 
     @transactional
-    async def _begin(self, tx: Transaction, known: RepositoryRow | None, algorithm: str, staged: Staged) -> UploadRow:
+    async def _begin(self, tx: Transaction, admission: Admission, algorithm: str, staged: Staged) -> UploadRow:
         context = self._context
-        repository = await context.ensure(tx, known)
+        repository = await context.ensure(tx, admission)
         uuid = uuid4()
         context.audit(tx, repository.tenant_id, "upload.begin", references=[str(uuid)])
         return await uploads.insert_upload(
@@ -71,40 +75,49 @@ class Layers:
 
     async def resume(self, uuid: UUID) -> Upload:
         """Goes on with a session that any process began."""
-        row = await self.database.read(uploads.find_upload, self._context.name, uuid)
+        row = await self.database.read(uploads.find_upload, self._context.name, uuid, actor=self._context.uploader)
         if row is None:
             raise UploadUnknownError(f"There is no upload {uuid} in {self._context.name}: begin a new one")
         return Upload(self._context, row)
 
     async def mount(self, digest: Digest, source: str | None = None) -> StoredLayer:
         """Makes a blob of another repository of the tenant appear in this one."""
-        path = None
+        authority, path = self._context.caller.authority, None
+        source_ids = authority.readable_ids
         if source is not None:
             name = RepositoryName.parse(source)
-            if name.tenant != self._context.name.tenant:
+            if name.tenant != self._context.name.tenant or not authority.allows(name, Action.PULL):
                 raise _unknown(digest)
-            path = name.path
-        tenant_id = await self.database.read(repositories.find_tenant, self._context.name.tenant)
-        if tenant_id is None:
+            path, only_id = name.path, authority.repository_id(name)
+            source_ids = None if only_id is None else [only_id]
+        admission = await self._context.admit()
+        if admission.tenant_id is None:
             raise _unknown(digest)
-        row = await self._mount(await self._context.find(), tenant_id, digest, path)
+        row = await self._mount(admission, admission.tenant_id, digest, path, source_ids)
         return StoredLayer(self._context.backend, row)
 
     @transactional
     async def _mount(
-        self, tx: Transaction, known: RepositoryRow | None, tenant_id: int, digest: Digest, source_path: str | None
+        self,
+        tx: Transaction,
+        admission: Admission,
+        tenant_id: int,
+        digest: Digest,
+        path: str | None,
+        ids: Collection[int] | None,
     ) -> BlobRow:
-        row = await layers.lock_mountable_blob(tx, tenant_id, digest, source_path=source_path)
+        row = await layers.lock_mountable_blob(tx, tenant_id, digest, source_path=path, source_ids=ids)
         if row is None:
             raise _unknown(digest)
-        repository = await self._context.ensure(tx, known)
+        repository = await self._context.ensure(tx, admission)
         layers.insert_layer(tx, repository, digest)
-        self._context.audit(tx, tenant_id, "blob.mount", references=[source_path], digest=digest)
+        self._context.audit(tx, tenant_id, "blob.mount", references=[path], digest=digest)
         return row
 
     async def delete(self, digest: Digest, *, force: bool = False) -> None:
         """Takes the blob out of this repository."""
-        await self._delete(await self._context.get(), digest, force=force)
+        repository, _ = await self._context.admit_existing(Action.DELETE)
+        await self._delete(repository, digest, force=force)
 
     @transactional
     async def _delete(self, tx: Transaction, repository: RepositoryRow, digest: Digest, *, force: bool) -> None:

@@ -26,14 +26,17 @@ from distsql.oci.jws import verify_signatures
 from distsql.oci.manifest import SCHEMA1, ParsedManifest, Role, parse
 from distsql.oci.names import RepositoryName, check_tag, is_tag
 from distsql.oci.signing import signed_by_referrer
+from distsql.registry.admissions import Admission
 from distsql.registry.context import RepositoryContext
 from distsql.registry.paging import iterate
-from distsql.registry.tags import Tags
+from distsql.registry.tags import Tags, point
 from distsql.sql import manifests, referrers, signatures, tags
-from distsql.sql.database import Database, Transaction, transactional
+from distsql.sql.database import TenantDatabase, Transaction, transactional
 from distsql.sql.manifests import ManifestRow
 from distsql.sql.referrers import ReferrerRow
 from distsql.sql.repositories import RepositoryRow
+from distsql.sql.usage import add_usage
+from distsql.values import Action
 
 MAX_TAGS: Final = 100
 # What a sparse repository may lack: platforms that nobody mirrored, layers that are fetched elsewhere.
@@ -80,8 +83,8 @@ class Manifests:
         self._context = context
 
     @property
-    def database(self) -> Database:
-        """The catalogue."""
+    def database(self) -> TenantDatabase:
+        """The catalogue, as the repository's tenant sees it."""
         return self._context.database
 
     # -- reading ------------------------------------------------------------------------------------------------------
@@ -169,32 +172,43 @@ class Manifests:
             raise TooManyTagsError(f"{len(names)} tags in one push: at most {MAX_TAGS} are taken")
         if parsed.signatures:
             await asyncio.to_thread(verify_signatures, parsed)  # public keys take their time
-        await self._put(await self._context.find(), parsed, names)
+        admission = await self._context.admit()
+        admission.check_length(len(parsed.payload))
+        await self._put(admission, parsed, names)
         return parsed.digest
 
     @transactional
-    async def _put(
-        self, tx: Transaction, known: RepositoryRow | None, manifest: ParsedManifest, names: Sequence[str]
-    ) -> None:
+    async def _put(self, tx: Transaction, admission: Admission, manifest: ParsedManifest, names: Sequence[str]) -> None:
         context, actor = self._context, self._context.caller.actor
-        if known is None:
-            self._check_references(manifest, found=set(), sparse=False)
-        repository = await context.ensure(tx, known)
+        if admission.repository is None:
+            self._check_references(manifest, found=set(), sparse=admission.sparse)
+        repository = await context.ensure(tx, admission)
         found = await manifests.lock_references(tx, repository, **_needed(manifest))
-        if manifest.digest not in found:
+        new = manifest.digest not in found
+        if new:
             self._check_references(manifest, found=found, sparse=repository.sparse)
-            manifests.insert_manifest(tx, repository, manifest, actor=actor)
-            subject = signed_by_referrer(manifest)
-            if subject is not None:
-                signatures.insert_signing_manifest(tx, repository, manifest.digest, subject=subject)
+            new = await self._insert(tx, repository, manifest)
         elif manifest.signatures:
             signatures.replace_unsigned_payload(tx, repository, manifest)
         if manifest.signatures:
             signatures.insert_signatures(tx, repository, manifest.digest, manifest.signatures)
         if names:
-            tags.point_tags(tx, repository, names, digest=manifest.digest, actor=actor)
-            signatures.point_cosign_tags(tx, repository, names, digest=manifest.digest)
+            await point(tx, repository, admission, names, digest=manifest.digest, actor=actor, new_manifests=int(new))
         context.audit(tx, repository.tenant_id, "manifest.put", references=names or (None,), digest=manifest.digest)
+        if new and not names:
+            add_usage(tx, repository.tenant_id, manifests=1)
+
+    async def _insert(self, tx: Transaction, repository: RepositoryRow, manifest: ParsedManifest) -> bool:
+        """Whether it is this transaction that brings the manifest."""
+        actor = self._context.caller.actor
+        if manifest.parts or manifest.subject:
+            manifests.insert_manifest(tx, repository, manifest, actor=actor)
+        elif not await manifests.insert_manifest_alone(tx, repository, manifest, actor=actor):
+            return False
+        subject = signed_by_referrer(manifest)
+        if subject is not None:
+            signatures.insert_signing_manifest(tx, repository, manifest.digest, subject=subject)
+        return True
 
     def _check_references(self, manifest: ParsedManifest, *, found: set[Digest], sparse: bool) -> None:
         missing = {
@@ -210,10 +224,13 @@ class Manifests:
 
     async def delete(self, digest: Digest, *, force: bool = False) -> None:
         """Removes the manifest and every tag on it."""
-        await self._delete(await self._context.get(), digest, force=force)
+        repository, admission = await self._context.admit_existing(Action.DELETE)
+        await self._delete(repository, admission, digest, force=force)
 
     @transactional
-    async def _delete(self, tx: Transaction, repository: RepositoryRow, digest: Digest, *, force: bool) -> None:
+    async def _delete(
+        self, tx: Transaction, repository: RepositoryRow, admission: Admission, digest: Digest, *, force: bool
+    ) -> None:
         actor = self._context.caller.actor
         if not await manifests.mark_manifest_deleted(tx, repository, digest, actor=actor):
             raise _unknown(digest)
@@ -225,10 +242,12 @@ class Manifests:
             )
         ended = await tags.end_tags_of_digest(tx, repository, digest, actor=actor)
         names = [row.name for row in ended]
+        admission.check_fixed(names)
         signatures.delete_cosign_tags(tx, repository, names)
         signatures.delete_signatures(tx, repository, digest)
         manifests.delete_references(tx, repository, digest)
         self._context.audit(tx, repository.tenant_id, "manifest.delete", references=names or (None,), digest=digest)
+        add_usage(tx, repository.tenant_id, manifests=-1, tags=-len(names))
 
 
 def _needed(manifest: ParsedManifest) -> dict[str, set[Digest]]:

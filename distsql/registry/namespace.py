@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
 from distsql.contract import Scope
 from distsql.errors import NameUnknownError
@@ -14,7 +15,7 @@ from distsql.registry.repositories import StoredRepository
 from distsql.sql import layers, repositories, signatures
 from distsql.sql.layers import HolderRow
 from distsql.sql.repositories import NameRow
-from distsql.values import GLOBAL_SCOPE, Action, Caller, SignatureRelation
+from distsql.values import GLOBAL_SCOPE, UNLIMITED, Action, Authority, Caller, SignatureRelation
 
 
 class StoredNamespace:
@@ -43,23 +44,42 @@ class StoredNamespace:
         parsed = RepositoryName.parse(name)
         if self._scope is not GLOBAL_SCOPE and not self._scope.contains(name):
             raise NameUnknownError(f"There is no repository {parsed}", detail={"name": name})
-        return RepositoryContext(self._backend, parsed, self._caller)
+        only_id = self._caller.authority.repository_id(parsed)
+        return RepositoryContext(
+            self._backend, parsed if only_id is None else replace(parsed, repository_id=only_id), self._caller
+        )
 
     async def repositories(self, *, after: str = "", limit: int | None = None) -> AsyncIterator[str]:
         """Full names of the repositories in the scope."""
-        database = self._backend.database
+        backend, authority, tenant = self._backend, self._caller.authority, self._listed_tenant()
+        if tenant is None:
+            return
+        database = backend.database.of(tenant) if tenant else backend.everything
 
         async def fetch(last: tuple[str, str], size: int) -> list[NameRow]:
-            return await database.read(repositories.list_repositories, tenant=self._scope.name, after=last, limit=size)
+            return await database.read(repositories.list_repositories, tenant=tenant, after=last, limit=size)
 
-        bound = full_name_bound(after)
-        async for row in iterate(fetch, lambda row: (row.tenant, row.path), after=bound, limit=limit):
-            yield f"{row.tenant}/{row.path}"
+        left, bound = limit, full_name_bound(after)
+        all_shown = authority is UNLIMITED
+        rows = iterate(fetch, lambda row: (row.tenant, row.path), after=bound, limit=limit if all_shown else None)
+        async for row in rows:
+            if left == 0:
+                return
+            if all_shown or authority.lists(RepositoryName(row.tenant, row.path)):
+                left = None if left is None else left - 1
+                yield f"{row.tenant}/{row.path}"
+
+    def _listed_tenant(self) -> str | None:
+        """The tenant of which repositories are listed, empty for all of them; None when the caller sees none."""
+        allowed, wanted = self._caller.authority.tenant, self._scope.name
+        if allowed is None:
+            return wanted
+        return allowed if allowed and wanted in {"", allowed} else None
 
     @property
-    def access(self) -> OpenAccess:
+    def access(self) -> CallersAccess:
         """What the caller may do."""
-        return OpenAccess(self._scope)
+        return CallersAccess(self._scope, self._caller.authority)
 
     @property
     def trust(self) -> StoredTrust:
@@ -72,18 +92,18 @@ class StoredNamespace:
         return StoredIndex(self)
 
 
-class OpenAccess:
-    """`distsql.contract.Access` of a registry without accounts: everything within the scope."""
+class CallersAccess:
+    """`distsql.contract.Access`: what the caller may do within the scope."""
 
-    __slots__ = ("_scope",)
+    __slots__ = ("_authority", "_scope")
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope, authority: Authority) -> None:
         self._scope = scope
+        self._authority = authority
 
     async def allows(self, name: str, action: Action) -> bool:
-        """True for every action on every name of the scope."""
-        del action
-        return self._scope.contains(name)
+        """Whether the scope has the name, and the caller the right."""
+        return self._scope.contains(name) and self._authority.allows(RepositoryName.parse(name), action)
 
 
 class StoredTrust:
@@ -114,12 +134,17 @@ class StoredIndex:
 
     async def holders(self, digest: Digest, *, after: str = "") -> AsyncIterator[str]:
         """Full names of the repositories in the scope that hold the content."""
-        database = self._namespace._backend.database  # noqa: SLF001  # one module, one thing
-        scope = self._namespace.scope()
+        backend = self._namespace._backend  # noqa: SLF001  # one module, one thing
+        authority = self._namespace._caller.authority  # noqa: SLF001
+        tenant = self._namespace._listed_tenant()  # noqa: SLF001
+        if tenant is None:
+            return
+        database = backend.database.of(tenant) if tenant else backend.everything
 
         async def fetch(last: tuple[str, str], size: int) -> list[HolderRow]:
-            return await database.read(layers.list_holders, digest, tenant=scope.name or None, after=last, limit=size)
+            return await database.read(layers.list_holders, digest, tenant=tenant or None, after=last, limit=size)
 
         bound = full_name_bound(after)
         async for row in iterate(fetch, lambda row: (row.tenant, row.path), after=bound, limit=None):
-            yield f"{row.tenant}/{row.path}"
+            if authority.lists(RepositoryName(row.tenant, row.path)):
+                yield f"{row.tenant}/{row.path}"

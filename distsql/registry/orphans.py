@@ -33,5 +33,5 @@ async def find_orphans(backend: Backend, *, grace: timedelta) -> AsyncIterator[S
 
 
 async def _unknown(backend: Backend, batch: list[StoredObject]) -> list[StoredObject]:
-    known = await backend.database.read(garbage.find_store_keys, [stored.key for stored in batch])
+    known = await backend.everything.read(garbage.find_store_keys, [stored.key for stored in batch])
     return [stored for stored in batch if stored.key not in known]

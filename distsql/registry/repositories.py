@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from distsql.registry.admissions import Admission, as_like
 from distsql.registry.context import RepositoryContext
 from distsql.registry.layers import Layers
 from distsql.registry.manifests import Manifests
 from distsql.registry.signatures import Signatures
 from distsql.registry.tags import Tags
-from distsql.sql import repositories
-from distsql.sql.database import Database, Transaction, transactional
+from distsql.sql import grants, repositories, tags
+from distsql.sql.database import TenantDatabase, Transaction, transactional
 from distsql.sql.repositories import RepositoryRow
+from distsql.values import Action
 
 
 class StoredRepository:
@@ -21,8 +23,8 @@ class StoredRepository:
         self._context = context
 
     @property
-    def database(self) -> Database:
-        """The catalogue."""
+    def database(self) -> TenantDatabase:
+        """The catalogue, as the repository's tenant sees it."""
         return self._context.database
 
     @property
@@ -56,10 +58,13 @@ class StoredRepository:
 
     async def remove(self) -> None:
         """Removes the repository with everything in it."""
-        await self._remove(await self._context.get())
+        await self._remove(*await self._context.admit_existing(Action.DELETE))
 
     @transactional
-    async def _remove(self, tx: Transaction, repository: RepositoryRow) -> None:
+    async def _remove(self, tx: Transaction, repository: RepositoryRow, admission: Admission) -> None:
+        if admission.immutable_tags:
+            fixed = await tags.find_tag_like(tx, repository, [as_like(each) for each in admission.immutable_tags])
+            admission.check_fixed([fixed] if fixed else ())
         if not await repositories.mark_repository_deleted(tx, repository, actor=self._context.caller.actor):
             raise self._context.unknown()
         self._context.audit(tx, repository.tenant_id, "repository.delete")
@@ -72,3 +77,12 @@ class StoredRepository:
     async def _set_sparse(self, tx: Transaction, repository: RepositoryRow, *, sparse: bool) -> None:
         repositories.set_sparse(tx, repository, sparse=sparse)
         self._context.audit(tx, repository.tenant_id, "repository.set", references=[f"sparse={sparse}"])
+
+    async def set_public(self, *, public: bool) -> None:
+        """Lets everybody pull from the repository, or only those who may."""
+        await self._set_public(await self._context.get(), public=public)
+
+    @transactional
+    async def _set_public(self, tx: Transaction, repository: RepositoryRow, *, public: bool) -> None:
+        grants.set_repository_public(tx, repository.tenant_id, repository.id, public=public)
+        self._context.audit(tx, repository.tenant_id, "repository.set", references=[f"public={public}"])

@@ -8,7 +8,7 @@ from distsql.errors import ManifestUnknownError
 from distsql.oci.digest import Digest
 from distsql.registry.context import RepositoryContext
 from distsql.sql import manifests, signatures
-from distsql.sql.database import Database, Transaction, transactional
+from distsql.sql.database import TenantDatabase, Transaction, transactional
 from distsql.sql.repositories import RepositoryRow
 
 
@@ -21,8 +21,8 @@ class Signatures:
         self._context = context
 
     @property
-    def database(self) -> Database:
-        """The catalogue."""
+    def database(self) -> TenantDatabase:
+        """The catalogue, as the repository's tenant sees it."""
         return self._context.database
 
     async def get(self, digest: Digest) -> Sequence[bytes]:
@@ -32,7 +32,8 @@ class Signatures:
 
     async def put(self, digest: Digest, *payloads: bytes) -> None:
         """Adds signatures to the manifest."""
-        await self._put(await self._context.get(), digest, payloads)
+        repository, _ = await self._context.admit_existing()
+        await self._put(repository, digest, payloads)
 
     @transactional
     async def _put(self, tx: Transaction, repository: RepositoryRow, digest: Digest, payloads: Sequence[bytes]) -> None:

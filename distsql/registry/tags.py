@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -10,13 +10,15 @@ from distsql.errors import ManifestUnknownError, TagChangedError, TagUnknownErro
 from distsql.oci.descriptor import Descriptor
 from distsql.oci.digest import Digest
 from distsql.oci.names import check_tag, is_tag, name_bound
+from distsql.registry.admissions import Admission
 from distsql.registry.context import RepositoryContext
 from distsql.registry.paging import iterate
 from distsql.sql import manifests, signatures, tags
-from distsql.sql.database import Database, Transaction, transactional
+from distsql.sql.database import TenantDatabase, Transaction, transactional
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.tags import TagMoveRow, TagRow
-from distsql.values import ANY, Anything, TagMove
+from distsql.sql.usage import add_usage
+from distsql.values import ANY, Action, Anything, TagMove
 
 _END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
 
@@ -30,8 +32,8 @@ class Tags:
         self._context = context
 
     @property
-    def database(self) -> Database:
-        """The catalogue."""
+    def database(self) -> TenantDatabase:
+        """The catalogue, as the repository's tenant sees it."""
         return self._context.database
 
     # -- reading ------------------------------------------------------------------------------------------------------
@@ -87,11 +89,18 @@ class Tags:
 
     async def tag(self, tag: str, digest: Digest, expected: Digest | Anything | None = ANY) -> None:
         """Points the tag to a manifest of the repository, if it points to what was expected."""
-        await self._tag(await self._context.get(), check_tag(tag), digest, expected)
+        repository, admission = await self._context.admit_existing()
+        await self._tag(repository, admission, check_tag(tag), digest, expected)
 
     @transactional
     async def _tag(
-        self, tx: Transaction, repository: RepositoryRow, tag: str, digest: Digest, expected: Digest | Anything | None
+        self,
+        tx: Transaction,
+        repository: RepositoryRow,
+        admission: Admission,
+        tag: str,
+        digest: Digest,
+        expected: Digest | Anything | None,
     ) -> None:
         actor = self._context.caller.actor
         if digest not in await manifests.lock_references(tx, repository, manifests={digest}, blobs=()):
@@ -99,32 +108,59 @@ class Tags:
         if expected is None:
             if not await tags.create_tag(tx, repository, tag, digest=digest, actor=actor):
                 raise _changed(tag, await tags.lock_tag(tx, repository, tag))
+            signatures.point_cosign_tags(tx, repository, [tag], digest=digest)
+            add_usage(tx, repository.tenant_id, tags=1)
         else:
             if isinstance(expected, Digest):
                 current = await tags.lock_tag(tx, repository, tag)
                 if current != expected:
                     raise _changed(tag, current)
-            tags.point_tags(tx, repository, [tag], digest=digest, actor=actor)
-        signatures.point_cosign_tags(tx, repository, [tag], digest=digest)
+            await point(tx, repository, admission, [tag], digest=digest, actor=actor)
         self._context.audit(tx, repository.tenant_id, "tag.put", references=[tag], digest=digest)
 
     async def untag(self, tag: str) -> None:
         """Ends the tag; its manifest stays."""
-        repository = await self._context.get()
+        repository, admission = await self._context.admit_existing(Action.DELETE)
         if not is_tag(tag):
             raise self._unknown(tag)
-        await self._untag(repository, tag)
+        await self._untag(repository, admission, tag)
 
     @transactional
-    async def _untag(self, tx: Transaction, repository: RepositoryRow, tag: str) -> None:
+    async def _untag(self, tx: Transaction, repository: RepositoryRow, admission: Admission, tag: str) -> None:
         digest = await tags.end_tag(tx, repository, tag, actor=self._context.caller.actor)
         if digest is None:
             raise self._unknown(tag)
+        admission.check_fixed([tag])
         signatures.delete_cosign_tags(tx, repository, [tag])
         self._context.audit(tx, repository.tenant_id, "tag.delete", references=[tag], digest=digest)
+        add_usage(tx, repository.tenant_id, tags=-1)
 
     def _unknown(self, tag: str) -> TagUnknownError:
         return TagUnknownError(f"{self._context.name} has no tag {tag[:128]!r}", detail={"tag": tag[:128]})
+
+
+async def point(
+    tx: Transaction,
+    repository: RepositoryRow,
+    admission: Admission,
+    names: Sequence[str],
+    *,
+    digest: Digest,
+    actor: str,
+    new_manifests: int = 0,
+) -> None:
+    """Points the tags to the manifest, and counts what is new: tags, and as many manifests.
+
+    Whether a tag is made or moved is known when its row is locked, and no sooner: an immutable one that has moved takes
+    all of it back, by `TagImmutableError`.
+    """
+    if admission.immutable(names):
+        admission.check_fixed(
+            await tags.move_tags(tx, repository, names, digest=digest, actor=actor, new_manifests=new_manifests)
+        )
+    else:
+        tags.point_tags(tx, repository, names, digest=digest, actor=actor, new_manifests=new_manifests)
+    signatures.point_cosign_tags(tx, repository, names, digest=digest)
 
 
 def _changed(tag: str, current: Digest | None) -> TagChangedError:

@@ -25,7 +25,7 @@ from distsql.registry.batches import BatchedWriter
 from distsql.registry.context import RepositoryContext
 from distsql.registry.stored_layer import StoredLayer
 from distsql.sql import layers, uploads
-from distsql.sql.database import Database, Transaction, transactional
+from distsql.sql.database import TenantDatabase, Transaction, transactional
 from distsql.sql.layers import BlobRow
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.uploads import UploadRow
@@ -46,8 +46,8 @@ class Upload:
         self._content: BatchedWriter | None = None
 
     @property
-    def database(self) -> Database:
-        """The catalogue."""
+    def database(self) -> TenantDatabase:
+        """The catalogue, as the repository's tenant sees it."""
         return self._context.database
 
     @property
@@ -179,9 +179,10 @@ class Upload:
             await content.close()
 
     async def _check_newest(self) -> None:
-        row = await self.database.read(uploads.find_upload, self._context.name, self.uuid)
+        row = await self.database.read(uploads.find_upload, self._context.name, self.uuid, actor=self._context.uploader)
         if row is None:
             raise self._ended()
+        self._context.check_writable(read_only=row.read_only, suspended=row.suspended)
         if row.version != self._row.version:
             raise UploadRangeError(
                 f"Another request wrote to this upload, which stands at {row.offset_bytes} bytes now",
@@ -228,6 +229,7 @@ class Upload:
         blob = await layers.insert_blob(tx, row.tenant_id, digest, length=staged.length, store_key=staged.key)
         layers.insert_layer(tx, RepositoryRow(row.tenant_id, row.repository_id, sparse=False), digest)
         self._context.audit(tx, row.tenant_id, "blob.put", digest=digest)
+        layers.count_blob(tx, row.tenant_id, blob, store_key=staged.key)
         return blob
 
     async def _settle_duplicate(self, blob: BlobRow, staged: Staged) -> BlobRow:
@@ -247,6 +249,7 @@ class Upload:
 
     async def cancel(self) -> None:
         """Ends the session and forgets its bytes."""
+        self._context.check_writable(read_only=self._row.read_only, suspended=self._row.suspended)
         await self._let_go()
         await self._cancel()
         await self._forget(self._staged)

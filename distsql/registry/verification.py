@@ -13,7 +13,7 @@ from distsql.oci.digest import Digest, new_hash
 from distsql.registry.context import Backend
 from distsql.registry.manifests import check_payload
 from distsql.registry.orphans import find_orphans
-from distsql.sql import verification
+from distsql.sql import recounts, verification
 from distsql.sql.verification import VerifiedBlobRow, VerifiedManifestRow
 
 _BLOBS: Final = 200
@@ -27,8 +27,9 @@ Notify = Callable[[str, int], None]
 class Finding:
     """Something that is wrong.
 
-    ``kind`` is ``missing``, ``length``, ``content``, ``payload`` or ``reference`` for damage, and ``orphan`` for bytes
-    that no row names, which are no damage: garbage collection takes them.
+    ``kind`` is ``missing``, ``length``, ``content``, ``payload`` or ``reference`` for damage; ``usage`` for a tenant
+    whose use is kept wrong, which can be mended; and ``orphan`` for bytes that no row names, which garbage collection
+    takes.
     """
 
     kind: str
@@ -38,21 +39,24 @@ class Finding:
     @property
     def damage(self) -> bool:
         """Whether something that was acknowledged can't be had any more."""
-        return self.kind != "orphan"
+        return self.kind not in {"orphan", "usage"}
 
 
 class Verifier:
     """Reads everything once. What changes meanwhile is looked at again before it is called damaged."""
 
-    def __init__(self, backend: Backend, *, read_bytes: bool, grace: timedelta, notify: Notify) -> None:
+    def __init__(
+        self, backend: Backend, *, read_bytes: bool, grace: timedelta, notify: Notify, repair: bool = False
+    ) -> None:
         self._backend = backend
         self._read_bytes = read_bytes
+        self._repair = repair
         self._grace = grace
         self._notify = notify
 
     async def count(self) -> int:
         """How many blobs there are to verify."""
-        return await self._backend.database.read(verification.count_live_blobs)
+        return await self._backend.everything.read(verification.count_live_blobs)
 
     async def findings(self) -> AsyncIterator[Finding]:
         """Everything that is wrong, as it is found."""
@@ -60,14 +64,28 @@ class Verifier:
             yield finding
         async for finding in self._verify_manifests():
             yield finding
+        async for finding in self._verify_usage():
+            yield finding
         async for orphan in find_orphans(self._backend, grace=self._grace):
             self._notify("orphans", 1)
             yield Finding("orphan", orphan.key, f"{orphan.length} bytes in the store that no row names")
 
+    # -- what tenants use ---------------------------------------------------------------------------------------------
+
+    async def _verify_usage(self) -> AsyncIterator[Finding]:
+        everything = self._backend.everything
+        uses = await (everything.transact(recounts.mend_uses) if self._repair else everything.read(recounts.list_uses))
+        for row in uses:
+            if row.counted != row.found:
+                kept, found = (", ".join(map(str, use)) for use in (row.counted, row.found))
+                mended = ": mended" if self._repair else ": mend it by --repair"
+                explanation = f"kept are {kept} bytes, repositories, manifests and tags, there are {found}{mended}"
+                yield Finding("usage", row.tenant, explanation)
+
     # -- blobs --------------------------------------------------------------------------------------------------------
 
     async def _verify_blobs(self) -> AsyncIterator[Finding]:
-        read, after = self._backend.database.read, (-1, b"")
+        read, after = self._backend.everything.read, (-1, b"")
         while page := await read(verification.list_live_blobs, after=after, limit=_BLOBS):
             for blob in page:
                 finding = await self._verify_blob(blob)
@@ -99,7 +117,7 @@ class Verifier:
     # -- manifests ----------------------------------------------------------------------------------------------------
 
     async def _verify_manifests(self) -> AsyncIterator[Finding]:
-        read, after = self._backend.database.read, (-1, -1, b"")
+        read, after = self._backend.everything.read, (-1, -1, b"")
         while page := await read(verification.list_all_manifests, after=after, limit=_MANIFESTS):
             for manifest in page:
                 async for finding in self._verify_manifest(manifest):
@@ -114,7 +132,7 @@ class Verifier:
             check_payload(row.digest, row.media_type, row.payload)
         except ContentCorruptError as error:
             yield Finding("payload", subject, str(error))
-        missing = await self._backend.database.read(
+        missing = await self._backend.everything.read(
             verification.list_missing_references, row.tenant_id, row.repository_id, row.digest
         )
         for reference in missing:

@@ -56,7 +56,7 @@ def insert_audit_events(
     action: str,
     *,
     caller: Caller,
-    repository: str,
+    repository: str | None,
     references: Sequence[str | None] = (None,),
     digest: Digest | None = None,
 ) -> None:

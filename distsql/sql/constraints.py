@@ -6,7 +6,7 @@ from typing import Final
 
 import psycopg
 
-from distsql.errors import DistsqlError, ManifestUnknownError, NameUnknownError
+from distsql.errors import DistsqlError, ManifestUnknownError, NameUnknownError, QuotaExceededError
 
 _GONE: Final = "The repository was removed while this was under way; push again"
 
@@ -16,6 +16,7 @@ _MEANINGS: Final = {
         "The repository has no such manifest (any more) for the tag to point to",
     ),
     "tags_tenant_id_repository_id_fkey": (NameUnknownError, _GONE),
+    "repositories_tenant_id_fkey": (NameUnknownError, "The tenant was removed while this was under way"),
     "manifests_tenant_id_repository_id_fkey": (NameUnknownError, _GONE),
     "layers_tenant_id_repository_id_fkey": (NameUnknownError, _GONE),
     "uploads_tenant_id_repository_id_fkey": (NameUnknownError, _GONE),
@@ -23,6 +24,11 @@ _MEANINGS: Final = {
         ManifestUnknownError,
         "The repository has no such manifest to sign",
     ),
+    # Their message is the measure; `usage.transact_near_limit` tells the rest.
+    "tenant_usage_free_bytes_check": (QuotaExceededError, "stored_bytes"),
+    "tenant_usage_free_repositories_check": (QuotaExceededError, "repositories"),
+    "tenant_usage_free_manifests_check": (QuotaExceededError, "manifests"),
+    "tenant_usage_free_tags_check": (QuotaExceededError, "tags"),
 }
 
 

@@ -2,45 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import itertools
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
+from sqlalchemy import BigInteger, Boolean, column, func, select
 
-from distsql.errors import CatalogueUnavailableError, SettingsError
-from distsql.sql import constraints, types
+from distsql.errors import CatalogueUnavailableError, QuotaExceededError, SettingsError, TenantSuspendedError
+from distsql.sql import types, usage
 from distsql.sql.pipeline import Pipeline, Rows
 from distsql.sql.pool import Pool, PooledConnection
-from distsql.sql.statements import Row, Statement
+from distsql.sql.retries import REFUSALS, first_line, repeat
+from distsql.sql.statements import TENANT, Row, Statement, statement
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
-# A transaction lost against another one, and would most likely succeed if it ran again.
-LOST_RACES: Final = (
-    psycopg.errors.SerializationFailure,
-    psycopg.errors.DeadlockDetected,
-    psycopg.errors.UniqueViolation,
-)
-# OperationalErrors of a connection that lives on: the statement was refused, nothing is committed.
-_REFUSALS: Final = (*LOST_RACES, psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable)
-# The connection is gone, or leads to a server that takes no writes (any more).
-_LOST_CONNECTIONS: Final = (
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-    psycopg.errors.IdleInTransactionSessionTimeout,
-    psycopg.errors.TransactionTimeout,
-    psycopg.errors.ReadOnlySqlTransaction,
-)
-_ATTEMPTS: Final = 8
 _PIPELINES: Final = 2
 # Plans are made once, for any parameters: planning takes longer than running, and locks every index of every table.
 # And what tests/plans sees is what production runs.
@@ -52,10 +35,21 @@ _CONFIGURE: Final = (
     # last stops its clock.
     "(select set_config(name, %s, false) from pg_settings where name = 'transaction_timeout')"
 )
+# An id that isn't known is looked up on the way. That of no tenant is null, which leaves the setting empty.
+_SET_TENANT: Final = "select set_config('app.tenant_id', coalesce(%(tenant_id)s, tenant_id_of(%(tenant)s)::text), true)"
+_FRESH_S: Final = 1
+_MANY_TENANTS: Final = 100_000
 _PREPARED_MAX: Final = 1000  # all statements, in all the combinations of parameters that may be null
 
 json_value = Jsonb
 """Wraps a JSON value for a ``jsonb`` parameter."""
+
+
+class TenantStateRow(NamedTuple):
+    """A tenant's id, None when there is no such tenant, and whether it is suspended."""
+
+    id: int | None
+    suspended: bool | None
 
 
 class Observer(Protocol):
@@ -75,13 +69,20 @@ class Transaction:
     A transaction that reads once and writes five times takes two round trips.
     """
 
-    __slots__ = ("_begun", "_observe", "_pending", "_pooled")
+    __slots__ = ("_begun", "_observe", "_pending", "_pooled", "slot")
 
-    def __init__(self, pooled: PooledConnection, observe: Observer) -> None:
+    def __init__(self, pooled: PooledConnection, observe: Observer, *, slot: int | None = None) -> None:
+        self.slot = random.randrange(usage.SLOTS) if slot is None else slot  # noqa: S311  # no secret
+        """Where it counts what it adds to its tenant's use (see `distsql.sql.usage`)."""
         self._pooled = pooled
         self._observe = observe
         self._pending: list[tuple[str, str, Mapping[str, Any] | None]] = [("begin", "begin", None)]
         self._begun = False
+
+    def begin_as(self, tenant: str, known_id: int | None) -> None:
+        """Goes on as the tenant of this name, whose id is looked up unless it is known."""
+        parameters = {"tenant": tenant, "tenant_id": None if known_id is None else str(known_id)}
+        self._pending.append(("set_tenant", _SET_TENANT, parameters))
 
     async def all(self, statement: Statement[Row], /, **parameters: Any) -> list[Row]:
         """Runs the statement, behind everything that was queued, and gives its rows."""
@@ -101,7 +102,7 @@ class Transaction:
 
     async def commit(self) -> None:
         """Sends what is queued, and commits. Nothing was sent and nothing is queued: nothing to do."""
-        if self._begun or len(self._pending) > 1:
+        if self._begun or any(parameters is not None for _, _, parameters in self._pending):
             await self._send("commit", "commit", None)
             if self._pooled.cursor.statusmessage != "COMMIT":
                 raise AssertionError("a statement failed and the transaction went on: nothing was committed")
@@ -129,13 +130,31 @@ class Transaction:
             self._observe(name, seconds=seconds, round_trips=1)
 
 
+SERVE_ROLE: Final = "distsql_serve"
+"""Owns nothing: row-level security shows it the rows of one tenant at a time."""
+
+_state = func.tenant_of(TENANT).table_valued(column("id", BigInteger), column("suspended", Boolean), name="tenant")
+
+FIND_TENANT_STATE: Final = statement(
+    "find_tenant_state",
+    "The id behind a tenant's name, asked before anything of the tenant can be seen, and whether it may be used.",
+    select(_state.c.id, _state.c.suspended),
+    TenantStateRow,
+)
+_NO_TENANT: Final = TenantStateRow(None, None)
+
+
 class Database:
-    """The catalogue's PostgreSQL, as one process sees it. Opened and closed by its owner."""
+    """The catalogue's PostgreSQL, as one process sees it. Opened and closed by its owner.
+
+    With a ``role`` all connections work as that one; as `SERVE_ROLE` they see nothing but what `of` a tenant shows.
+    """
 
     def __init__(
         self,
         url: str,
         *,
+        role: str | None = None,
         pool_size: int = 10,
         statement_timeout_s: float = 30,
         lock_timeout_s: float = 10,
@@ -143,10 +162,12 @@ class Database:
     ) -> None:
         self.url = url
         self.observe = observe
+        self._role = role
         self._timeouts = (statement_timeout_s, lock_timeout_s)
+        # With the instant until which it is taken for true.
+        self._tenants: dict[str, tuple[TenantStateRow, float]] = {}
         self._pool = Pool(self._connect_pooled, size=pool_size, wait_s=statement_timeout_s)
         self._pipelines = [Pipeline(self._connect) for _ in range(_PIPELINES)]
-        self._reads = _SingleReads(self, self._pipelines)
 
     async def close(self) -> None:
         """Closes the connections that are free now, and those in use when they come back."""
@@ -174,17 +195,51 @@ class Database:
                 _CONFIGURE,
                 [f"{seconds * 1000:.0f}" for seconds in (statement_s, lock_s, 2 * statement_s, 2 * statement_s)],
             )
+            if self._role is not None:
+                await connection.execute("select set_config('role', %s, false)", [self._role])
+        except psycopg.errors.InsufficientPrivilege as error:
+            await connection.close()
+            raise SettingsError(
+                f"The database's user may not work as {self._role}: let its owner run `grant {self._role} to ...`"
+            ) from error
         except BaseException:
             await connection.close()
             raise
         return connection
 
+    def of(self, tenant: str) -> TenantDatabase:
+        """The catalogue as the tenant of this name sees it."""
+        return TenantDatabase(self, tenant)
+
+    async def tenant_id(self, tenant: str) -> int | None:
+        """The id behind a tenant's name, which may be a second old, or None. `TenantSuspendedError` if it is so.
+
+        Only for row-level security: statements look names up themselves. What was true a second ago shows nothing to a
+        tenant who has the name since.
+        """
+        state = self._known_tenant(tenant)
+        if state.id is None:
+            state = await self.read(_find_tenant_state, tenant)
+            if state.id is not None:
+                if len(self._tenants) > _MANY_TENANTS:
+                    self._tenants.clear()
+                self._tenants[tenant] = state, time.monotonic() + _FRESH_S
+        if state.suspended:
+            raise TenantSuspendedError(f"{tenant} is suspended: ask the registry's operator")
+        return state.id
+
+    def _known_tenant(self, tenant: str) -> TenantStateRow:
+        state, fresh_until = self._tenants.get(tenant, (_NO_TENANT, 0))
+        return state if fresh_until > time.monotonic() else _NO_TENANT
+
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
+    async def transaction(self, *, tenant: str | None = None, slot: int | None = None) -> AsyncIterator[Transaction]:
         """Commits at the end of the block, or changes nothing when it raises."""
         pooled = await self._pool.acquire()
         try:
-            tx = Transaction(pooled, self.observe)
+            tx = Transaction(pooled, self.observe, slot=slot)
+            if tenant is not None:
+                tx.begin_as(tenant, self._known_tenant(tenant).id)
             yield tx
             await _commit(tx)
         finally:
@@ -201,16 +256,34 @@ class Database:
 
         For reads: it is run again when the connection dies under it.
         """
-        return await _repeat(self, lambda: query(self._reads, *args, **kwargs))
+        return await self.read_as(None, query, *args, **kwargs)
 
-    async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
+    async def read_as(
+        self,
+        tenant_id: int | None,
+        query: Callable[Concatenate[Transaction, P], Awaitable[Result]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Result:
+        """What `read` gives to the tenant."""
+        reads = _SingleReads(self, self._pipelines, tenant_id)
+        return await repeat(lambda: query(reads, *args, **kwargs), forget_idle=self.forget_idle)
+
+    async def transact(
+        self,
+        work: Callable[[Transaction], Awaitable[Result]],
+        *,
+        tenant: str | None = None,
+        slot: int | None = None,
+    ) -> Result:
         """Runs the work in one transaction, again from its beginning when it loses against another one."""
 
         async def attempt() -> Result:
-            async with self.transaction() as tx:
+            async with self.transaction(tenant=tenant, slot=slot) as tx:
                 return await work(tx)
 
-        return await _repeat(self, attempt)
+        return await repeat(attempt, forget_idle=self.forget_idle)
 
     async def forget_idle(self) -> None:
         """Closes the free connections."""
@@ -223,37 +296,77 @@ class Database:
 class _SingleReads(Transaction):
     """Statements that read, each a transaction by itself, over connections that all readers of the process share."""
 
-    __slots__ = ("_database", "_pipelines")
+    __slots__ = ("_database", "_pipelines", "_tenant_id")
 
-    def __init__(self, database: Database, pipelines: Sequence[Pipeline]) -> None:
+    def __init__(self, database: Database, pipelines: Sequence[Pipeline], tenant_id: int | None) -> None:
         self._database = database
         self._pipelines = pipelines
+        self._tenant_id = tenant_id
 
     async def _fetch(self, statement: Statement[Any], parameters: Mapping[str, Any]) -> Rows:
         started = time.perf_counter()
         try:
-            return await min(self._pipelines, key=len).fetch(statement, parameters)
+            pipeline = min(self._pipelines, key=self._cost)
+            return await pipeline.fetch(statement, parameters, tenant_id=self._tenant_id)
         finally:
             self._database.observe(statement.name, seconds=time.perf_counter() - started, round_trips=1)
+
+    def _cost(self, pipeline: Pipeline) -> float:
+        """Another tenant's connection costs half a statement: to say who asks."""
+        return len(pipeline) + (0 if pipeline.tenant_id == self._tenant_id else 0.5)
+
+
+class TenantDatabase:
+    """The catalogue as one tenant sees it: row-level security shows nothing of others, and takes nothing for them.
+
+    As a tenant that isn't there, nothing is seen at all; a transaction may make it (`insert_repository`).
+    """
+
+    __slots__ = ("_database", "_tenant")
+
+    def __init__(self, database: Database, tenant: str) -> None:
+        self._database = database
+        self._tenant = tenant
+
+    async def read(
+        self,
+        query: Callable[Concatenate[Transaction, P], Awaitable[Result]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Result:
+        """As `Database.read`."""
+        return await self._database.read_as(await self._database.tenant_id(self._tenant), query, *args, **kwargs)
+
+    async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
+        """As `Database.transact`. `QuotaExceededError` when the tenant would use more than it may."""
+        try:
+            return await self._database.transact(work, tenant=self._tenant)
+        except QuotaExceededError:
+            return await usage.transact_near_limit(self._database, self._tenant, work)
+
+
+async def _find_tenant_state(tx: Transaction, tenant: str) -> TenantStateRow:
+    return await tx.one(FIND_TENANT_STATE, tenant=tenant) or _NO_TENANT
 
 
 async def _commit(tx: Transaction) -> None:
     """Commits; when the connection is lost just now nobody knows the outcome, so it must not be run again."""
     try:
         await tx.commit()
-    except _REFUSALS:
+    except REFUSALS:
         raise
     except (psycopg.OperationalError, psycopg.InterfaceError) as error:
         raise CatalogueUnavailableError(
-            f"The catalogue's PostgreSQL went away during the commit: {_first_line(error)}"
+            f"The catalogue's PostgreSQL went away during the commit: {first_line(error)}"
         ) from error
 
 
 class HasDatabase(Protocol):
-    """A service of ``registry/`` whose methods run in transactions."""
+    """A service of ``registry/`` whose methods run in transactions: of its tenant, or of the owner."""
 
     @property
-    def database(self) -> Database: ...
+    def database(self) -> TenantDatabase | Database: ...
 
 
 Service = TypeVar("Service", bound=HasDatabase)
@@ -273,37 +386,3 @@ def transactional(
 
     functools.update_wrapper(run, method)
     return run
-
-
-async def _repeat(database: Database, run: Callable[[], Awaitable[Result]]) -> Result:
-    lost_connections = 0
-    for attempt in itertools.count(1):
-        try:
-            return await run()
-        except LOST_RACES as error:
-            if attempt >= _ATTEMPTS:
-                raise CatalogueUnavailableError("Too many others changed the same rows; try again") from error
-            await asyncio.sleep(random.uniform(0, 0.002 * 2**attempt))  # noqa: S311  # jitter, no secret
-        except psycopg.IntegrityError as error:
-            meaning = constraints.meaning(error)
-            if meaning is None:
-                raise
-            raise meaning from error
-        except psycopg.errors.QueryCanceled as error:
-            raise CatalogueUnavailableError("The catalogue took longer than DISTSQL_STATEMENT_TIMEOUT") from error
-        except psycopg.errors.LockNotAvailable as error:
-            raise CatalogueUnavailableError("Others held the same rows longer than DISTSQL_LOCK_TIMEOUT") from error
-        except _LOST_CONNECTIONS as error:
-            # Nothing was committed (see `_commit`). A connection that died while it was idle is no reason to fail: once
-            # more, on a new one.
-            await database.forget_idle()
-            lost_connections += 1
-            if lost_connections > 1:
-                raise CatalogueUnavailableError(
-                    f"The catalogue's PostgreSQL went away: {_first_line(error)}"
-                ) from error
-    raise AssertionError("the loop returns or raises")
-
-
-def _first_line(error: psycopg.Error) -> str:
-    return str(error).partition("\n")[0]

@@ -5,12 +5,15 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Delete, Interval, Table, delete, func, select, tuple_
+from sqlalchemy import BigInteger, ColumnElement, Delete, Interval, Table, delete, false, func, select, tuple_, update
 
+from distsql.sql.access_tables import accounts
 from distsql.sql.database import Transaction
 from distsql.sql.statements import LIMIT, REPOSITORY_ID, TENANT_ID, Nothing, Statement, parameter, statement
-from distsql.sql.tables import layers, manifests, repositories, tags, uploads
+from distsql.sql.tables import blobs, layers, manifests, repositories, tags, tenants, uploads
+from distsql.sql.tenant_tables import tenant_usage
 from distsql.sql.uploads import EndedUploadRow
+from distsql.sql.usage import add_usage
 
 
 class DeletedRow(NamedTuple):
@@ -21,9 +24,23 @@ class DeletedRow(NamedTuple):
 
 
 class PurgedRow(NamedTuple):
-    """A row that is gone, or the repository that it was of."""
+    """The repository of a row that is gone, and whether the row was one that counts."""
 
     repository_id: int
+    counted: bool
+
+
+class UncountedRow(NamedTuple):
+    """What was taken out of the tenant's usage and was not there any more, or was there besides (below 0)."""
+
+    manifests: int
+    tags: int
+
+
+class TenantIdRow(NamedTuple):
+    """A tenant that was deleted."""
+
+    id: int
 
 
 _BEFORE: Final = func.now() - parameter("grace", Interval())
@@ -79,10 +96,28 @@ PURGED_TABLES: Final[tuple[Statement[PurgedRow], ...]] = tuple(
     statement(
         f"purge_repository_{table.name}",
         f"Rows of a deleted repository in {table.name}, with all that hangs on them.",
-        _delete_some_of_repository(table).returning(table.c.repository_id),
+        _delete_some_of_repository(table).returning(table.c.repository_id, counted.label("counted")),
         PurgedRow,
     )
-    for table in (tags, manifests, layers)  # in the order of the foreign keys
+    # In the order of the foreign keys.
+    for table, counted in (
+        (tags, tags.c.valid_to.is_(None)),
+        (manifests, manifests.c.deleted_at.is_(None)),
+        (layers, false()),
+    )
+)
+_TAGS, _MANIFESTS, _ = PURGED_TABLES
+
+UNCOUNT: Final = statement(
+    "uncount",
+    "Of what was taken out of the usage when a repository was deleted, this much is gone now.",
+    update(repositories)
+    .where(repositories.c.tenant_id == TENANT_ID, repositories.c.id == REPOSITORY_ID)
+    .values(
+        uncounted_manifests=repositories.c.uncounted_manifests - parameter("manifests", BigInteger()),
+        uncounted_tags=repositories.c.uncounted_tags - parameter("tags", BigInteger()),
+    ),
+    Nothing,
 )
 
 
@@ -90,26 +125,42 @@ async def purge_repository_rows(
     tx: Transaction, purge: Statement[PurgedRow], repository: DeletedRow, *, limit: int
 ) -> int:
     """How many rows of the deleted repository went, by one of the `PURGED_TABLES`; none when no more is left."""
-    return len(await tx.all(purge, tenant_id=repository.tenant_id, repository_id=repository.id, limit=limit))
+    rows = await tx.all(purge, tenant_id=repository.tenant_id, repository_id=repository.id, limit=limit)
+    counted = sum(row.counted for row in rows)
+    if counted:
+        tx.queue(
+            UNCOUNT,
+            tenant_id=repository.tenant_id,
+            repository_id=repository.id,
+            manifests=counted if purge is _MANIFESTS else 0,
+            tags=counted if purge is _TAGS else 0,
+        )
+    return len(rows)
 
 
 PURGE_REPOSITORY: Final = statement(
     "purge_repository",
     "A deleted repository of which nothing is left.",
-    delete(repositories).where(repositories.c.tenant_id == TENANT_ID, repositories.c.id == REPOSITORY_ID),
-    Nothing,
+    delete(repositories)
+    .where(repositories.c.tenant_id == TENANT_ID, repositories.c.id == REPOSITORY_ID)
+    .returning(repositories.c.uncounted_manifests, repositories.c.uncounted_tags),
+    UncountedRow,
 )
 
 
 async def purge_repository(tx: Transaction, repository: DeletedRow) -> None:
     """Forgets the deleted repository. `NameUnknownError` when somebody who found it earlier wrote to it since."""
-    tx.queue(PURGE_REPOSITORY, tenant_id=repository.tenant_id, repository_id=repository.id)
+    row = await tx.one(PURGE_REPOSITORY, tenant_id=repository.tenant_id, repository_id=repository.id)
+    if row is not None:
+        add_usage(tx, repository.tenant_id, manifests=row.manifests, tags=row.tags)
 
 
 PURGE_MANIFESTS: Final = statement(
     "purge_manifests",
     "Manifests that were deleted so long ago that their rows may go, with all that hangs on them.",
-    _delete_some(manifests, manifests.c.deleted_at <= _BEFORE).returning(manifests.c.repository_id),
+    _delete_some(manifests, manifests.c.deleted_at <= _BEFORE).returning(
+        manifests.c.repository_id, false().label("counted")
+    ),
     PurgedRow,
 )
 
@@ -117,3 +168,66 @@ PURGE_MANIFESTS: Final = statement(
 async def purge_manifests(tx: Transaction, *, grace: timedelta, limit: int) -> int:
     """How many manifests went."""
     return len(await tx.all(PURGE_MANIFESTS, grace=grace, limit=limit))
+
+
+# -- tenants ----------------------------------------------------------------------------------------------------------
+
+_deleted_tenants = select(tenants.c.id).where(tenants.c.deleted_at <= _BEFORE)
+
+MARK_REPOSITORIES_OF_DELETED_TENANTS: Final = statement(
+    "mark_repositories_of_deleted_tenants",
+    "Repositories of tenants that were deleted so long ago that their rows may go: they are deleted as any others.",
+    update(repositories)
+    .where(
+        tuple_(repositories.c.tenant_id, repositories.c.id).in_(
+            select(repositories.c.tenant_id, repositories.c.id)
+            .where(repositories.c.tenant_id.in_(_deleted_tenants), repositories.c.deleted_at.is_(None))
+            .limit(LIMIT)
+        )
+    )
+    .values(deleted_at=select(tenants.c.deleted_at).where(tenants.c.id == repositories.c.tenant_id).scalar_subquery())
+    .returning(repositories.c.id, false()),
+    PurgedRow,
+)
+
+
+async def mark_repositories_of_deleted_tenants(tx: Transaction, *, grace: timedelta, limit: int) -> int:
+    """How many repositories were marked."""
+    return len(await tx.all(MARK_REPOSITORIES_OF_DELETED_TENANTS, grace=grace, limit=limit))
+
+
+LIST_EMPTY_TENANTS: Final = statement(
+    "list_empty_tenants",
+    "Deleted tenants of which no content is left.",
+    _deleted_tenants.where(
+        ~select(repositories.c.id).where(repositories.c.tenant_id == tenants.c.id).exists(),
+        ~select(blobs.c.digest).where(blobs.c.tenant_id == tenants.c.id).exists(),
+    ),
+    TenantIdRow,
+)
+
+PURGE_TENANT: Final = tuple(
+    statement(
+        f"purge_tenant_{table.name}",
+        f"Rows of a deleted tenant in {table.name}, with all that hangs on them.",
+        delete(table).where(column == TENANT_ID),
+        Nothing,
+    )
+    for table, column in (
+        (accounts, accounts.c.tenant_id),
+        (tenant_usage, tenant_usage.c.tenant_id),
+        (tenants, tenants.c.id),
+    )
+)
+
+
+async def purge_tenants(tx: Transaction, *, grace: timedelta) -> int:
+    """How many deleted tenants went, of which nothing was left. Their audit stays.
+
+    `NameUnknownError` when somebody who found one of them earlier wrote to it since.
+    """
+    found = await tx.all(LIST_EMPTY_TENANTS, grace=grace)
+    for tenant in found:
+        for purge in PURGE_TENANT:
+            tx.queue(purge, tenant_id=tenant.id)
+    return len(found)

@@ -6,6 +6,7 @@ judged in one statement, a reference that was just made would be missed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
@@ -32,6 +33,7 @@ from distsql.sql.statements import DIGEST, LIMIT, TENANT_ID, Nothing, parameter,
 from distsql.sql.tables import blobs, descriptors, layers, manifests, repositories, tags, tenants, uploads
 from distsql.sql.types import DigestType
 from distsql.sql.uploads import EndedUploadRow
+from distsql.sql.usage import add_usage
 
 
 class ContentRow(NamedTuple):
@@ -152,8 +154,11 @@ async def lock_garbage_manifests(tx: Transaction, *, grace: timedelta, limit: in
 async def delete_garbage_manifests(
     tx: Transaction, candidates: Sequence[ContentRow], *, grace: timedelta
 ) -> list[KeyRow]:
-    """Deletes those of the locked manifests that are garbage, and gives them."""
-    return await tx.all(DELETE_GARBAGE_MANIFESTS, grace=grace, **_arrays(candidates))
+    """Deletes those of the locked manifests that are garbage, and gives them. They count no more."""
+    deleted = await tx.all(DELETE_GARBAGE_MANIFESTS, grace=grace, **_arrays(candidates))
+    for tenant_id, count in sorted(Counter(row.tenant_id for row in deleted).items()):
+        add_usage(tx, tenant_id, manifests=-count)
+    return deleted
 
 
 # -- what a repository may see -----------------------------------------------------------------------------------------
@@ -283,13 +288,16 @@ async def lock_garbage_blobs(tx: Transaction, *, limit: int) -> list[GarbageBlob
 
 
 async def condemn_blobs(tx: Transaction, candidates: Sequence[GarbageBlobRow]) -> list[GarbageBlobRow]:
-    """Condemns those of the locked blobs that are garbage, and gives them."""
-    return await tx.all(
+    """Condemns those of the locked blobs that are garbage, and gives them. Their tenants don't use them any more."""
+    condemned = await tx.all(
         CONDEMN_BLOBS,
         tenant_ids=[row.tenant_id for row in candidates],
         repository_ids=[0 for _ in candidates],
         digests=[row.digest for row in candidates],
     )
+    for tenant_id in sorted({row.tenant_id for row in condemned}):
+        add_usage(tx, tenant_id, stored_bytes=-sum(row.length for row in condemned if row.tenant_id == tenant_id))
+    return condemned
 
 
 async def list_condemned_blobs(tx: Transaction, *, after: tuple[int, bytes], limit: int) -> list[GarbageBlobRow]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from sqlalchemy import BigInteger, Text, case, delete, func, literal_column, null, or_, select, true, tuple_
+from sqlalchemy import ARRAY, BigInteger, Text, case, delete, func, literal_column, null, or_, select, true, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from distsql.oci.digest import Digest
@@ -20,11 +21,13 @@ from distsql.sql.statements import (
     TENANT,
     TENANT_ID,
     Nothing,
+    name_parameters,
     named_repository,
     parameter,
     statement,
 )
 from distsql.sql.tables import blobs, layers, manifests, repositories, tenants
+from distsql.sql.usage import add_usage
 
 
 class BlobRow(NamedTuple):
@@ -89,7 +92,7 @@ FIND_LAYER: Final = statement(
 
 async def find_layer(tx: Transaction, name: RepositoryName, digest: Digest) -> BlobRow | None:
     """The blob, if the repository has it."""
-    return await tx.one(FIND_LAYER, tenant=name.tenant, path=name.path, digest=digest)
+    return await tx.one(FIND_LAYER, **name_parameters(name), digest=digest)
 
 
 _AFTER_TENANT: Final = parameter("after_tenant", Text(collation="C"))
@@ -166,6 +169,12 @@ async def insert_blob(tx: Transaction, tenant_id: int, digest: Digest, *, length
     return row
 
 
+def count_blob(tx: Transaction, tenant_id: int, blob: BlobRow, *, store_key: str) -> None:
+    """Counts the blob in the tenant's usage, if it came to be with the bytes of this key. Comes last."""
+    if blob.store_key == store_key:
+        add_usage(tx, tenant_id, stored_bytes=blob.length)
+
+
 REPLACE_BYTES: Final = statement(
     "replace_bytes",
     "A blob whose bytes the store has lost gets those that were just pushed.",
@@ -208,6 +217,8 @@ def insert_layer(tx: Transaction, repository: RepositoryRow, digest: Digest) -> 
 
 
 _SOURCE_PATH: Final = parameter("source_path", Text())
+_SOURCE_IDS: Final = parameter("source_ids", ARRAY(BigInteger()))
+_allowed = or_(_SOURCE_IDS.is_(None), layers.c.repository_id == func.any(_SOURCE_IDS))
 _source = repositories.alias("source")
 _held_by_any = (
     select(layers.c.digest)
@@ -218,6 +229,7 @@ _held_by_any = (
         _SOURCE_PATH.is_(None),
         layers.c.tenant_id == TENANT_ID,
         layers.c.digest == DIGEST,
+        _allowed,
         _source.c.deleted_at.is_(None),
     )
     .exists()
@@ -231,6 +243,7 @@ _held_by_source = (
         .where(_source.c.tenant_id == TENANT_ID, _source.c.path == _SOURCE_PATH, _source.c.deleted_at.is_(None))
         .scalar_subquery(),
         layers.c.digest == DIGEST,
+        _allowed,
     )
     .exists()
 )
@@ -251,10 +264,21 @@ LOCK_MOUNTABLE_BLOB: Final = statement(
 
 
 async def lock_mountable_blob(
-    tx: Transaction, tenant_id: int, digest: Digest, *, source_path: str | None
+    tx: Transaction,
+    tenant_id: int,
+    digest: Digest,
+    *,
+    source_path: str | None,
+    source_ids: Collection[int] | None = None,
 ) -> BlobRow | None:
-    """The blob, if the repository of this path has it; without a path, if any of the tenant's has it."""
-    return await tx.one(LOCK_MOUNTABLE_BLOB, tenant_id=tenant_id, digest=digest, source_path=source_path)
+    """The blob, if the repository of this path has it; without a path, if any of the tenant's has it.
+
+    Only repositories of these ids count, where there are some.
+    """
+    ids = None if source_ids is None else list(source_ids)
+    return await tx.one(
+        LOCK_MOUNTABLE_BLOB, tenant_id=tenant_id, digest=digest, source_path=source_path, source_ids=ids
+    )
 
 
 LOCK_LAYER: Final = statement(

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from operator import attrgetter
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
-    Integer,
     LargeBinary,
     Text,
     delete,
@@ -22,13 +20,12 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.types import TypeEngine
 
-from distsql.oci.descriptor import Platform
 from distsql.oci.digest import Digest
 from distsql.oci.manifest import ParsedManifest
 from distsql.oci.names import RepositoryName
 from distsql.sql.database import Transaction
+from distsql.sql.manifest_references import insert_references
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import (
     ACTOR,
@@ -38,12 +35,13 @@ from distsql.sql.statements import (
     REPOSITORY_ID,
     TENANT_ID,
     Nothing,
+    name_parameters,
     named_repository,
     parameter,
     statement,
     unnested,
 )
-from distsql.sql.tables import descriptors, layers, manifest_annotations, manifests, tags
+from distsql.sql.tables import descriptors, layers, manifests, tags
 from distsql.sql.types import DigestType
 
 
@@ -69,7 +67,6 @@ class InUseRow(NamedTuple):
 
 
 _TAG: Final = parameter("tag", Text())
-_AFTER: Final = parameter("after", LargeBinary())
 _packed: Final = attrgetter("packed")  # orders digests five times faster than their own comparison
 _SERVED: Final = (manifests.c.digest, manifests.c.media_type, manifests.c.payload)
 _HERE: Final = (manifests.c.tenant_id == TENANT_ID, manifests.c.repository_id == REPOSITORY_ID)
@@ -111,7 +108,7 @@ FIND_TAGGED_MANIFEST: Final = statement(
 
 async def find_tagged_manifest(tx: Transaction, name: RepositoryName, tag: str) -> ManifestRow | None:
     """The manifest that a live tag points to."""
-    return await tx.one(FIND_TAGGED_MANIFEST, tenant=name.tenant, path=name.path, tag=tag)
+    return await tx.one(FIND_TAGGED_MANIFEST, **name_parameters(name), tag=tag)
 
 
 _by_digest = (
@@ -138,14 +135,14 @@ FIND_MANIFEST: Final = statement(
 
 async def find_manifest(tx: Transaction, name: RepositoryName, digest: Digest) -> ManifestRow | None:
     """The manifest of this digest."""
-    return await tx.one(FIND_MANIFEST, tenant=name.tenant, path=name.path, digest=digest)
+    return await tx.one(FIND_MANIFEST, **name_parameters(name), digest=digest)
 
 
 LIST_MANIFESTS: Final = statement(
     "list_manifests",
     "A page of a repository's manifests, by digest.",
     select(*_SERVED)
-    .where(*_HERE, manifests.c.digest > _AFTER, manifests.c.deleted_at.is_(None))
+    .where(*_HERE, manifests.c.digest > parameter("after", LargeBinary()), manifests.c.deleted_at.is_(None))
     .order_by(manifests.c.digest)
     .limit(LIMIT),
     ManifestRow,
@@ -240,85 +237,42 @@ INSERT_MANIFEST: Final = statement(
         },
         # A live one was pushed by somebody else just now: its descriptors conflict, and all of this is tried again.
         where=manifests.c.deleted_at.is_not(None),
-    ),
-    Nothing,
-)
-
-_DESCRIPTOR_COLUMNS: Final[dict[str, TypeEngine[Any]]] = {
-    "position": Integer(),
-    "role": Text(),
-    "media_type": Text(),
-    "length": BigInteger(),
-    "digest": DigestType(),
-    "artifact_type": Text(),
-    "os": Text(),
-    "architecture": Text(),
-    "variant": Text(),
-    "required": Boolean(),
-}
-_new_descriptors = unnested(_DESCRIPTOR_COLUMNS)
-
-INSERT_DESCRIPTORS: Final = statement(
-    "insert_descriptors",
-    "All references of a new manifest.",
-    insert(descriptors).from_select(
-        ["tenant_id", "repository_id", "manifest_digest", *_DESCRIPTOR_COLUMNS],
-        select(TENANT_ID, REPOSITORY_ID, DIGEST, *(_new_descriptors.c[name] for name in _DESCRIPTOR_COLUMNS)),
-    ),
-    Nothing,
-)
-
-_new_annotations = unnested({"key": Text(), "value": Text()})
-
-INSERT_ANNOTATIONS: Final = statement(
-    "insert_annotations",
-    "All annotations of a new manifest.",
-    insert(manifest_annotations)
-    .from_select(
-        ["tenant_id", "repository_id", "manifest_digest", "key", "value"],
-        select(TENANT_ID, REPOSITORY_ID, DIGEST, _new_annotations.c.key, _new_annotations.c.value),
-    )
-    .on_conflict_do_nothing(),  # of a manifest that was deleted they are still there
-    Nothing,
+    ).returning(manifests.c.digest),
+    DigestRow,
 )
 
 
 def insert_manifest(tx: Transaction, repository: RepositoryRow, manifest: ParsedManifest, *, actor: str) -> None:
     """A new manifest with everything that is read of it later, so that its payload is never parsed again."""
-    owner = {"tenant_id": repository.tenant_id, "repository_id": repository.id, "digest": manifest.digest}
-    tx.queue(
-        INSERT_MANIFEST,
-        **owner,
-        media_type=manifest.media_type,
-        artifact_type=manifest.artifact_type,
-        config_media_type=manifest.config_media_type,
-        subject_digest=manifest.subject.digest if manifest.subject else None,
-        length=len(manifest.payload),
-        payload=manifest.payload,
-        actor=actor,
-    )
-    tx.queue(INSERT_DESCRIPTORS, **owner, **_descriptor_arrays(manifest))
-    if manifest.annotations:
-        keys, values = list(manifest.annotations), list(manifest.annotations.values())
-        tx.queue(INSERT_ANNOTATIONS, **owner, keys=keys, values=values)
+    tx.queue(INSERT_MANIFEST, **_new_row(repository, manifest, actor))
+    insert_references(tx, repository, manifest)
 
 
-def _descriptor_arrays(manifest: ParsedManifest) -> dict[str, list[object]]:
-    rows = [(part.role.value, part.descriptor, part.required) for part in manifest.parts]
-    if manifest.subject:
-        rows.append(("subject", manifest.subject, False))
-    platforms = [descriptor.platform or Platform() for _, descriptor, _ in rows]
+async def insert_manifest_alone(
+    tx: Transaction, repository: RepositoryRow, manifest: ParsedManifest, *, actor: str
+) -> bool:
+    """As `insert_manifest`, for one that refers to nothing: False when somebody else was faster.
+
+    With another one its references would conflict, and all would be tried again.
+    """
+    inserted = await tx.one(INSERT_MANIFEST, **_new_row(repository, manifest, actor))
+    if inserted is not None:
+        insert_references(tx, repository, manifest)
+    return inserted is not None
+
+
+def _new_row(repository: RepositoryRow, manifest: ParsedManifest, actor: str) -> dict[str, object]:
     return {
-        "positions": list(range(len(rows))),
-        "roles": [role for role, _, _ in rows],
-        "media_types": [descriptor.media_type for _, descriptor, _ in rows],
-        "lengths": [descriptor.length for _, descriptor, _ in rows],
-        "digests": [descriptor.digest for _, descriptor, _ in rows],
-        "artifact_types": [descriptor.artifact_type for _, descriptor, _ in rows],
-        "oss": [platform.os or None for platform in platforms],
-        "architectures": [platform.architecture or None for platform in platforms],
-        "variants": [platform.variant or None for platform in platforms],
-        "requireds": [required for _, _, required in rows],
+        "tenant_id": repository.tenant_id,
+        "repository_id": repository.id,
+        "digest": manifest.digest,
+        "media_type": manifest.media_type,
+        "artifact_type": manifest.artifact_type,
+        "config_media_type": manifest.config_media_type,
+        "subject_digest": manifest.subject.digest if manifest.subject else None,
+        "length": len(manifest.payload),
+        "payload": manifest.payload,
+        "actor": actor,
     }
 
 

@@ -22,6 +22,9 @@ from psycopg.errors import error_from_result
 
 from distsql.sql.statements import Statement
 
+# Kept by the connection, in a transaction of its own: together with a statement that fails it would be undone.
+SET_TENANT: Final = b"select set_config('app.tenant_id', $1, false)"
+
 _AUTO: Final = [adapt.PyFormat.AUTO]
 _BINARY: Final = pq.Format.BINARY
 _ERRORS: Final = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE)
@@ -38,9 +41,9 @@ class _Sent:
 
     __slots__ = ("answer", "error", "name", "result", "to_prepare")
 
-    def __init__(self, name: str, answer: asyncio.Future[Rows], *, to_prepare: bool) -> None:
+    def __init__(self, name: str, answer: asyncio.Future[Rows] | None, *, to_prepare: bool) -> None:
         self.name = name
-        self.answer = answer
+        self.answer = answer  # none for what nobody asked for: the tenant's setting
         self.to_prepare = to_prepare  # it was sent to be prepared too, and the answer to that has not come
         self.result: pq.abc.PGresult | None = None
         self.error: psycopg.Error | None = None
@@ -58,16 +61,25 @@ class Pipeline:
         self._blocked = False  # the socket took less than there was to send
         self._prepared: set[str] = set()
         self._transformers: dict[str, abc.Transformer] = {}
+        self.tenant_id: int | None = None
+        """Whose rows the statement that was sent last sees."""
 
     def __len__(self) -> int:
         """How many statements wait for their answer."""
         return len(self._sent)
 
-    async def fetch(self, statement: Statement[Any], parameters: Mapping[str, Any]) -> Rows:
-        """The statement's rows. Raises psycopg's errors; `psycopg.OperationalError` when the connection was lost."""
+    async def fetch(
+        self, statement: Statement[Any], parameters: Mapping[str, Any], *, tenant_id: int | None = None
+    ) -> Rows:
+        """The statement's rows, as the tenant sees them; without one, nobody's.
+
+        Raises psycopg's errors; `psycopg.OperationalError` when the connection was lost.
+        """
         if self._connection is None:
             await self._open()
         try:
+            if tenant_id != self.tenant_id:
+                self._send_tenant(tenant_id)
             answer = self._send(statement, parameters)
         except psycopg.OperationalError as error:
             self._drop(str(error))  # it was lost, but the event loop hasn't told us yet
@@ -86,6 +98,7 @@ class Pipeline:
             connection.pgconn.enter_pipeline_mode()
             self._prepared.clear()
             self._transformers.clear()
+            self.tenant_id = None
             self._connection, self._socket = connection, connection.pgconn.socket
             asyncio.get_running_loop().add_reader(self._socket, self._receive)
 
@@ -106,10 +119,23 @@ class Pipeline:
             self._prepared.add(name)
         pgconn.send_query_prepared(wire_name, values, transformer.formats, _BINARY)
         pgconn.pipeline_sync()
-        sent = _Sent(name, loop.create_future(), to_prepare=to_prepare)
-        self._sent.append(sent)
+        answer: asyncio.Future[Rows] = loop.create_future()
+        self._sent.append(_Sent(name, answer, to_prepare=to_prepare))
         self._flush()
-        return sent.answer
+        return answer
+
+    def _send_tenant(self, tenant_id: int | None) -> None:
+        if self._connection is None:
+            raise psycopg.OperationalError("the connection was lost")
+        pgconn, name = self._connection.pgconn, "set_tenant"
+        to_prepare = name not in self._prepared
+        if to_prepare:
+            pgconn.send_prepare(name.encode(), SET_TENANT)
+            self._prepared.add(name)
+        pgconn.send_query_prepared(name.encode(), [b"" if tenant_id is None else b"%d" % tenant_id])
+        pgconn.pipeline_sync()
+        self._sent.append(_Sent(name, None, to_prepare=to_prepare))
+        self.tenant_id = tenant_id
 
     def _flush(self) -> None:
         """Sends what is buffered; what the socket doesn't take now goes when it can."""
@@ -162,6 +188,10 @@ class Pipeline:
     def _answer(self, sent: _Sent) -> None:
         if sent.to_prepare:
             self._prepared.discard(sent.name)
+        if sent.answer is None:
+            if sent.error is not None:  # what was sent behind it would see another tenant's rows
+                raise sent.error
+            return
         if sent.answer.done():  # nobody waits any more
             return
         if sent.error is not None:
@@ -186,5 +216,5 @@ class Pipeline:
         connection.pgconn.finish()
         waiting, self._sent = self._sent, deque()
         for sent in waiting:
-            if not sent.answer.done():
+            if sent.answer is not None and not sent.answer.done():
                 sent.answer.set_exception(psycopg.OperationalError(f"the connection was lost: {reason}"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from sqlalchemy import Boolean, DateTime, Text, case, func, literal_column, select, true, update
+from sqlalchemy import BigInteger, Boolean, DateTime, Text, case, func, literal_column, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 
 from distsql.errors import CatalogueUnavailableError
@@ -19,11 +19,13 @@ from distsql.sql.statements import (
     TENANT,
     TENANT_ID,
     Nothing,
+    name_parameters,
     named_repository,
     parameter,
     statement,
 )
-from distsql.sql.tables import repositories, tenants
+from distsql.sql.tables import manifests, repositories, tags, tenants
+from distsql.sql.usage import add_usage
 
 
 class RepositoryRow(NamedTuple):
@@ -38,6 +40,13 @@ class TenantRow(NamedTuple):
     """A tenant's id."""
 
     id: int
+
+
+class UncountedRow(NamedTuple):
+    """What is in a repository that was deleted."""
+
+    manifests: int
+    tags: int
 
 
 class NameRow(NamedTuple):
@@ -59,17 +68,14 @@ FIND_REPOSITORY: Final = statement(
 
 async def find_repository(tx: Transaction, name: RepositoryName) -> RepositoryRow | None:
     """The repository's ids, or None when there is none of this name."""
-    return await tx.one(FIND_REPOSITORY, tenant=name.tenant, path=name.path)
+    return await tx.one(FIND_REPOSITORY, **name_parameters(name))
 
 
-INSERT_TENANT: Final = statement(
-    "insert_tenant",
-    "A tenant comes to be with its first repository.",
-    # Looks first: a conflict would use up an id each time.
-    insert(tenants)
-    .from_select(["name"], select(TENANT).where(~select(tenants.c.id).where(tenants.c.name == TENANT).exists()))
-    .on_conflict_do_nothing(),
-    Nothing,
+ENSURE_TENANT: Final = statement(
+    "ensure_tenant",
+    "A tenant comes to be with its first repository, and the transaction goes on as that tenant.",
+    select(func.ensure_tenant(TENANT, type_=BigInteger()).label("id")),
+    TenantRow,
 )
 
 INSERT_REPOSITORY: Final = statement(
@@ -85,9 +91,10 @@ INSERT_REPOSITORY: Final = statement(
 
 async def insert_repository(tx: Transaction, name: RepositoryName) -> tuple[RepositoryRow, bool]:
     """The repository's ids, and whether it was made just now; its tenant is made too when there is none."""
-    tx.queue(INSERT_TENANT, tenant=name.tenant)
+    tx.queue(ENSURE_TENANT, tenant=name.tenant)
     made = await tx.one(INSERT_REPOSITORY, tenant=name.tenant, path=name.path)
     if made:
+        add_usage(tx, made.tenant_id, repositories=1)
         return made, True
     found = await find_repository(tx, name)
     if found is None:  # made by somebody else meanwhile, and removed again
@@ -108,9 +115,26 @@ async def find_tenant(tx: Transaction, tenant: str) -> int | None:
 
 _NEVER: Final = literal_column("'infinity'", DateTime(timezone=True))
 
+# In the order of the key, and with a limit that nobody reaches: else the planner reads everybody's manifests, where one
+# repository has most of them.
+_MOST: Final = parameter("most", BigInteger())
+_in_order = (
+    select(manifests.c.deleted_at)
+    .where(manifests.c.tenant_id == TENANT_ID, manifests.c.repository_id == REPOSITORY_ID)
+    .order_by(manifests.c.digest)
+    .limit(_MOST)
+    .subquery("here")
+)
+_live_manifests = select(func.count()).where(_in_order.c.deleted_at.is_(None)).scalar_subquery()
+_live_tags = (
+    select(func.count())
+    .where(tags.c.tenant_id == TENANT_ID, tags.c.repository_id == REPOSITORY_ID, tags.c.valid_to.is_(None))
+    .scalar_subquery()
+)
+
 MARK_REPOSITORY_DELETED: Final = statement(
     "mark_repository_deleted",
-    "A repository is deleted: it is there for nobody any more, whatever its size. Its rows go with the garbage.",
+    "A repository is deleted: it is there for nobody any more, and counts no more. Its rows go with the garbage.",
     update(repositories)
     .where(
         repositories.c.tenant_id == TENANT_ID,
@@ -118,17 +142,30 @@ MARK_REPOSITORY_DELETED: Final = statement(
         # Not `is null`, by which the planner would take the index of names, and read all of the tenant's.
         func.coalesce(repositories.c.deleted_at, _NEVER) == _NEVER,
     )
-    .values(deleted_at=func.now(), deleted_by=ACTOR)
-    .returning(repositories.c.tenant_id, repositories.c.id, repositories.c.sparse),
-    RepositoryRow,
+    .values(
+        deleted_at=func.now(),
+        deleted_by=ACTOR,
+        # Whoever found it earlier may add to it, or delete from it, still: what is purged in the end is counted too, so
+        # that nothing is counted twice.
+        uncounted_manifests=_live_manifests,
+        uncounted_tags=_live_tags,
+    )
+    .returning(repositories.c.uncounted_manifests, repositories.c.uncounted_tags),
+    UncountedRow,
 )
 
 
 async def mark_repository_deleted(tx: Transaction, repository: RepositoryRow, *, actor: str) -> bool:
-    """Whether the repository was there until now. Its name is free again."""
+    """Whether the repository was there until now. Its name is free again, and what was in it doesn't count any more."""
     row = await tx.one(
-        MARK_REPOSITORY_DELETED, tenant_id=repository.tenant_id, repository_id=repository.id, actor=actor
+        MARK_REPOSITORY_DELETED,
+        tenant_id=repository.tenant_id,
+        repository_id=repository.id,
+        actor=actor,
+        most=2**62,
     )
+    if row is not None:
+        add_usage(tx, repository.tenant_id, repositories=-1, manifests=-row.manifests, tags=-row.tags)
     return row is not None
 
 

@@ -23,6 +23,7 @@ from sqlalchemy import (
     column,
     func,
     literal_column,
+    or_,
     select,
     true,
 )
@@ -32,6 +33,7 @@ from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.types import TypeEngine
 
 from distsql.oci.digest import Digest
+from distsql.oci.names import RepositoryName
 from distsql.sql.tables import repositories, tenants
 from distsql.sql.types import DigestType
 
@@ -112,27 +114,47 @@ TENANT_ID: Final = parameter("tenant_id", BigInteger())
 REPOSITORY_ID: Final = parameter("repository_id", BigInteger())
 DIGEST: Final = parameter("digest", DigestType())
 DIGESTS: Final = parameter("digests", ARRAY(DigestType()))
+ONLY_ID: Final = parameter("only_id", BigInteger())
 LIMIT: Final = parameter("limit", BigInteger())
 ACTOR: Final = parameter("actor", Text())
 ONE: Final = literal_column("1", BigInteger())
 
 
 def named_repository() -> tuple[Join[Any], FromClause]:
-    """From the parameters ``tenant`` and ``path``: what to join the next step to, and the repository's one row.
+    """From the parameters of `name_parameters`: what to join the next step to, and the repository's one row.
 
     A chain of laterals with limits keeps the order of the steps whatever the statistics say; as a plain join the
     planner may turn it into a sequential scan when a tenant is small.
     """
-    tenant = select(tenants.c.id).where(tenants.c.name == TENANT).limit(ONE).subquery("tenant")
+    tenant = (
+        select(tenants.c.id, tenants.c.read_only, tenants.c.suspended_at)
+        .where(tenants.c.name == TENANT)
+        .limit(ONE)
+        .subquery("tenant")
+    )
     repository = (
-        select(repositories.c.tenant_id, repositories.c.id, repositories.c.sparse)
+        select(
+            repositories.c.tenant_id,
+            repositories.c.id,
+            repositories.c.sparse,
+            (tenant.c.read_only | repositories.c.read_only).label("read_only"),
+            tenant.c.suspended_at.is_not(None).label("suspended"),
+        )
         .where(
-            repositories.c.tenant_id == tenant.c.id, repositories.c.path == PATH, repositories.c.deleted_at.is_(None)
+            repositories.c.tenant_id == tenant.c.id,
+            repositories.c.path == PATH,
+            repositories.c.deleted_at.is_(None),
+            or_(ONLY_ID.is_(None), repositories.c.id == ONLY_ID),
         )
         .limit(ONE)
         .lateral("repository")
     )
     return tenant.join(repository, true()), repository
+
+
+def name_parameters(name: RepositoryName) -> dict[str, object]:
+    """What a statement over `named_repository` is told of the name."""
+    return {"tenant": name.tenant, "path": name.path, "only_id": name.repository_id}
 
 
 def unnested(columns: Mapping[str, TypeEngine[Any]], *, suffix: str = "s") -> TableValuedAlias:

@@ -20,7 +20,6 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     PrimaryKeyConstraint,
     Table,
     Text,
@@ -30,20 +29,25 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from distsql.sql.tenant_tables import SERVER_TENANT_ID, metadata, repositories, tenants
 from distsql.sql.types import DigestType
 
-SERVER_TENANT_ID: Final = 0
-"""The tenant of what belongs to no tenant."""
-
-metadata: Final = MetaData(
-    naming_convention={
-        "pk": "%(table_name)s_pkey",
-        "uq": "%(table_name)s_%(column_0_N_name)s_key",
-        "ck": "%(table_name)s_%(constraint_name)s_check",
-        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
-        "ix": "%(table_name)s_%(column_0_N_name)s_idx",
-    }
-)
+__all__ = [
+    "SERVER_TENANT_ID",
+    "audit_events",
+    "blobs",
+    "descriptors",
+    "layers",
+    "manifest_annotations",
+    "manifests",
+    "metadata",
+    "repositories",
+    "signatures",
+    "signing_manifests",
+    "tags",
+    "tenants",
+    "uploads",
+]
 
 _NAME = Text(collation="C")
 _INSTANT = DateTime(timezone=True)
@@ -57,49 +61,6 @@ def _tenant_id() -> Column[int]:
 def _repository_id() -> Column[int]:
     return Column("repository_id", BigInteger, nullable=False, comment="The repository: repositories.id.")
 
-
-tenants: Final = Table(
-    "tenants",
-    metadata,
-    Column("id", BigInteger, Identity(always=False), primary_key=True, comment="Joins with tenant_id everywhere."),
-    Column("name", _NAME, nullable=False, unique=True, comment="First component of its repositories' names."),
-    Column(
-        "created_at", _INSTANT, nullable=False, server_default=_NOW, comment="When its first repository came to be."
-    ),
-    # Full names are listed in the order of the tenant's name with its slash: a-b/c comes before a/c.
-    Index("tenants_prefix_idx", text("(name || '/'::text)")),
-    comment="Organisations: the first component of every repository's name. Tenant 0 is the server itself.",
-)
-
-repositories: Final = Table(
-    "repositories",
-    metadata,
-    _tenant_id(),
-    Column(
-        "id",
-        BigInteger,
-        Identity(always=False),
-        nullable=False,
-        comment="Joins with repository_id, together with tenant_id.",
-    ),
-    Column("path", _NAME, nullable=False, comment="The name without the tenant and its slash."),
-    Column(
-        "sparse",
-        Boolean,
-        nullable=False,
-        server_default=text("false"),
-        comment="Whether indexes may have children that the repository lacks.",
-    ),
-    Column("created_at", _INSTANT, nullable=False, server_default=_NOW, comment="When it was first written to."),
-    Column("deleted_at", _INSTANT, comment="When it was deleted: it is there for nobody, and its rows go later."),
-    Column("deleted_by", Text, comment="Who deleted it."),
-    PrimaryKeyConstraint("tenant_id", "id"),
-    ForeignKeyConstraint(["tenant_id"], ["tenants.id"]),
-    # Partial, so that only questions about names use it. When most tenants have one repository PostgreSQL would
-    # otherwise take it for any question with a tenant, foreign keys' among them, and read all of a large tenant's.
-    Index("repositories_live_key", "tenant_id", "path", unique=True, postgresql_where=text("deleted_at is null")),
-    comment="Repositories: the full name is the tenant's name, a slash and the path.",
-)
 
 blobs: Final = Table(
     "blobs",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from sqlalchemy import DateTime, Text, func, or_, select, text, true, update
+from sqlalchemy import ARRAY, BigInteger, DateTime, Text, func, literal_column, or_, select, text, true, update
 from sqlalchemy.dialects.postgresql import insert
 
 from distsql.oci.digest import Digest
@@ -19,12 +19,13 @@ from distsql.sql.statements import (
     ONE,
     REPOSITORY_ID,
     TENANT_ID,
-    Nothing,
     parameter,
     statement,
     unnested,
 )
 from distsql.sql.tables import manifests, tags
+from distsql.sql.tenant_tables import tenant_usage
+from distsql.sql.usage import SLOT, adding
 
 
 class TagRow(NamedTuple):
@@ -59,6 +60,7 @@ class TargetRow(NamedTuple):
 
 
 _NAME: Final = parameter("name", Text(collation="C"))
+_MANIFESTS: Final = parameter("new_manifests", BigInteger())
 _AFTER: Final = parameter("after", Text(collation="C"))
 _AT: Final = parameter("at", DateTime(timezone=True))
 _HERE: Final = (tags.c.tenant_id == TENANT_ID, tags.c.repository_id == REPOSITORY_ID)
@@ -177,6 +179,24 @@ async def resolve_tag(tx: Transaction, repository: RepositoryRow, name: str, *, 
     return row.digest if row else None
 
 
+FIND_TAG_LIKE: Final = statement(
+    "find_tag_like",
+    "A live tag that one of the patterns protects. For whole repositories.",
+    select(tags.c.name)
+    .where(*_HERE, _LIVE, tags.c.name.like(func.any(parameter("patterns", ARRAY(Text())))))
+    .limit(ONE),
+    TagRow,
+)
+
+
+async def find_tag_like(tx: Transaction, repository: RepositoryRow, patterns: Sequence[str]) -> str | None:
+    """The name of a live tag that is like one of the patterns (of SQL), or None."""
+    row = await tx.one(
+        FIND_TAG_LIKE, tenant_id=repository.tenant_id, repository_id=repository.id, patterns=list(patterns)
+    )
+    return row.name if row else None
+
+
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 # A move updates the live row in place, under its lock, and writes what the row was before as a closed row of the
@@ -219,10 +239,20 @@ _moved = (
     .cte("moved")
 )
 
+_made = (
+    select(TENANT_ID, SLOT, _MANIFESTS, func.count())
+    .select_from(_moved)
+    .where(_moved.c.previous_digest.is_(None))
+    .having((func.count() + _MANIFESTS) > literal_column("0", BigInteger()))
+)
+_counted = adding(insert(tenant_usage).from_select(["tenant_id", "slot", "manifests", "tags"], _made)).cte("counted")
+
 POINT_TAGS: Final = statement(
     "point_tags",
-    "Tags that now point to a manifest; what they were before goes into their history.",
-    insert(tags).from_select(
+    "Tags that now point to a manifest; what they were before goes into their history, and who is new is counted.",
+    insert(tags)
+    .add_cte(_counted)
+    .from_select(
         _HISTORY,
         select(
             _moved.c.tenant_id,
@@ -234,21 +264,54 @@ POINT_TAGS: Final = statement(
             _moved.c.previous_actor,
             _moved.c.actor,
         ).where(_moved.c.previous_digest.is_not(None)),
-    ),
-    Nothing,
+    )
+    .returning(tags.c.name),
+    TagRow,
 )
 
 
-def point_tags(tx: Transaction, repository: RepositoryRow, names: Sequence[str], *, digest: Digest, actor: str) -> None:
-    """Points all the tags to the manifest, whatever they pointed to. The manifest must exist."""
-    tx.queue(
-        POINT_TAGS,
-        tenant_id=repository.tenant_id,
-        repository_id=repository.id,
-        names=list(names),
-        digest=digest,
-        actor=actor,
-    )
+def point_tags(
+    tx: Transaction,
+    repository: RepositoryRow,
+    names: Sequence[str],
+    *,
+    digest: Digest,
+    actor: str,
+    new_manifests: int = 0,
+) -> None:
+    """Points all the tags to the manifest, whatever they pointed to. The manifest must exist.
+
+    What is new is counted: the tags, and as many manifests.
+    """
+    tx.queue(POINT_TAGS, **_pointing(tx, repository, names, digest, actor, new_manifests))
+
+
+async def move_tags(
+    tx: Transaction,
+    repository: RepositoryRow,
+    names: Sequence[str],
+    *,
+    digest: Digest,
+    actor: str,
+    new_manifests: int = 0,
+) -> list[str]:
+    """As `point_tags`, and gives those tags that pointed to something else before."""
+    rows = await tx.all(POINT_TAGS, **_pointing(tx, repository, names, digest, actor, new_manifests))
+    return [row.name for row in rows]
+
+
+def _pointing(
+    tx: Transaction, repository: RepositoryRow, names: Sequence[str], digest: Digest, actor: str, new_manifests: int
+) -> dict[str, object]:
+    return {
+        "tenant_id": repository.tenant_id,
+        "repository_id": repository.id,
+        "names": list(names),
+        "digest": digest,
+        "actor": actor,
+        "slot": tx.slot,
+        "new_manifests": new_manifests,
+    }
 
 
 LOCK_TAG: Final = statement(

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Interval, Text, Uuid, delete, func, select, true, update
+from sqlalchemy import BigInteger, Interval, Text, Uuid, delete, false, func, or_, select, true, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from distsql.oci.names import RepositoryName
@@ -18,6 +18,7 @@ from distsql.sql.statements import (
     ONE,
     REPOSITORY_ID,
     TENANT_ID,
+    name_parameters,
     named_repository,
     parameter,
     statement,
@@ -38,6 +39,10 @@ class UploadRow(NamedTuple):
     version: int
     started_at: datetime
     expires_at: datetime
+    read_only: bool
+    """Whether its repository is so just now, by its own or its tenant's switch."""
+    suspended: bool
+    """Whether its tenant is so just now."""
 
 
 class EndedUploadRow(NamedTuple):
@@ -58,7 +63,7 @@ class VersionRow(NamedTuple):
 _UUID: Final = parameter("uuid", Uuid())
 _VERSION: Final = parameter("version", BigInteger())
 _EXPIRES: Final = func.now() + parameter("lifetime", Interval())
-_COLUMNS: Final = tuple(uploads.c[name] for name in UploadRow._fields)
+_COLUMNS: Final = tuple(uploads.c[name] for name in UploadRow._fields[:-2])
 _MINE: Final = (
     uploads.c.tenant_id == TENANT_ID,
     uploads.c.repository_id == REPOSITORY_ID,
@@ -79,7 +84,7 @@ INSERT_UPLOAD: Final = statement(
         actor=ACTOR,
         expires_at=_EXPIRES,
     )
-    .returning(*_COLUMNS),
+    .returning(*_COLUMNS, false(), false()),
     UploadRow,
 )
 
@@ -120,6 +125,7 @@ _upload = (
         uploads.c.repository_id == _repository.c.id,
         uploads.c.uuid == _UUID,
         uploads.c.expires_at > func.now(),
+        or_(ACTOR.is_(None), uploads.c.actor == ACTOR),
     )
     .limit(ONE)
     .lateral("upload")
@@ -128,14 +134,18 @@ _upload = (
 FIND_UPLOAD: Final = statement(
     "find_upload",
     "A session that any process may go on with.",
-    select(*(_upload.c[name] for name in UploadRow._fields)).select_from(_joined.join(_upload, true())),
+    select(
+        *(_upload.c[name] for name in UploadRow._fields[:-2]), _repository.c.read_only, _repository.c.suspended
+    ).select_from(_joined.join(_upload, true())),
     UploadRow,
 )
 
 
-async def find_upload(tx: Transaction, name: RepositoryName, uuid: UUID) -> UploadRow | None:
-    """The session, if it is the repository's and has not expired."""
-    return await tx.one(FIND_UPLOAD, tenant=name.tenant, path=name.path, uuid=uuid)
+async def find_upload(
+    tx: Transaction, name: RepositoryName, uuid: UUID, *, actor: str | None = None
+) -> UploadRow | None:
+    """The session, if it is the repository's (and was begun by the actor, where there is one) and has not expired."""
+    return await tx.one(FIND_UPLOAD, **name_parameters(name), uuid=uuid, actor=actor)
 
 
 ADVANCE_UPLOAD: Final = statement(

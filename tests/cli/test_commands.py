@@ -83,6 +83,20 @@ def test_help_is_enough_to_work_from(words: tuple[str, ...]) -> None:
             assert parameter.help, f"{parameter.name} of {words}"
 
 
+def some_arguments(words: tuple[str, ...]) -> list[str]:
+    """One for each that the command wants."""
+    command: click.Command = main
+    for word in words:
+        assert isinstance(command, click.Group)
+        command = command.commands[word]
+    wanted = [each for each in command.params if isinstance(each, click.Argument) and each.required]
+    special = {"granted": "acme/web:pull"}
+    return [
+        each.type.choices[0] if isinstance(each.type, click.Choice) else special.get(each.name or "", "acme/web")
+        for each in wanted
+    ]
+
+
 def test_help_is_quick() -> None:
     """`distsql --help` and the completion of a shell don't wait for a database's or a web server's libraries."""
     heavy = "{'alembic', 'asyncio', 'granian', 'psycopg', 'rich', 'sqlalchemy'}"
@@ -96,8 +110,8 @@ def test_help_is_quick() -> None:
 )
 def test_a_mistyped_folder_is_not_made(words: tuple[str, ...], elsewhere: Path) -> None:
     """Only serve and migrate make a catalogue; any other command says that there is none."""
-    more = {"set": ["acme/web", "--sparse", "on"], "delete": ["acme/web"]}.get(words[-1], [])
-    result = run(*words, *more, "--data", "mistyped")
+    more = ["--sparse", "on"] if words[-1] == "set" else []
+    result = run(*words, *some_arguments(words), *more, "--data", "mistyped")
     assert result.exit_code == 1
     assert "distsql serve" in result.stderr
     assert result.stdout == ""
@@ -135,7 +149,11 @@ def test_migrate(new_database: Callable[[], str]) -> None:
     assert done.stdout == f"the schema is at {schema.head_revision()}\n"
     assert run("migrate", "--database-url", url).stdout == f"the schema is at {schema.head_revision()}, as before\n"
     assert run("migrate", "--dry-run", env={"DISTSQL_DATABASE_URL": url}).stdout == "nothing to do\n"
+    assert json.loads(run("migrate", "--dry-run", "--json", "--database-url", url).stdout) == []
+    head = schema.head_revision()
+    assert json.loads(run("migrate", "--json", "--database-url", url).stdout) == {"before": head, "after": head}
     assert run("check", "--database-url", url, "--storage", "memory:").exit_code == 0
+    assert json.loads(run("check", "--json", "--database-url", url, "--storage", "memory:").stdout) == {"fine": True}
     down = run("migrate", "--dry-run", "--to", "base", "--database-url", url)
     assert [line.partition(":")[0] for line in down.stdout.splitlines()] == [
         line.partition(":")[0] for line in reversed(planned.stdout.splitlines())

@@ -25,7 +25,7 @@ from distsql.registry.context import Backend
 from distsql.registry.namespace import StoredNamespace
 from distsql.remote import RemoteNamespace
 from distsql.remote.connection import Connection
-from distsql.sql.database import Database
+from distsql.sql.database import SERVE_ROLE, Database
 from distsql.values import ASGIApplication, ASGIReceive, ASGIScope, ASGISend, Caller, TenantScope
 
 
@@ -66,9 +66,10 @@ async def _stored(database_url: str, *stores: ByteStore) -> AsyncIterator[Opened
         for store in stores:
             await store.open()
             stack.push_async_callback(store.close)
-            database = Database(database_url)
+            database, everything = Database(database_url, role=SERVE_ROLE), Database(database_url)
             stack.push_async_callback(database.close)
-            backends.append(Backend(database, store, serve_layer))
+            stack.push_async_callback(everything.close)
+            backends.append(Backend(database, everything, store, serve_layer))
         yield Opened(
             StoredNamespace(backends[0], caller),
             StoredNamespace(backends[1], caller),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
@@ -10,6 +11,9 @@ import psycopg
 from distsql.app import Registry
 from distsql.contract import Manifest, Repository
 from distsql.oci.digest import Digest
+from distsql.registry.accounts import Accounts
+from distsql.registry.grants import Grant
+from distsql.registry.signing_keys import SigningKeys
 from distsql.settings import Settings
 from distsql.values import Caller
 from tests.registry.pushing import image, index, push_blob, push_image
@@ -42,7 +46,20 @@ async def populate(url: str, folder: Path) -> None:
         gone = namespace.repository("other/gone")
         await push_image(gone, b"gone", tags=["latest"])
         await gone.remove()
+        await _let_in(registry)
     await asyncio.to_thread(_condemn, url)
+
+
+async def _let_in(registry: Registry) -> None:
+    """Accounts, one of them switched off, their grants, and keys that sign."""
+    everything, caller = registry.backend.everything, Caller("ann")
+    accounts = Accounts(everything, caller)
+    await accounts.create("acme/ci", kind="robot", granted=[Grant.parse("acme/web/*:pull,push")])
+    await accounts.create("other/ann", kind="person", lifetime=timedelta(days=90))
+    await accounts.set_disabled("other/ann", off=True)
+    await SigningKeys(everything, caller).load()
+    await SigningKeys(everything, caller).rotate()
+    await registry.namespace.repository("acme/web").set_public(public=True)
 
 
 async def _sign(web: Repository, first: Manifest, second: Manifest) -> None:

@@ -44,6 +44,15 @@ _SHAPE = {
     "tables": """
         select c.relname, c.relkind::text, pg_get_partkeydef(c.oid), obj_description(c.oid, 'pg_class')
         from pg_class c where c.relkind in ('r', 'p', 'v', 'm', 'S') {here} order by 1""",
+    "row-level security": """
+        select c.relname, c.relrowsecurity, c.relforcerowsecurity, p.polname, p.polcmd::text,
+            p.polroles::regrole[]::text, pg_get_expr(p.polqual, c.oid), pg_get_expr(p.polwithcheck, c.oid)
+        from pg_class c left join pg_policy p on p.polrelid = c.oid
+        where c.relkind in ('r', 'p') {here} order by 1, 4""",
+    "rights": """
+        select c.relname, a.grantee::regrole::text, a.privilege_type, a.is_grantable
+        from pg_class c cross join lateral aclexplode(c.relacl) a where a.grantee <> c.relowner {here}
+        order by 1, 2, 3""",
 }
 _HERE = "and c.relnamespace = 'public'::regnamespace and not c.relispartition and c.relname <> 'alembic_version'"
 

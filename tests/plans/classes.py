@@ -16,6 +16,10 @@ HOT: Final[dict[str, set[str] | list[set[str]]]] = {
     "find_upload": _REPOSITORY | {"uploads_pkey"},
     "find_repository": _REPOSITORY,
     "find_tenant": {"tenants_name_key"},
+    "find_tenant_state": set(),  # a function that looks into tenants_name_key, past the policies
+    "find_admission": _REPOSITORY | {"tenant_usage_pkey"},
+    "find_tag_like": {"tags_live_key"},
+    "get_use": {"tenant_usage_pkey", "tenants_pkey"},
     "find_tag": {"tags_live_key", "manifests_pkey"},
     "find_parent": {"descriptors_digest_idx"},
     "list_tags": {"tags_live_key"},
@@ -43,7 +47,11 @@ HOT: Final[dict[str, set[str] | list[set[str]]]] = {
     ],
     "lock_references": [{"manifests_pkey", layer} for layer in _EITHER_LAYER],
     "lock_tag": {"tags_live_key"},
+    "lock_slots": {"tenant_usage_pkey"},
     # Writing
+    "add_usage": set(),
+    "make_slots": set(),
+    "share_out": {"tenant_usage_pkey", "tenants_pkey"},
     "advance_upload": {"uploads_pkey"},
     "create_tag": {"tags_pkey"},
     "delete_cosign_tags": {"signing_manifests_pkey"},
@@ -51,6 +59,7 @@ HOT: Final[dict[str, set[str] | list[set[str]]]] = {
     "delete_descriptors": {"descriptors_pkey"},
     "delete_signatures": {"signatures_pkey"},
     "delete_upload": {"uploads_pkey"},
+    "ensure_tenant": set(),
     "end_tag": {"tags_live_key"},
     "end_tags_of_digest": {"tags_live_digest_idx"},
     "insert_annotations": set(),
@@ -62,10 +71,9 @@ HOT: Final[dict[str, set[str] | list[set[str]]]] = {
     "insert_repository": {"tenants_name_key"},
     "insert_signatures": set(),
     "insert_signing_manifest": set(),
-    "insert_tenant": {"tenants_name_key"},
     "insert_upload": set(),
     "mark_manifest_deleted": {"manifests_pkey"},
-    "mark_repository_deleted": {"repositories_pkey"},
+    "mark_repository_deleted": {"repositories_pkey", "manifests_pkey", "tags_live_key"},
     "point_cosign_tags": {"signing_manifests_pkey"},
     "point_tags": {"tags_pkey"},
     "release_layers": [{"descriptors_pkey", layer} for layer in _EITHER_LAYER],
@@ -74,8 +82,12 @@ HOT: Final[dict[str, set[str] | list[set[str]]]] = {
     "set_sparse": {"repositories_pkey"},
 }
 
+BY_THE_OWNER: Final = {"list_repositories"}
+"""Of those, what is asked about all tenants at once. What is cold is too."""
+
 _COLLECTION: Final = "garbage collection: a walk over everything, a batch at a time"
 _PURGE: Final = "garbage collection: rows of what was deleted, a batch at a time"
+_ADMINISTRATION: Final = "administration: by the owner, one tenant or repository at a time"
 _VERIFICATION: Final = "distsql verify: a walk over everything"
 
 COLD: Final[dict[str, str]] = {
@@ -90,6 +102,12 @@ COLD: Final[dict[str, str]] = {
     "lock_garbage_layers": _COLLECTION,
     "lock_garbage_manifests": _COLLECTION,
     "list_deleted_repositories": _PURGE,
+    "list_empty_tenants": _PURGE,
+    "mark_repositories_of_deleted_tenants": _PURGE,
+    "purge_tenant_accounts": _PURGE,
+    "purge_tenant_tenant_usage": _PURGE,
+    "purge_tenant_tenants": _PURGE,
+    "uncount": _PURGE,
     "purge_manifests": _PURGE,
     "purge_repository": _PURGE,
     "purge_repository_layers": _PURGE,
@@ -101,5 +119,57 @@ COLD: Final[dict[str, str]] = {
     "list_all_manifests": _VERIFICATION,
     "list_live_blobs": _VERIFICATION,
     "list_missing_references": _VERIFICATION,
+    **dict.fromkeys(
+        (
+            "arrive_at_paths",
+            "find_longest_path",
+            "find_repository_description",
+            "find_taken_path",
+            "find_tenant_description",
+            "insert_tenant",
+            "leave_paths",
+            "list_tenants",
+            "lock_repository",
+            "lock_tenant",
+            "mark_tenant_deleted",
+            "rename_tenant",
+            "set_repository_settings",
+            "set_tenant_public",
+            "set_tenant_settings",
+            "suspend_tenant",
+        ),
+        _ADMINISTRATION,
+    ),
+    **dict.fromkeys(
+        (
+            "find_account_state",
+            "find_credential",
+            "find_first_repository",
+            "find_public_repository",
+            "list_accesses",
+        ),
+        "logins and tokens: what they find is remembered; the crowd has no accounts",
+    ),
+    **dict.fromkeys(
+        (
+            "delete_account",
+            "delete_grants",
+            "find_account",
+            "insert_account",
+            "insert_grants",
+            "insert_signing_key",
+            "list_accounts",
+            "list_grants",
+            "list_signing_keys",
+            "list_uses",
+            "raise_generation",
+            "retire_signing_keys",
+            "set_disabled",
+            "set_last_used",
+            "set_repository_public",
+            "set_secret",
+        ),
+        _ADMINISTRATION,
+    ),
     "list_holders": "distsql find: for people, across tenants",
 }

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import psycopg
+
+from distsql.sql.database import SERVE_ROLE
+from tests.plans.classes import BY_THE_OWNER, COLD
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -22,6 +27,8 @@ insert into tenants (id, name) select n, case n when 1 then 'big' when 2 then 's
 insert into repositories (tenant_id, id, path) select n, n, 'web' from generate_series(1, 20000) n;
 insert into repositories (tenant_id, id, path)
     select 1, 100000 + n, 'repository-' || n from generate_series(1, 5000) n;
+
+insert into tenant_usage (tenant_id, slot) select n, slot from generate_series(1, 20000) n, generate_series(0, 15) slot;
 
 insert into blobs (tenant_id, digest, length, store_key, state)
     select 1, pg_temp.digest('layer ' || n), n, 'key/' || n, case when n % 1000 = 0 then 'condemned' else 'live' end
@@ -82,3 +89,13 @@ def fill(url: str) -> None:
     with psycopg.connect(url, autocommit=True) as connection:
         for statement in _FILL.format(manifests=MANIFESTS).split(";\n"):
             connection.execute(statement)
+
+
+@contextmanager
+def working_as(connection: Connection, name: str, *, tenant_id: int) -> Iterator[None]:
+    """As the statement is run in production: for a tenant, under the policies, or over all tenants by the owner."""
+    with connection.transaction(force_rollback=True):
+        if name not in COLD.keys() | BY_THE_OWNER:
+            connection.execute(f"set local role {SERVE_ROLE}")
+            connection.execute("select set_config('app.tenant_id', %s, true)", (str(tenant_id),))
+        yield

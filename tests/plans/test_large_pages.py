@@ -11,7 +11,7 @@ import pytest
 from distsql.sql import docs
 from distsql.sql.statements import registered
 from tests import postgres
-from tests.plans.crowd import Connection
+from tests.plans.crowd import Connection, working_as
 from tests.sql.rows import digest
 
 docs.load_statements()
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 REFERRERS: Final = 10_000
 TAGS: Final = 100_000
-IDS: Final = {"tenant_id": 1, "repository_id": 1}
+IDS: Final[dict[str, int]] = {"tenant_id": 1, "repository_id": 1}
 _FILL: Final = f"""
 set session_replication_role = replica;
 create function pg_temp.digest(text) returns bytea language sql immutable
@@ -65,8 +65,8 @@ def page(connection: Connection, name: str, **parameters: Any) -> tuple[int, int
     statement = registered[name]
     values = [{**IDS, **parameters}[each] for each in statement.order]
     places = ", ".join(["%s"] * len(values))
-    with psycopg.ClientCursor(connection) as cursor:
-        cursor.execute("set plan_cache_mode = force_generic_plan")
+    with working_as(connection, name, tenant_id=IDS["tenant_id"]), psycopg.ClientCursor(connection) as cursor:
+        cursor.execute("set local plan_cache_mode = force_generic_plan")
         cursor.execute(b"prepare page as " + statement.numbered_sql)
         cursor.execute(f"explain (analyze, buffers, format json) execute page ({places})", values)
         [(explained,)] = cursor.fetchall()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 
 from distsql.api.blobs import serve_layer
 from distsql.bytestore.contract import ByteStore
@@ -12,7 +13,7 @@ from distsql.bytestore.memory import MemoryStore
 from distsql.registry.context import Backend
 from distsql.registry.namespace import StoredNamespace
 from distsql.registry.verification import Verifier
-from distsql.sql.database import Database
+from distsql.sql.database import SERVE_ROLE, Database
 from distsql.values import Caller
 
 
@@ -28,11 +29,13 @@ async def opened(
     """The machinery of a process of its own, over a store in memory unless another one is given."""
     store = store or MemoryStore()
     await store.open()
-    database = Database(database_url, pool_size=pool_size, statement_timeout_s=statement_timeout_s)
+    open_as = partial(Database, database_url, pool_size=pool_size, statement_timeout_s=statement_timeout_s)
+    database, everything = open_as(role=SERVE_ROLE), open_as()
     try:
-        yield Backend(database, store, serve_layer, upload_lifetime)
+        yield Backend(database, everything, store, serve_layer, upload_lifetime)
     finally:
         await database.close()
+        await everything.close()
         await store.close()
 
 

@@ -58,9 +58,18 @@ async def test_other_bytes_are_found_by_reading_them(registry: Registry, blob: P
 async def test_bytes_that_no_row_names_are_no_damage(registry: Registry, blob: Path, sql: Sql) -> None:
     sql.execute("delete from layers where digest = %s", [Digest.of(b"content").packed])
     sql.execute("delete from blobs where digest = %s", [Digest.of(b"content").packed])
+    sql.execute(
+        "update tenant_usage set stored_bytes = stored_bytes - %s where slot = %s", [len(b"content"), _slot(sql)]
+    )
     (finding,) = await verify(registry)
     assert finding.kind == "orphan"
     assert not finding.damage
+
+
+def _slot(sql: Sql) -> object:
+    """One of those in which something is counted."""
+    found = sql.execute("select min(slot) from tenant_usage").fetchone()
+    return found and found[0]
 
 
 async def test_a_damaged_payload(registry: Registry, blob: Path, sql: Sql) -> None:
@@ -87,6 +96,7 @@ async def test_absent_children_and_layers_are_no_damage_where_the_repository_is_
     await repository.manifests.put(parent, ["multi"])
     sparse = await push_image(repository, b"other")
     sql.execute("delete from manifests where digest = %s", [child.digest.packed])
+    sql.execute("update tenant_usage set manifests = manifests - 1 where slot = %s", [_slot(sql)])
     sql.execute("delete from layers where digest = %s", [Digest.of(b"other").packed])
     assert await verify(registry) == []
     await repository.set_sparse(sparse=False)

@@ -67,8 +67,9 @@ def test_every_setting_has_its_variable(name: str) -> None:
     texts = {"timedelta": "17s", "int": "17", "bool": "on", "str": "text", "Path": "folder"}
     values = {"timedelta": timedelta(seconds=17), "int": 17, "bool": True, "str": "text", "Path": Path("folder")}
     kind = str(Settings.__annotations__[name])
-    found = read(environ={f"DISTSQL_{name.upper()}": texts[kind]})
-    assert getattr(found, name) == values[kind]
+    special = {"auth": "token", "public_url": "https://registry.example"}  # texts that not everything is one of
+    found = read(environ={f"DISTSQL_{name.upper()}": special.get(name, texts[kind])})
+    assert getattr(found, name) == special.get(name, values[kind])
 
 
 def test_settings_never_change() -> None:
@@ -233,6 +234,7 @@ def test_beyond_loopback_only_when_it_is_meant(host: str) -> None:
     with pytest.raises(SettingsError, match="--insecure"):
         Settings(host=host).check_exposure()
     Settings(host=host, insecure=True).check_exposure()
+    Settings(host=host, auth="token").check_exposure()
 
 
 # -- what follows from settings ---------------------------------------------------------------------------------------
@@ -254,3 +256,46 @@ def test_a_port_is_one_that_tcp_has(text: str) -> None:
     with pytest.raises(ValueError, match="between 1 and 65535"):
         port(text)
     assert port("65535") == 65535
+
+
+# -- who logs in, and where -------------------------------------------------------------------------------------------
+
+
+def test_nobody_has_to_log_in_unless_told() -> None:
+    assert read().auth == "none"
+    assert read(environ={"DISTSQL_AUTH": "token"}).auth == "token"
+    with pytest.raises(SettingsError, match="none or token"):
+        read({"auth": "ldap"})
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("https://registry.example.org", "https://registry.example.org"),
+        ("http://127.0.0.1:5000/", "http://127.0.0.1:5000"),
+        ("https://example.org/registry/", "https://example.org/registry"),
+        ("http://[::1]:5000", "http://[::1]:5000"),
+    ],
+)
+def test_public_urls(text: str, url: str) -> None:
+    assert read({"public_url": text}).public_url == url
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "registry.example.org",
+        "ftp://example.org",
+        "https://",
+        "https://name:secret@example.org",
+        "https://example.org/?x=1",
+        "https://example.org/#x",
+        'https://example.org/",scope="x',
+        "https://example.org/ x",
+        "https://example.org/\n",
+    ],
+)
+def test_what_is_no_public_url(text: str) -> None:
+    """It goes into a header between quotes: nothing that would end them."""
+    with pytest.raises(SettingsError, match="URL"):
+        read({"public_url": text})

@@ -78,5 +78,6 @@ async def test_what_should_never_happen_is_no_meaning(database: Database) -> Non
 
 def test_every_meaning_is_of_a_constraint_that_exists(worker_database: str) -> None:
     with psycopg.connect(worker_database) as connection:
-        existing = {name for (name,) in connection.execute("select conname from pg_constraint where contype = 'f'")}
+        found = connection.execute("select conname from pg_constraint where contype in ('f', 'c')")
+        existing = {name for (name,) in found}
     assert set(constraints._MEANINGS) <= existing

@@ -66,7 +66,7 @@ async def test_what_raises_has_changed_nothing(database: Database) -> None:
 
 async def test_what_was_only_queued_is_dropped_with_an_error(small: Database, sql: Sql) -> None:
     async def work(tx: Transaction) -> None:
-        tx.queue(repositories.INSERT_TENANT, tenant="acme")
+        tx.queue(repositories.ENSURE_TENANT, tenant="acme")
         raise RuntimeError("no")
 
     with pytest.raises(RuntimeError):
@@ -77,17 +77,17 @@ async def test_what_was_only_queued_is_dropped_with_an_error(small: Database, sq
 async def test_queued_statements_travel_with_the_next_one(small: Database) -> None:
     small.observe = cost = Cost()
     async with small.transaction() as tx:
-        tx.queue(repositories.INSERT_TENANT, tenant="acme")
-        tx.queue(repositories.INSERT_TENANT, tenant="other")
+        tx.queue(repositories.ENSURE_TENANT, tenant="acme")
+        tx.queue(repositories.ENSURE_TENANT, tenant="other")
         assert cost.heard == []
         assert await repositories.find_tenant(tx, "acme") is not None
-        tx.queue(repositories.INSERT_TENANT, tenant="third")
+        tx.queue(repositories.ENSURE_TENANT, tenant="third")
     assert cost.heard == [
         ("begin", 0),
-        ("insert_tenant", 0),
-        ("insert_tenant", 0),
+        ("ensure_tenant", 0),
+        ("ensure_tenant", 0),
         ("find_tenant", 1),
-        ("insert_tenant", 0),
+        ("ensure_tenant", 0),
         ("commit", 1),
     ]
 

@@ -59,7 +59,7 @@ async def test_a_connection_killed_while_idle_is_nobody_s_error(pooled: Database
         async def work(tx: Transaction) -> None:
             nonlocal attempts
             attempts += 1
-            tx.queue(repositories.INSERT_TENANT, tenant="acme")  # goes with the commit, which is never run twice
+            tx.queue(repositories.ENSURE_TENANT, tenant="acme")  # goes with the commit, which is never run twice
 
         await pooled.transact(work)
         assert attempts == 1

@@ -29,8 +29,8 @@ def test_a_statement_is_called_after_its_constant() -> None:
         if isinstance(value, Statement) and not name.startswith("_")
     }
     assert {name: constant for name, constant in constants.items() if constant != name.upper()} == {}
-    # Those of `PURGED_TABLES` differ in nothing but the table.
-    purging = {each.name for each in deletions.PURGED_TABLES}
+    # These differ in nothing but the table.
+    purging = {each.name for each in deletions.PURGED_TABLES} | {each.name for each in deletions.PURGE_TENANT}
     assert [name for name in registered if name not in constants and name not in purging] == []
 
 

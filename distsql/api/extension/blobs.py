@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from distsql.api.permissions import needs
 from distsql.api.requests import Request
 from distsql.api.responses import Response, json_response
 from distsql.api.uploads import resume_upload
 from distsql.contract import Layer
 from distsql.oci.digest import Digest
+from distsql.values import Action
 
 
+@needs(Action.PULL)
 async def get_blob(request: Request, name: str, digest: str) -> Response:
     """``GET /v2/<name>/_distsql/blobs/<digest>``: the blob's length in bytes, and since when the tenant has it."""
     async with await request.namespace.repository(name).layers.fetch(Digest.parse(digest)) as layer:
         return _described(200, layer)
 
 
+@needs(Action.PUSH)
 async def mount_blob(request: Request, name: str, digest: str) -> Response:
     """``PUT /v2/<name>/_distsql/blobs/<digest>[?from=]``: mounts it, or changes nothing at all.
 
@@ -30,6 +34,7 @@ def _described(status: int, layer: Layer) -> Response:
     return json_response(status, described)
 
 
+@needs(Action.PUSH)
 async def get_upload(request: Request, name: str, uuid: str) -> Response:
     """``GET /v2/<name>/_distsql/uploads/<uuid>``: the session with its exact offset (``Range: 0-0`` is 0 or 1 byte)."""
     async with await resume_upload(request, name, uuid) as upload:

@@ -6,16 +6,19 @@ import base64
 import binascii
 from typing import Final
 
+from distsql.api.permissions import needs
 from distsql.api.requests import ParameterInvalidError, Request
 from distsql.api.responses import Response, json_response, next_link
 from distsql.oci.descriptor import Descriptor
 from distsql.oci.digest import Digest
 from distsql.oci.manifest import OCI_INDEX
 from distsql.oci.manifest.document import read_document
+from distsql.values import Action
 
 _PAGE: Final = 100
 
 
+@needs(Action.PULL)
 async def list_manifests(request: Request, name: str) -> Response:
     """``GET /v2/<name>/_distsql/manifests``: an index of all manifests, in the order of their digests, by page."""
     size, last = request.page_size(_PAGE), request.parameter("last")
@@ -31,12 +34,14 @@ async def list_manifests(request: Request, name: str) -> Response:
     return json_response(200, found, more)
 
 
+@needs(Action.PULL)
 async def list_signatures(request: Request, name: str, digest: str) -> Response:
     """``GET /v2/<name>/_distsql/manifests/<digest>/signatures``: JWS signatures, in base64, in order of arrival."""
     found = await request.namespace.repository(name).signatures.get(Digest.parse(digest))
     return json_response(200, {"signatures": [base64.b64encode(each).decode() for each in found]})
 
 
+@needs(Action.PUSH)
 async def add_signatures(request: Request, name: str, digest: str) -> Response:
     """``POST /v2/<name>/_distsql/manifests/<digest>/signatures``: adds those of a document like the one of GET."""
     signed = Digest.parse(digest)
@@ -51,6 +56,7 @@ async def add_signatures(request: Request, name: str, digest: str) -> Response:
     return Response(204)
 
 
+@needs(Action.PULL)
 async def list_relations(request: Request, name: str, digest: str) -> Response:
     """``GET /v2/<name>/_distsql/manifests/<digest>/trust``: every signature of the content, whatever its kind."""
     found = await request.namespace.trust.signatures(name, Digest.parse(digest))

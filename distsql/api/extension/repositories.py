@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from distsql.api.permissions import Permission, needs
 from distsql.api.requests import Request
 from distsql.api.responses import Response, json_response, next_link
 from distsql.oci.digest import Digest
@@ -12,12 +13,14 @@ from distsql.values import Action
 _PAGE: Final = 1000
 
 
+@needs(Action.ADMIN)
 async def remove_repository(request: Request, name: str) -> Response:
     """``DELETE /v2/<name>/_distsql/``: the repository with everything in it (PROTOCOL 5.2, 6.4)."""
     await request.namespace.repository(name).remove()
     return Response(202)
 
 
+@needs(Action.PULL)
 async def get_access(request: Request, name: str) -> Response:
     """``GET /v2/<name>/_distsql/access``: what the caller may do there."""
     access, full_name = request.namespace.access, request.namespace.repository(name).name
@@ -25,6 +28,7 @@ async def get_access(request: Request, name: str) -> Response:
     return json_response(200, {"actions": allowed})
 
 
+@needs(Permission.CATALOG)
 async def list_holders(request: Request, digest: str) -> Response:
     """``GET /v2/_distsql/holders/<digest>``: repositories that hold the blob or manifest, by page."""
     size, more = request.page_size(_PAGE), []

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from distsql.api.extension import blobs, manifests, repositories, tags
+from distsql.api.permissions import Permission, needs
 from distsql.api.requests import Handler, Methods, Request
 from distsql.api.responses import Response, json_response
 
@@ -13,6 +14,7 @@ EXTENSION: Final = "_distsql"
 _DESCRIPTION: Final = "What a relational catalogue knows and the OCI API doesn't ask: docs/extension.md of distsql"
 
 
+@needs(Permission.LOGIN)
 async def discover(request: Request) -> Response:
     """``GET /v2/_distsql/``: that this is distsql, and what it offers."""
     del request

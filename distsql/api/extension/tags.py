@@ -5,16 +5,18 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
+from distsql.api.permissions import needs
 from distsql.api.preconditions import entity_tag, expected_digest
 from distsql.api.requests import ParameterInvalidError, Request
 from distsql.api.responses import Response, json_response, next_link
 from distsql.errors import DigestInvalidError, TagUnknownError
 from distsql.oci.digest import Digest
-from distsql.values import TagMove
+from distsql.values import Action, TagMove
 
 _PAGE: Final = 1000
 
 
+@needs(Action.PULL)
 async def get_tag(request: Request, name: str, tag: str) -> Response:
     """``GET /v2/<name>/_distsql/tags/<tag>[?at=]``: what the tag points to, or pointed to at an instant."""
     tags, at = request.namespace.repository(name).tags, _instant(request, "at")
@@ -24,6 +26,7 @@ async def get_tag(request: Request, name: str, tag: str) -> Response:
     return _pointing(tag, digest)
 
 
+@needs(Action.PUSH)
 async def put_tag(request: Request, name: str, tag: str) -> Response:
     """``PUT /v2/<name>/_distsql/tags/<tag>?digest=``: points the tag, if it points to what the headers expect.
 
@@ -41,6 +44,7 @@ def _pointing(tag: str, digest: Digest) -> Response:
     return json_response(200, {"tag": tag, "digest": str(digest)}, (entity_tag(digest),))
 
 
+@needs(Action.PULL)
 async def list_moves(request: Request, name: str, tag: str) -> Response:
     """``GET /v2/<name>/_distsql/tags/<tag>/history``: every move of the tag, newest first, by page."""
     size = request.page_size(_PAGE)
@@ -53,6 +57,7 @@ async def list_moves(request: Request, name: str, tag: str) -> Response:
     return json_response(200, {"tag": tag, "moves": [_move(move) for move in moves[:size]]}, more)
 
 
+@needs(Action.PULL)
 async def list_tags_of_manifest(request: Request, name: str, digest: str) -> Response:
     """``GET /v2/<name>/_distsql/manifests/<digest>/tags``: the live tags on the manifest, by page."""
     size = request.page_size(_PAGE)

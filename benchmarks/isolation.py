@@ -1,0 +1,132 @@
+"""`python -m benchmarks.isolation`: what row-level security costs a manifest GET by tag.
+
+The same requests with the serving role under its policies, and as the owner who needs none, in turn: what else the
+machine does meets both alike. CPU time of our own process and of PostgreSQL's, as in benchmarks/costs.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Final, NamedTuple
+
+import psycopg
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.__main__ import make_folder
+from benchmarks.costs import postgres_cpu
+from distsql.app import Registry
+from distsql.embedded import PrivatePostgres
+from distsql.registry.context import Backend
+from distsql.registry.namespace import StoredNamespace
+from distsql.settings import Settings
+from distsql.sql import schema
+from distsql.values import Caller
+
+_FILL: Final = """
+insert into tenants (id, name) select n, 'tenant-' || n from generate_series(1, {tenants}) n;
+insert into repositories (tenant_id, id, path) select n, n, 'web' from generate_series(1, {tenants}) n;
+insert into manifests (tenant_id, repository_id, digest, media_type, length, payload, pushed_by)
+    select n, n, '\\x01'::bytea || sha256(payload), 'application/vnd.oci.image.manifest.v1+json', 500, payload, 'ann'
+    from generate_series(1, {tenants}) n, convert_to(rpad(n::text, 500, 'x'), 'UTF8') payload;
+insert into tags (tenant_id, repository_id, name, digest, valid_from, actor)
+    select tenant_id, repository_id, 'latest', digest, now(), 'ann' from manifests;
+vacuum analyze
+"""
+AT_ONCE: Final = 16
+
+
+class Cost(NamedTuple):
+    """Milliseconds for each request: of CPU in our process, in PostgreSQL's, and by the clock."""
+
+    own: float
+    postgres: float
+    clock: float
+
+
+class _Unseparated:
+    """The owner's catalogue in the place of a tenant's: no role, no policy, no setting."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._everything = backend.everything
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._everything, name)
+
+    def of(self, tenant: str) -> object:
+        """Everybody's."""
+        del tenant
+        return self._everything
+
+
+async def _measure(namespace: StoredNamespace, folder: Path, *, tenants: int, requests: int) -> Cost:
+    started, own, postgres = time.perf_counter(), time.process_time(), postgres_cpu(folder)
+
+    async def ask() -> None:
+        for _ in range(requests // AT_ONCE):
+            tenant = random.randint(1, tenants)
+            await namespace.repository(f"tenant-{tenant}/web").manifests.get_by_tag("latest")
+
+    await asyncio.gather(*(ask() for _ in range(AT_ONCE)))
+    spent = time.process_time() - own, postgres_cpu(folder) - postgres, time.perf_counter() - started
+    return Cost(*(each * 1000 / requests for each in spent))
+
+
+async def measure(url: str, folder: Path, *, tenants: int, rounds: int, requests: int) -> tuple[Cost, Cost]:
+    """Medians with and without row-level security, of rounds in turn after one to warm up."""
+    settings = Settings(database_url=url, storage=(folder / "bytes").as_uri(), access_log=False)
+    async with Registry(settings) as registry:
+        plain = replace(registry.backend, database=_Unseparated(registry.backend))  # type: ignore[arg-type]
+        namespaces = [StoredNamespace(each, Caller()) for each in (registry.backend, plain)]
+        measured = [
+            [await _measure(each, folder, tenants=tenants, requests=requests) for each in namespaces]
+            for _ in range(rounds + 1)
+        ]
+    separated, unseparated = (
+        Cost(*(median(figures) for figures in zip(*each, strict=True))) for each in zip(*measured[1:], strict=True)
+    )
+    return separated, unseparated
+
+
+@contextmanager
+def filled_catalogue(folder: Path, *, tenants: int) -> Iterator[str]:
+    """The URL of a private PostgreSQL with tenants of one tagged manifest each."""
+    with PrivatePostgres(folder) as postgres:
+        url = postgres.url(folder)
+        schema.migrate(url)
+        with psycopg.connect(url, autocommit=True) as connection:
+            for statement in _FILL.format(tenants=tenants).split(";\n"):
+                connection.execute(statement.encode())
+        yield url
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.isolation", description=__doc__)
+    parser.add_argument("--tenants", type=int, nargs="+", default=[1, 10, 10_000])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--requests", type=int, default=2000, help="of a round")
+    arguments = parser.parse_args()
+    table = Table("tenants", "row-level security", "server ms", "PostgreSQL ms", "together", "clock ms", "rate")
+    with make_folder() as folder, filled_catalogue(folder, tenants=max(arguments.tenants)) as url:
+        for tenants in arguments.tenants:
+            with_it, without = asyncio.run(
+                measure(url, folder, tenants=tenants, rounds=arguments.rounds, requests=arguments.requests)
+            )
+            for name, cost in (("on", with_it), ("off", without)):
+                figures = (f"{each:.3f}" for each in (cost.own, cost.postgres, cost.own + cost.postgres, cost.clock))
+                table.add_row(str(tenants), name, *figures, f"{without.clock / cost.clock:.0%}")
+    Console(width=None if sys.stdout.isatty() else 150).print(table)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""Settings and names of repositories, for whoever runs the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from distsql.errors import NameInvalidError, NameUnknownError, RepositoryExistsError
+from distsql.oci.names import RepositoryName
+from distsql.registry.tenants import check_patterns
+from distsql.sql import audit, repository_settings
+from distsql.sql.database import Database, Transaction, transactional
+from distsql.sql.repository_settings import DescribedRepositoryRow, LockedRepositoryRow
+from distsql.values import Caller
+
+
+class RepositoryAdministration:
+    """Every repository there is: a service of the owner's. All methods raise `NameUnknownError`."""
+
+    __slots__ = ("_caller", "_database")
+
+    def __init__(self, database: Database, caller: Caller) -> None:
+        self._database = database
+        self._caller = caller
+
+    @property
+    def database(self) -> Database:
+        """The catalogue, all tenants'."""
+        return self._database
+
+    async def get(self, name: str) -> DescribedRepositoryRow:
+        """A repository with its settings, and how much is in it."""
+        row = await self._database.read(repository_settings.find_repository_description, RepositoryName.parse(name))
+        if row is None:
+            raise _unknown(name)
+        return row
+
+    @transactional
+    async def set(self, tx: Transaction, name: str, changes: Mapping[str, Any]) -> None:
+        """Changes some of `RepositorySettings`. Raises `SettingInvalidError`."""
+        parsed = RepositoryName.parse(name)
+        repository = await self._lock(tx, parsed)
+        settings = repository.settings._replace(**changes)
+        settings = settings._replace(immutable_tags=check_patterns(settings.immutable_tags))
+        repository_settings.set_repository_settings(tx, repository, settings)
+        self._audit(tx, repository, parsed, "repository.set", *(f"{key}={value}" for key, value in changes.items()))
+
+    @transactional
+    async def rename(self, tx: Transaction, name: str, new_name: str) -> None:
+        """Gives the repository and all below it other names within their tenant. No bytes are moved.
+
+        Raises `NameInvalidError`, `RepositoryExistsError`.
+        """
+        old, new = RepositoryName.parse(name), RepositoryName.parse(new_name)
+        if old.tenant != new.tenant:
+            raise NameInvalidError(f"{new} is of another tenant than {old}: content can be copied there, not renamed")
+        repository = await self._lock(tx, old)
+        paths = await repository_settings.leave_paths(tx, repository.tenant_id, old.path, new_path=new.path)
+        for path in paths:
+            RepositoryName.parse(f"{new.tenant}/{path}")  # not too long
+        taken = await repository_settings.find_taken_path(tx, repository.tenant_id, paths)
+        if taken is not None:
+            raise RepositoryExistsError(f"There is a repository {new.tenant}/{taken} already")
+        repository_settings.arrive_at_paths(tx, repository.tenant_id)
+        self._audit(tx, repository, new, "repository.rename", f"{old}={new}")
+
+    async def _lock(self, tx: Transaction, name: RepositoryName) -> LockedRepositoryRow:
+        repository = await repository_settings.lock_repository(tx, name)
+        if repository is None:
+            raise _unknown(str(name))
+        return repository
+
+    def _audit(
+        self, tx: Transaction, repository: LockedRepositoryRow, name: RepositoryName, action: str, *references: str
+    ) -> None:
+        audit.insert_audit_events(
+            tx, repository.tenant_id, action, caller=self._caller, repository=str(name), references=references
+        )
+
+
+def _unknown(name: str) -> NameUnknownError:
+    return NameUnknownError(f"There is no repository {name}", detail={"name": name})

@@ -1,0 +1,104 @@
+"""The catalogue's tables of who may do what: accounts, grants, and the keys that sign tokens."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKeyConstraint,
+    Identity,
+    Index,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+
+from distsql.sql.tables import metadata
+
+_NAME = Text(collation="C")
+_INSTANT = DateTime(timezone=True)
+_NOW = func.now()
+
+accounts: Final = Table(
+    "accounts",
+    metadata,
+    Column("tenant_id", BigInteger, nullable=False, comment="The tenant: tenants.id."),
+    Column(
+        "id",
+        BigInteger,
+        Identity(always=False),
+        nullable=False,
+        comment="Joins with account_id, together with tenant_id; tokens name it.",
+    ),
+    Column("name", _NAME, nullable=False, comment="The login name without the tenant and its slash."),
+    Column("kind", Text, nullable=False, comment="person, robot, or token: to be thrown away."),
+    Column("secret_hash", Text, nullable=False, comment="Argon2id hash of its secret, which nobody has."),
+    Column("created_at", _INSTANT, nullable=False, server_default=_NOW, comment="When it was made."),
+    Column("expires_at", _INSTANT, comment="From when on it opens nothing."),
+    Column("disabled_at", _INSTANT, comment="Since when it is switched off."),
+    Column("last_used_at", _INSTANT, comment="When it was last used, to a few seconds."),
+    Column(
+        "generation",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="Counts whatever took rights away: access tokens of earlier ones are void.",
+    ),
+    Column(
+        "secret_generation",
+        BigInteger,
+        nullable=False,
+        server_default=text("0"),
+        comment="Counts what made its secret void: refresh tokens of earlier ones are void too.",
+    ),
+    PrimaryKeyConstraint("tenant_id", "id"),
+    UniqueConstraint("tenant_id", "name"),
+    ForeignKeyConstraint(["tenant_id"], ["tenants.id"]),
+    CheckConstraint("kind in ('person', 'robot', 'token')", name="kind"),
+    comment="Whoever may log in: people, robots, and deploy tokens.",
+)
+
+grants: Final = Table(
+    "grants",
+    metadata,
+    Column("tenant_id", BigInteger, nullable=False, comment="The tenant: tenants.id."),
+    Column("account_id", BigInteger, nullable=False, comment="The account: accounts.id."),
+    Column(
+        "pattern",
+        _NAME,
+        nullable=False,
+        comment="Paths within the tenant: * is one component, ** at the end any number.",
+    ),
+    Column("action", Text, nullable=False, comment="pull, push, delete or admin."),
+    Column("created_at", _INSTANT, nullable=False, server_default=_NOW, comment="When it was given."),
+    PrimaryKeyConstraint("tenant_id", "account_id", "pattern", "action"),
+    ForeignKeyConstraint(["tenant_id", "account_id"], ["accounts.tenant_id", "accounts.id"], ondelete="CASCADE"),
+    CheckConstraint("action in ('pull', 'push', 'delete', 'admin')", name="action"),
+    comment="What an account may do, and where, within its tenant.",
+)
+
+signing_keys: Final = Table(
+    "signing_keys",
+    metadata,
+    Column("tenant_id", BigInteger, nullable=False, comment="0: keys are the server's."),
+    Column("id", BigInteger, Identity(always=False), nullable=False, comment="Order of making."),
+    Column("kid", _NAME, nullable=False, comment="Name of the key in tokens: its thumbprint (RFC 7638)."),
+    Column("algorithm", Text, nullable=False, comment="JWS algorithm that it signs with."),
+    Column("private_key", Text, nullable=False, comment="The key in PEM (PKCS #8); it leaves no server."),
+    Column("created_at", _INSTANT, nullable=False, server_default=_NOW, comment="When it was made."),
+    Column("retired_at", _INSTANT, comment="Since when it signs nothing any more."),
+    Column("expires_at", _INSTANT, comment="Until when what it has signed counts."),
+    PrimaryKeyConstraint("tenant_id", "id"),
+    UniqueConstraint("tenant_id", "kid"),
+    CheckConstraint("algorithm in ('ES256')", name="algorithm"),
+    CheckConstraint("(retired_at is null) = (expires_at is null)", name="expires_at"),
+    Index("signing_keys_live_key", "tenant_id", unique=True, postgresql_where=text("retired_at is null")),
+    comment="Keys that sign tokens; one of them at a time, the others until their tokens are over.",
+)

@@ -1,0 +1,8 @@
+"""The whole catalogue's metadata, with the tables of every module: what migrations are compared against."""
+
+from __future__ import annotations
+
+from distsql.sql import access_tables, tenant_tables
+from distsql.sql.tables import metadata
+
+__all__ = ["access_tables", "metadata", "tenant_tables"]

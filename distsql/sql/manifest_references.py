@@ -1,0 +1,83 @@
+"""What manifests refer to, and their annotations: statements that a push of a manifest adds its own with."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, Boolean, Integer, Text, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.types import TypeEngine
+
+from distsql.oci.descriptor import Platform
+from distsql.oci.manifest import ParsedManifest
+from distsql.sql.database import Transaction
+from distsql.sql.repositories import RepositoryRow
+from distsql.sql.statements import DIGEST, REPOSITORY_ID, TENANT_ID, Nothing, statement, unnested
+from distsql.sql.tables import descriptors, manifest_annotations
+from distsql.sql.types import DigestType
+
+_DESCRIPTOR_COLUMNS: Final[dict[str, TypeEngine[Any]]] = {
+    "position": Integer(),
+    "role": Text(),
+    "media_type": Text(),
+    "length": BigInteger(),
+    "digest": DigestType(),
+    "artifact_type": Text(),
+    "os": Text(),
+    "architecture": Text(),
+    "variant": Text(),
+    "required": Boolean(),
+}
+_new_descriptors = unnested(_DESCRIPTOR_COLUMNS)
+
+INSERT_DESCRIPTORS: Final = statement(
+    "insert_descriptors",
+    "All references of a new manifest.",
+    insert(descriptors).from_select(
+        ["tenant_id", "repository_id", "manifest_digest", *_DESCRIPTOR_COLUMNS],
+        select(TENANT_ID, REPOSITORY_ID, DIGEST, *(_new_descriptors.c[name] for name in _DESCRIPTOR_COLUMNS)),
+    ),
+    Nothing,
+)
+
+_new_annotations = unnested({"key": Text(), "value": Text()})
+
+INSERT_ANNOTATIONS: Final = statement(
+    "insert_annotations",
+    "All annotations of a new manifest.",
+    insert(manifest_annotations)
+    .from_select(
+        ["tenant_id", "repository_id", "manifest_digest", "key", "value"],
+        select(TENANT_ID, REPOSITORY_ID, DIGEST, _new_annotations.c.key, _new_annotations.c.value),
+    )
+    .on_conflict_do_nothing(),  # of a manifest that was deleted they are still there
+    Nothing,
+)
+
+
+def insert_references(tx: Transaction, repository: RepositoryRow, manifest: ParsedManifest) -> None:
+    """All that a new manifest refers to, and its annotations."""
+    owner = {"tenant_id": repository.tenant_id, "repository_id": repository.id, "digest": manifest.digest}
+    tx.queue(INSERT_DESCRIPTORS, **owner, **_descriptor_arrays(manifest))
+    if manifest.annotations:
+        keys, values = list(manifest.annotations), list(manifest.annotations.values())
+        tx.queue(INSERT_ANNOTATIONS, **owner, keys=keys, values=values)
+
+
+def _descriptor_arrays(manifest: ParsedManifest) -> dict[str, list[object]]:
+    rows = [(part.role.value, part.descriptor, part.required) for part in manifest.parts]
+    if manifest.subject:
+        rows.append(("subject", manifest.subject, False))
+    platforms = [descriptor.platform or Platform() for _, descriptor, _ in rows]
+    return {
+        "positions": list(range(len(rows))),
+        "roles": [role for role, _, _ in rows],
+        "media_types": [descriptor.media_type for _, descriptor, _ in rows],
+        "lengths": [descriptor.length for _, descriptor, _ in rows],
+        "digests": [descriptor.digest for _, descriptor, _ in rows],
+        "artifact_types": [descriptor.artifact_type for _, descriptor, _ in rows],
+        "oss": [platform.os or None for platform in platforms],
+        "architectures": [platform.architecture or None for platform in platforms],
+        "variants": [platform.variant or None for platform in platforms],
+        "requireds": [required for _, _, required in rows],
+    }
