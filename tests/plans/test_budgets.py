@@ -19,8 +19,7 @@ from tests.sql.rows import look
 
 MOST_LOCKS = 20
 """GitLab's registry takes 1,308 to delete one blob."""
-MOST_COLD_TABLES = 22
-"""A connection's first run of an operation locks what planning looks at too, once in the connection's life."""
+OWN_LOCKS = {"transactionid", "virtualxid"}
 MOST_ROUND_TRIPS = 5
 
 
@@ -28,8 +27,8 @@ class Budget(NamedTuple):
     """At most so many, ``begin``, ``set_tenant`` and ``commit`` counted.
 
     ``locks`` are rows of pg_locks at the commit (one for each relation and mode, and the transaction's own two) when
-    the tenant's id is known and all statements are prepared and planned; ``cold_tables`` counts what is locked in a
-    connection's first run, whose planning locks every index of every table.
+    the tenant's id is known and all statements are prepared and planned; ``cold_tables`` counts the tables and indexes
+    that are locked in a connection's first run, whose planning locks every index of every table.
     """
 
     prepare: Callable[[World], Awaitable[Call]]
@@ -40,38 +39,38 @@ class Budget(NamedTuple):
 
 
 BUDGETS = {
-    "get manifest by tag": Budget(operations.get_manifest_by_tag, 1, 1, 9, 14),
-    "get manifest by digest": Budget(operations.get_manifest_by_digest, 1, 1, 7, 10),
-    "get tag": Budget(operations.get_tag, 2, 2, 5, 8),
-    "get blob": Budget(operations.get_blob, 1, 1, 9, 15),
-    "list tags": Budget(operations.list_tags, 2, 2, 5, 8),
-    "list repositories": Budget(operations.list_repositories, 1, 1, 5, 8),
-    "list referrers": Budget(operations.list_referrers, 2, 2, 9, 12),
-    "get signatures": Budget(operations.get_signatures, 2, 2, 5, 8),
-    "put manifest": Budget(partial(operations.put_manifest, layers=3), 10, 3, 20, 22),
-    "put manifest, 300 layers": Budget(partial(operations.put_manifest, layers=300), 10, 3, 20, 22),
-    "put index": Budget(operations.put_index, 9, 3, 18, 21),
-    "put manifest again": Budget(operations.put_manifest_again, 7, 3, 13, 15),
-    "put signature by tag": Budget(operations.put_signature_by_tag, 10, 3, 18, 22),
-    "put signature by referrer": Budget(operations.put_signature_by_referrer, 11, 3, 16, 17),
-    "put schema 1": Budget(operations.put_schema1, 10, 3, 18, 21),
-    "put schema 1 by another signer": Budget(operations.put_schema1_by_another_signer, 9, 3, 16, 17),
-    "delete manifest": Budget(operations.delete_manifest, 12, 5, 18, 20),
-    "tag": Budget(operations.tag, 7, 3, 14, 18),
-    "swap tag": Budget(operations.swap_tag, 8, 4, 16, 18),
-    "untag": Budget(operations.untag, 7, 3, 8, 10),
-    "begin upload": Budget(operations.begin_upload, 6, 3, 8, 11),
-    "begin upload, new repository": Budget(operations.begin_upload_in_a_new_repository, 11, 5, 16, 16),
-    "write chunk": Budget(operations.write_chunk, 6, 4, 7, 12),
-    "finish upload": Budget(operations.finish_upload, 8, 3, 13, 20),
-    "cancel upload": Budget(operations.cancel_upload, 5, 2, 6, 8),
-    "mount": Budget(operations.mount, 7, 3, 12, 15),
-    "mount, new repository": Budget(operations.mount_into_a_new_repository, 11, 4, 20, 21),
-    "mount, not there": Budget(operations.mount_what_is_not_there, 4, 2, 8, 11),
-    "delete blob": Budget(operations.delete_blob, 8, 4, 11, 11),
-    "put signature": Budget(operations.put_signature, 7, 3, 11, 11),
-    "set sparse": Budget(operations.set_sparse, 6, 2, 6, 8),
-    "remove repository": Budget(operations.remove_repository, 7, 3, 12, 15),
+    "get manifest by tag": Budget(operations.get_manifest_by_tag, 1, 1, 9, 13),
+    "get manifest by digest": Budget(operations.get_manifest_by_digest, 1, 1, 7, 9),
+    "get tag": Budget(operations.get_tag, 2, 2, 5, 7),
+    "get blob": Budget(operations.get_blob, 1, 1, 9, 14),
+    "list tags": Budget(operations.list_tags, 2, 2, 5, 7),
+    "list repositories": Budget(operations.list_repositories, 1, 1, 5, 7),
+    "list referrers": Budget(operations.list_referrers, 2, 2, 9, 11),
+    "get signatures": Budget(operations.get_signatures, 2, 2, 5, 7),
+    "put manifest": Budget(partial(operations.put_manifest, layers=3), 10, 3, 20, 20),
+    "put manifest, 300 layers": Budget(partial(operations.put_manifest, layers=300), 10, 3, 20, 20),
+    "put index": Budget(operations.put_index, 9, 3, 18, 17),
+    "put manifest again": Budget(operations.put_manifest_again, 7, 3, 13, 13),
+    "put signature by tag": Budget(operations.put_signature_by_tag, 10, 3, 18, 20),
+    "put signature by referrer": Budget(operations.put_signature_by_referrer, 11, 3, 16, 15),
+    "put schema 1": Budget(operations.put_schema1, 10, 3, 18, 19),
+    "put schema 1 by another signer": Budget(operations.put_schema1_by_another_signer, 9, 3, 16, 15),
+    "delete manifest": Budget(operations.delete_manifest, 12, 5, 18, 18),
+    "tag": Budget(operations.tag, 7, 3, 14, 16),
+    "swap tag": Budget(operations.swap_tag, 8, 4, 16, 16),
+    "untag": Budget(operations.untag, 7, 3, 8, 9),
+    "begin upload": Budget(operations.begin_upload, 6, 3, 8, 9),
+    "begin upload, new repository": Budget(operations.begin_upload_in_a_new_repository, 11, 5, 16, 14),
+    "write chunk": Budget(operations.write_chunk, 6, 4, 7, 11),
+    "finish upload": Budget(operations.finish_upload, 8, 3, 13, 18),
+    "cancel upload": Budget(operations.cancel_upload, 5, 2, 6, 6),
+    "mount": Budget(operations.mount, 7, 3, 12, 13),
+    "mount, new repository": Budget(operations.mount_into_a_new_repository, 11, 4, 20, 19),
+    "mount, not there": Budget(operations.mount_what_is_not_there, 4, 2, 8, 10),
+    "delete blob": Budget(operations.delete_blob, 8, 4, 11, 9),
+    "put signature": Budget(operations.put_signature, 7, 3, 11, 9),
+    "set sparse": Budget(operations.set_sparse, 6, 2, 6, 7),
+    "remove repository": Budget(operations.remove_repository, 7, 3, 12, 13),
 }
 
 
@@ -170,7 +169,7 @@ async def test_locks(world: World, watch: Watch) -> None:
         await world.database.forget_idle()  # the next connection has nothing prepared
         watch.begin()
         await call()
-        cold = {lock.partition(" ")[0] for lock in watch.most_locks}
+        cold = {lock.partition(" ")[0] for lock in watch.most_locks} - OWN_LOCKS
         call = await budget.prepare(world)
         watch.begin()
         await call()
@@ -181,4 +180,4 @@ async def test_locks(world: World, watch: Watch) -> None:
 
 def test_no_operation_takes_more_than_twenty_locks() -> None:
     assert [name for name, budget in BUDGETS.items() if budget.locks > MOST_LOCKS] == []
-    assert [name for name, budget in BUDGETS.items() if budget.cold_tables > MOST_COLD_TABLES] == []
+    assert [name for name, budget in BUDGETS.items() if budget.cold_tables > MOST_LOCKS] == []

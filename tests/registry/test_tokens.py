@@ -27,7 +27,7 @@ from distsql.registry.tokens import (
 )
 from distsql.values import Action
 
-NOW = datetime.now(UTC).replace(microsecond=0)
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 SERVICE = "registry.example"
 KEY = new_key()
 KEYS = KeyRing.of([KEY])
