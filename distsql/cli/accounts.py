@@ -37,7 +37,13 @@ def _accounts(registry: Registry) -> Accounts:
 
 @account.command("create")
 @click.argument("login", metavar="TENANT/NAME")
-@click.option("--kind", type=click.Choice(["person", "robot", "token"]), default="robot", show_default=True)
+@click.option(
+    "--kind",
+    type=click.Choice(["person", "robot", "token"]),
+    default="robot",
+    show_default=True,
+    help="Who logs in; a token is a deploy token.",
+)
 @click.option("--grant", "grants", metavar="PATTERN:ACTIONS", multiple=True, help="Such as 'acme/web/*:pull,push'.")
 @click.option("--expires", metavar="DURATION", help="Such as 90d; by default it doesn't.")
 @settings_options(storage=True)

@@ -13,7 +13,7 @@ from distsql.sql.statements import LIMIT, REPOSITORY_ID, TENANT_ID, Nothing, Sta
 from distsql.sql.tables import blobs, layers, manifests, repositories, tags, tenants, uploads
 from distsql.sql.tenant_tables import tenant_usage
 from distsql.sql.uploads import EndedUploadRow
-from distsql.sql.usage import add_usage
+from distsql.sql.usage import correct_usage
 
 
 class DeletedRow(NamedTuple):
@@ -152,7 +152,7 @@ async def purge_repository(tx: Transaction, repository: DeletedRow) -> None:
     """Forgets the deleted repository. `NameUnknownError` when somebody who found it earlier wrote to it since."""
     row = await tx.one(PURGE_REPOSITORY, tenant_id=repository.tenant_id, repository_id=repository.id)
     if row is not None:
-        add_usage(tx, repository.tenant_id, manifests=row.manifests, tags=row.tags)
+        correct_usage(tx, repository.tenant_id, manifests=row.manifests, tags=row.tags)
 
 
 PURGE_MANIFESTS: Final = statement(

@@ -10,7 +10,7 @@ from distsql.sql.database import Transaction
 from distsql.sql.statements import statement
 from distsql.sql.tables import blobs, manifests, repositories, tags, tenants
 from distsql.sql.tenant_tables import tenant_usage
-from distsql.sql.usage import MEASURES, UseRow, add_usage
+from distsql.sql.usage import MEASURES, UseRow, correct_usage
 
 
 class TenantRecount(NamedTuple):
@@ -94,5 +94,5 @@ async def mend_uses(tx: Transaction) -> list[TenantRecount]:
     wrong = [row for row in await list_uses(tx) if row.counted != row.found]
     for row in wrong:
         differences = (found - counted for found, counted in zip(row.found, row.counted, strict=True))
-        add_usage(tx, row.tenant_id, **dict(zip(MEASURES, differences, strict=True)))
+        correct_usage(tx, row.tenant_id, **dict(zip(MEASURES, differences, strict=True)))
     return wrong

@@ -131,6 +131,37 @@ def add_usage(
         )
 
 
+_correction = insert(tenant_usage).values(
+    tenant_id=TENANT_ID, slot=SLOT, **{measure: parameter(measure, BigInteger()) for measure in MEASURES}
+)
+
+CORRECT_USAGE: Final = statement(
+    "correct_usage",
+    "What was counted wrongly is counted right, whatever the quota: nothing new comes with it.",
+    _correction.on_conflict_do_update(
+        index_elements=[tenant_usage.c.tenant_id, tenant_usage.c.slot],
+        set_={measure: tenant_usage.c[measure] + _correction.excluded[measure] for measure in MEASURES},
+    ),
+    Nothing,
+)
+
+
+def correct_usage(
+    tx: Transaction, tenant_id: int, *, stored_bytes: int = 0, repositories: int = 0, manifests: int = 0, tags: int = 0
+) -> None:
+    """Mends the count of what is there already; no quota refuses that."""
+    if stored_bytes or repositories or manifests or tags:
+        tx.queue(
+            CORRECT_USAGE,
+            tenant_id=tenant_id,
+            slot=tx.slot,
+            stored_bytes=stored_bytes,
+            repositories=repositories,
+            manifests=manifests,
+            tags=tags,
+        )
+
+
 # -- near the limit ---------------------------------------------------------------------------------------------------
 
 _slots = (

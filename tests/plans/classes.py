@@ -92,6 +92,7 @@ _VERIFICATION: Final = "distsql verify: a walk over everything"
 
 COLD: Final[dict[str, str]] = {
     "condemn_blobs": _COLLECTION,
+    "correct_usage": _COLLECTION,
     "delete_condemned_blob": _COLLECTION,
     "delete_expired_uploads": _COLLECTION,
     "delete_garbage_layers": _COLLECTION,
