@@ -97,14 +97,14 @@ def adding(new: Insert) -> Insert:
     )
 
 
+_counts = insert(tenant_usage).values(
+    tenant_id=TENANT_ID, slot=SLOT, **{measure: parameter(measure, BigInteger()) for measure in MEASURES}
+)
+
 ADD_USAGE: Final = statement(
     "add_usage",
     "What a transaction brings to a tenant, or takes from it, is counted in one of the slots.",
-    adding(
-        insert(tenant_usage).values(
-            tenant_id=TENANT_ID, slot=SLOT, **{measure: parameter(measure, BigInteger()) for measure in MEASURES}
-        )
-    ),
+    adding(_counts),
     Nothing,
 )
 
@@ -131,16 +131,12 @@ def add_usage(
         )
 
 
-_correction = insert(tenant_usage).values(
-    tenant_id=TENANT_ID, slot=SLOT, **{measure: parameter(measure, BigInteger()) for measure in MEASURES}
-)
-
 CORRECT_USAGE: Final = statement(
     "correct_usage",
     "What was counted wrongly is counted right, whatever the quota: nothing new comes with it.",
-    _correction.on_conflict_do_update(
+    _counts.on_conflict_do_update(
         index_elements=[tenant_usage.c.tenant_id, tenant_usage.c.slot],
-        set_={measure: tenant_usage.c[measure] + _correction.excluded[measure] for measure in MEASURES},
+        set_={measure: tenant_usage.c[measure] + _counts.excluded[measure] for measure in MEASURES},
     ),
     Nothing,
 )
