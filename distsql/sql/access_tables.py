@@ -1,4 +1,4 @@
-"""The catalogue's tables of who may do what: accounts, grants, and the keys that sign tokens."""
+"""The catalogue's tables of who may do what: accounts, grants, keys that sign tokens, roles that read in SQL."""
 
 from __future__ import annotations
 
@@ -101,4 +101,16 @@ signing_keys: Final = Table(
     CheckConstraint("(retired_at is null) = (expires_at is null)", name="expires_at"),
     Index("signing_keys_live_key", "tenant_id", unique=True, postgresql_where=text("retired_at is null")),
     comment="Keys that sign tokens; one of them at a time, the others until their tokens are over.",
+)
+
+# No foreign key to tenants: a tenant's role goes when it is deleted, long before its row does.
+sql_roles: Final = Table(
+    "sql_roles",
+    metadata,
+    Column("tenant_id", BigInteger, nullable=False, comment="The tenant: tenants.id."),
+    Column("role_name", Text, nullable=False, comment="The role that sees this tenant's rows: pg_roles.rolname."),
+    Column("created_at", _INSTANT, nullable=False, server_default=_NOW, comment="When it was made, or made anew."),
+    Column("closed_at", _INSTANT, comment="Since when it sees nothing: its tenant is suspended."),
+    PrimaryKeyConstraint("tenant_id"),
+    comment="Which role of PostgreSQL's own reads which tenant's reports.",
 )

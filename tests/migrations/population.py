@@ -86,3 +86,8 @@ def _condemn(url: str) -> None:
             "insert into audit_events (tenant_id, at, id, actor, action, outcome) "
             "values (0, '1999-12-31', 1, 'bob', 'server.test', 'refused')"
         )
+        # Roles are the cluster's, and would outlive the database: of this one there is the name only.
+        connection.execute(
+            "insert into sql_roles (tenant_id, role_name) "
+            "select id, 'distsql_of_nobody' from tenants where name = 'acme'"
+        )

@@ -50,9 +50,21 @@ _SHAPE = {
         from pg_class c left join pg_policy p on p.polrelid = c.oid
         where c.relkind in ('r', 'p') {here} order by 1, 4""",
     "rights": """
-        select c.relname, a.grantee::regrole::text, a.privilege_type, a.is_grantable
-        from pg_class c cross join lateral aclexplode(c.relacl) a where a.grantee <> c.relowner {here}
-        order by 1, 2, 3""",
+        select c.relname, a.name, a.grantee::regrole::text, a.privilege_type, a.is_grantable
+        from pg_class c cross join lateral (
+            select null::text as name, r.* from aclexplode(c.relacl) r union all
+            select t.attname::text, r.* from pg_attribute t cross join lateral aclexplode(t.attacl) r
+            where t.attrelid = c.oid
+        ) a where a.grantee <> c.relowner {here}
+        order by 1, 2, 3, 4""",
+    "reports": """
+        select c.relname, pg_get_viewdef(c.oid), c.reloptions::text, c.relacl::text, obj_description(c.oid, 'pg_class'),
+            array(select col_description(c.oid, a.attnum) from pg_attribute a where a.attrelid = c.oid order by attnum)
+        from pg_class c where c.relnamespace = to_regnamespace('report') and c.relkind = 'v' order by 1""",
+    "functions": """
+        select p.pronamespace::regnamespace::text, p.oid::regprocedure::text, pg_get_functiondef(p.oid), p.proacl::text,
+            obj_description(p.oid, 'pg_proc')
+        from pg_proc p where p.pronamespace in ('public'::regnamespace, to_regnamespace('report')) order by 1, 2""",
 }
 _HERE = "and c.relnamespace = 'public'::regnamespace and not c.relispartition and c.relname <> 'alembic_version'"
 
@@ -71,5 +83,7 @@ def everything(url: str) -> list[tuple[Any, ...]]:
             "and relname not like 'alembic_version%' union all "
             "select proname::text, 'function' from pg_proc where pronamespace = 'public'::regnamespace union all "
             "select typname::text, 'type' from pg_type "
-            "where typnamespace = 'public'::regnamespace and typname not like '%alembic_version'"
+            "where typnamespace = 'public'::regnamespace and typname not like '%alembic_version' union all "
+            "select nspname::text, 'schema' from pg_namespace "
+            "where nspname !~ '^pg_' and nspname not in ('public', 'information_schema')"
         ).fetchall()

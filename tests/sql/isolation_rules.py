@@ -11,6 +11,7 @@ from typing import Any, Final
 import psycopg
 
 from distsql.sql.database import SERVE_ROLE
+from distsql.sql.sql_roles import AUDITOR_ROLE, READER_ROLE
 
 Catalogue = psycopg.Connection[tuple[Any, ...]]
 
@@ -24,24 +25,37 @@ _TABLES: Final = f"""
 """
 # As PostgreSQL writes it out.
 _IS_THE_TENANT: Final = "(%s = (NULLIF(current_setting(''app.tenant_id''::text, true), ''''::text))::bigint)"
+_IS_MINE: Final = (
+    "(%s = ( SELECT r.tenant_id FROM sql_roles r "
+    "WHERE ((r.role_name = (CURRENT_USER)::text) AND (r.closed_at IS NULL))))"
+)
 _POLICIES: Final = f"""
-    select t.oid, p.polname, p.polpermissive and p.polcmd = '*' and p.polwithcheck is null and case p.polname
-        when 'tenant' then p.polroles = array['{SERVE_ROLE}'::regrole::oid]
-            and pg_get_expr(p.polqual, t.oid) = format('{_IS_THE_TENANT}', t.tenant)
-        when 'owner' then p.polroles = array[t.relowner] and pg_get_expr(p.polqual, t.oid) = 'true'
+    select t.oid, p.polname::text, p.polpermissive and p.polwithcheck is null and case p.polname
+        when 'tenant' then p.polroles = array['{SERVE_ROLE}'::regrole::oid] and p.polcmd = '*'
+            and q.qual = format('{_IS_THE_TENANT}', t.tenant)
+        when 'owner' then p.polroles = array[t.relowner] and p.polcmd = '*' and q.qual = 'true'
+        when 'auditor' then p.polroles = array['{AUDITOR_ROLE}'::regrole::oid] and p.polcmd = 'r' and q.qual = 'true'
+        when 'reader' then p.polroles = array['{READER_ROLE}'::regrole::oid] and p.polcmd = 'r'
+            and q.qual = case t.relname
+                when 'sql_roles' then '(role_name = (CURRENT_USER)::text)' else format('{_IS_MINE}', t.tenant) end
         else false end as as_it_should_be
     from tables t join pg_policy p on p.polrelid = t.oid
+    cross join lateral (select regexp_replace(pg_get_expr(p.polqual, t.oid), '\\s+', ' ', 'g') as qual) q
 """
 _RIGHTS: Final = f"""
-    select c.oid, c.relname, c.relispartition, a.grantee, a.privilege_type, a.is_grantable, c.relowner as owner
+    select c.oid, c.relname, c.relkind, c.relispartition, a.attname, a.grantee, a.privilege_type, a.is_grantable
     from pg_class c
     cross join lateral (
-        select * from aclexplode(c.relacl)
+        select null::text as attname, r.* from aclexplode(c.relacl) r
         union all
-        select e.* from pg_attribute t cross join lateral aclexplode(t.attacl) e where t.attrelid = c.oid
+        select t.attname, e.* from pg_attribute t cross join lateral aclexplode(t.attacl) e where t.attrelid = c.oid
     ) a
     where c.relnamespace in {_OURS} and a.grantee <> c.relowner
 """
+_READERS: Final = f"'{AUDITOR_ROLE}'::regrole, '{READER_ROLE}'::regrole"
+_OUR_ROLES: Final = f"'{SERVE_ROLE}'::regrole, {_READERS}"
+# What nobody reads in SQL but the owner, whatever table it may be in one day.
+_SECRET: Final = "secret|password|private|payload|store_key|store_state"
 _KEY: Final = """(
     select array_agg(a.attname::text order by k.at) from unnest({key}::int[]) with ordinality k (attnum, at)
     join pg_attribute a on a.attrelid = {table} and a.attnum = k.attnum
@@ -49,9 +63,10 @@ _KEY: Final = """(
 
 RULES: Final[dict[str, str]] = {
     "row-level security is on and forced for every table": "select relname from tables where not forced",
-    "every table has the two policies, for all commands, and no other": """
+    "every table has the policies that it should, and no other": """
         select t.relname from tables t left join policies p on p.oid = t.oid
-        group by t.relname having count(p.oid) <> 2 or not bool_and(p.as_it_should_be)
+        group by t.relname
+        having count(p.oid) filter (where p.polname in ('tenant', 'owner')) <> 2 or not bool_and(p.as_it_should_be)
     """,
     "every unique key begins with the tenant": f"""
         select i.indexrelid::regclass::text from pg_index i join tables t on t.oid = i.indrelid
@@ -65,12 +80,28 @@ RULES: Final[dict[str, str]] = {
             or {_KEY.format(key="f.confkey[:1]", table="o.oid")} <> array[o.tenant]
         )
     """,
-    "only the serving role has rights beside the owner, and can't pass them on": f"""
-        select relname from rights where grantee <> '{SERVE_ROLE}'::regrole or is_grantable
+    "nobody else has rights, and nobody can pass them on": f"""
+        select relname from rights where grantee not in ({_OUR_ROLES}) or is_grantable
+    """,
+    "who reads reports only reads": f"""
+        select relname from rights where grantee in ({_READERS}) and privilege_type <> 'SELECT'
+    """,
+    "of tables, who reads reports sees column by column, and no secrets": f"""
+        select relname from rights where grantee in ({_READERS}) and relkind <> 'v'
+        and (attname is null or attname ~ '{_SECRET}')
+    """,
+    "where who reads reports has a right, a policy says which rows": f"""
+        select relname from rights r where relkind <> 'v' and grantee in ({_READERS}) and not exists (
+            select from pg_policy p where p.polrelid = r.oid and p.polroles = array[r.grantee]
+        )
+    """,
+    "reports are for who reads reports": f"""
+        select relname from rights where relkind = 'v' and grantee not in ({_READERS})
     """,
     "nobody has a right on a partition": "select relname from rights where relispartition",
-    "the audit can only be added to": """
-        select relname from rights where relname = 'audit_events' and privilege_type <> 'INSERT'
+    "the audit can only be added to": f"""
+        select relname from rights
+        where relname = 'audit_events' and grantee = '{SERVE_ROLE}'::regrole and privilege_type <> 'INSERT'
     """,
     "nobody may empty a table past its policies, or look through a foreign key": """
         select relname from rights where privilege_type in ('TRUNCATE', 'REFERENCES', 'TRIGGER', 'MAINTAIN')
@@ -94,17 +125,25 @@ RULES: Final[dict[str, str]] = {
         ))
     """,
     "nobody but the owner makes anything": f"""
-        select nspname from pg_namespace where oid in {_OURS} and has_schema_privilege('{SERVE_ROLE}', oid, 'create')
+        select nspname from pg_namespace cross join unnest(array[{_OUR_ROLES}]) role
+        where pg_namespace.oid in {_OURS} and has_schema_privilege(role, pg_namespace.oid, 'create')
     """,
-    "the serving role has no power of its own": f"""
-        select rolname from pg_roles where rolname = '{SERVE_ROLE}'
+    "our roles have no power of their own": f"""
+        select rolname from pg_roles where oid in ({_OUR_ROLES})
         and (rolsuper or rolbypassrls or rolcreaterole or rolcreatedb or rolreplication or rolcanlogin)
     """,
-    "the serving role has nobody else's power": f"""
-        select roleid::regrole::text from pg_auth_members where member = '{SERVE_ROLE}'::regrole
+    "our roles have nobody else's power": f"""
+        select roleid::regrole::text from pg_auth_members where member in ({_OUR_ROLES})
     """,
-    "the serving role owns nothing": f"""
-        select classid::regclass::text from pg_shdepend where refobjid = '{SERVE_ROLE}'::regrole and deptype = 'o'
+    "our roles own nothing": f"""
+        select classid::regclass::text from pg_shdepend where refobjid in ({_OUR_ROLES}) and deptype = 'o'
+    """,
+    "a tenant's own role has no power but to read": f"""
+        select m.member::regrole::text from pg_auth_members m join pg_roles r on r.oid = m.member
+        where m.roleid = '{READER_ROLE}'::regrole and r.rolname <> current_user and (
+            r.rolsuper or r.rolbypassrls or r.rolcreaterole or r.rolcreatedb or r.rolreplication or m.admin_option
+            or exists (select from pg_auth_members o where o.member = m.member and o.roleid <> m.roleid)
+        )
     """,
 }
 
