@@ -20,6 +20,7 @@ from distsql.registry.authentication import Authenticator
 from distsql.registry.authorities import Authorities
 from distsql.registry.context import Backend
 from distsql.registry.namespace import StoredNamespace
+from distsql.registry.pulls import Pulls
 from distsql.settings import Settings
 from distsql.sql import health
 from distsql.sql.database import SERVE_ROLE, Database
@@ -50,6 +51,7 @@ class Registry:
             makes_tenants=settings.auth == "none",
         )
         self._namespace = StoredNamespace(self.backend, Caller())
+        self.pulls = Pulls(self._everything, interval_s=settings.pull_flush_interval.total_seconds())
 
     @property
     def namespace(self) -> StoredNamespace:
@@ -65,7 +67,8 @@ class Registry:
         await self._store.open()
 
     async def close(self) -> None:
-        """Lets go of connections and of the store."""
+        """Writes down what was put off, and lets go of connections and of the store."""
+        await self.pulls.close()
         await self._database.close()
         await self._everything.close()
         await self._store.close()
@@ -94,6 +97,7 @@ def create_application(settings: Settings, *, check_schema: bool = True) -> Appl
         limits=Limits(manifest_bytes=settings.manifest_limit, body_timeout_s=settings.body_timeout.total_seconds()),
         access_log=AccessLog() if settings.access_log else None,
         authorizer=create_authorizer(registry.backend, settings) if settings.auth == "token" else None,
+        pulls=registry.pulls,
     )
 
 

@@ -121,6 +121,7 @@ class Settings:
     manifest_limit: int = field(default=8 * 1024**2, metadata=_SIZES)
     body_timeout: timedelta = field(default=timedelta(seconds=60), metadata=_DURATIONS)
     stop_timeout: timedelta = field(default=timedelta(seconds=30), metadata=_DURATIONS)
+    pull_flush_interval: timedelta = field(default=timedelta(seconds=5), metadata=_DURATIONS)
     gc_grace: timedelta = field(default=timedelta(hours=1), metadata=_DURATIONS)
 
     @property

@@ -7,7 +7,7 @@ import os
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from distsql.errors import NameInvalidError
 from distsql.oci.digest import Digest
@@ -31,6 +31,9 @@ class Action(enum.StrEnum):
 
 
 ANONYMOUS: Final = "anonymous"
+
+ActorKind = Literal["anonymous", "account", "robot"]
+"""Who asks, as pulls are counted: nobody in particular, a person's account, or a robot's or deploy token's."""
 
 
 class Authority(Protocol):

@@ -7,7 +7,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final, Protocol, TypeVar
@@ -16,12 +16,14 @@ from urllib.parse import quote
 from distsql.api.authorization import TOKEN_PATH, Authorizer
 from distsql.api.errors import error_response, response_to
 from distsql.api.logs import AccessLog
+from distsql.api.pulls import count
 from distsql.api.requests import Limits, Request, printable
-from distsql.api.responses import Response, json_response, warning
+from distsql.api.responses import Header, Response, json_response, warning
 from distsql.api.routes import answer
 from distsql.api.tokens import answer_token_request
 from distsql.contract import Namespace
 from distsql.errors import DistsqlError
+from distsql.registry.pulls import Pulls
 from distsql.values import ASGIApplication, ASGIMessage, ASGIReceive, ASGIScope, ASGISend
 
 _log: Final = logging.getLogger("distsql")
@@ -57,11 +59,13 @@ class Application:
         limits: Limits,
         access_log: AccessLog | None,
         authorizer: Authorizer | None = None,
+        pulls: Pulls | None = None,
     ) -> None:
         self._service = service
         self._authorizer = authorizer
         self._limits = limits
         self._access_log = access_log
+        self._pulls = pulls
         self._ids = map("{}-{:x}".format, itertools.repeat(secrets.token_hex(4)), itertools.count(1))
 
     async def __call__(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
@@ -83,6 +87,8 @@ class Application:
                 await request.drain(_DRAIN_BYTES)
             await self._send(request, _with_warnings(request, response), sent)
         finally:
+            if self._pulls is not None and request.repository is not None:
+                count(self._pulls, request, status=sent.status, headers=sent.headers)
             if self._access_log is not None:
                 self._access_log.add(request, status=sent.status, seconds=time.perf_counter() - started)
 
@@ -163,17 +169,18 @@ def _with_warnings(request: Request, response: ASGIApplication) -> ASGIApplicati
 
 
 class _Sent:
-    """Passes messages on and remembers the status."""
+    """Passes messages on and remembers how the answer begins."""
 
-    __slots__ = ("_send", "status")
+    __slots__ = ("_send", "headers", "status")
 
     def __init__(self, send: ASGISend) -> None:
         self._send = send
         self.status = 0
+        self.headers: Sequence[Header] = ()
 
     def __call__(self, message: ASGIMessage) -> Awaitable[None]:
         if message["type"] == "http.response.start":
-            self.status = message["status"]
+            self.status, self.headers = message["status"], message["headers"]
         return self._send(message)
 
 

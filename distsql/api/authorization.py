@@ -66,7 +66,7 @@ class Authorizer:
             if identity.token is None:
                 return error_response(403, "DENIED", "The account may not do this, or there is no such thing")
             return self._challenge(request, _scopes(request, need, names, arguments), error="insufficient_scope")
-        request.authority, request.actor = authority, authority.actor
+        request.authority, request.actor, request.actor_kind = authority, authority.actor, authority.actor_kind
         return None
 
     async def _identify(self, request: Request) -> Identity | None:

@@ -7,7 +7,7 @@ from typing import Final
 from distsql.api.permissions import needs
 from distsql.api.preconditions import forced, not_modified
 from distsql.api.ranges import parse_range
-from distsql.api.requests import Request
+from distsql.api.requests import Pull, Request
 from distsql.api.responses import API_VERSION, INERT, Header, Response, header
 from distsql.errors import BytesMissingError
 from distsql.oci.digest import Digest
@@ -26,6 +26,7 @@ async def get_blob(request: Request, name: str, digest: str) -> ASGIApplication:
     layer = await request.namespace.repository(name).layers.fetch(wanted)
     if not_modified(request, wanted):
         return Response(304, _describe(wanted))
+    request.pull = Pull(length=layer.length)
     return layer.handler(request.scope)
 
 

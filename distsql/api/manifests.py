@@ -8,7 +8,7 @@ from typing import Final
 
 from distsql.api.permissions import needs
 from distsql.api.preconditions import forced, not_modified
-from distsql.api.requests import Request
+from distsql.api.requests import Pull, Request
 from distsql.api.responses import INERT, Header, Response, header, warning
 from distsql.errors import ManifestUnknownError
 from distsql.oci.digest import Digest
@@ -27,6 +27,7 @@ async def get_manifest(request: Request, name: str, reference: str) -> Response:
     manifests = request.namespace.repository(name).manifests
     wanted = _existing(reference)
     manifest = await (manifests.get(wanted) if isinstance(wanted, Digest) else manifests.get_by_tag(wanted))
+    request.pull = Pull(None if isinstance(wanted, Digest) else wanted, manifest.digest)
     digest = str(manifest.digest).encode()
     headers = ((_DIGEST, digest), (b"etag", b'"%b"' % digest))
     if not_modified(request, manifest.digest):

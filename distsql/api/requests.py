@@ -8,12 +8,13 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
 from distsql.contract import Namespace
 from distsql.errors import DistsqlError, ManifestTooLargeError, PageInvalidError, SizeInvalidError
-from distsql.values import ANONYMOUS, UNLIMITED, ASGIApplication, ASGIReceive, ASGIScope, Authority, Caller
+from distsql.oci.digest import Digest
+from distsql.values import ANONYMOUS, UNLIMITED, ActorKind, ASGIApplication, ASGIReceive, ASGIScope, Authority, Caller
 
 MAX_PAGE: Final = 10_000
 _DIGITS: Final = re.compile(r"[0-9]{1,40}\Z", re.ASCII)
@@ -42,6 +43,14 @@ class Limits:
     body_timeout_s: float = 60
 
 
+class Pull(NamedTuple):
+    """What a GET or HEAD found: a manifest, by its tag or by digest, or (without a digest) a blob of this length."""
+
+    tag: str | None = None
+    digest: Digest | None = None
+    length: int = 0
+
+
 class Request:
     """One HTTP request. ``namespace`` acts on behalf of its caller."""
 
@@ -62,6 +71,11 @@ class Request:
         self.warnings: list[str] = []
         # Whoever mounts the application and knows its users says so in the scope. No client can.
         self.actor: str = scope.get("distsql.actor", ANONYMOUS)
+        self.actor_kind: ActorKind = "anonymous" if self.actor == ANONYMOUS else "account"
+        # What the request turned out to be, for those who count: a handler's name, and the repository.
+        self.route = "none"
+        self.repository: str | None = None
+        self.pull: Pull | None = None
 
     @cached_property
     def headers(self) -> Mapping[bytes, bytes]:

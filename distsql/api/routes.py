@@ -9,9 +9,10 @@ from distsql.api import blobs, manifests, referrers, repositories, tags, uploads
 from distsql.api.authorization import Authorizer
 from distsql.api.errors import error_response
 from distsql.api.extension.routes import EXTENSION, find_resource
+from distsql.api.permissions import need_of
 from distsql.api.requests import Methods, Request
 from distsql.api.responses import header
-from distsql.values import ASGIApplication
+from distsql.values import Action, ASGIApplication
 
 BASE: Final[Methods] = {"GET": repositories.get_base, "HEAD": repositories.get_base}
 CATALOG: Final[Methods] = {"GET": repositories.list_repositories, "HEAD": repositories.list_repositories}
@@ -79,5 +80,8 @@ async def answer(request: Request, path: bytes, authorizer: Authorizer | None = 
     if handler is None:
         allowed = header(b"allow", ", ".join(methods))
         return error_response(405, "UNSUPPORTED", f"{request.method} is not for this path", headers=(allowed,))
+    request.route = handler.__name__
     refusal = await authorizer.refuse(request, handler, arguments) if authorizer else None
+    if refusal is None and isinstance(need_of(handler), Action):
+        request.repository = arguments[0]
     return refusal or await handler(request, *arguments)

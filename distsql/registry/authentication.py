@@ -118,6 +118,7 @@ class Authenticator:
             row.generation,
             row.secret_generation,
             gather(row.tenant, zip(row.patterns, row.actions, strict=True)),
+            row.kind,
         )
         self._accounts.add(key, account)
         self._last_uses.add(key, now)

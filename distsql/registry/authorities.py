@@ -20,7 +20,7 @@ from distsql.registry.tokens import Access
 from distsql.sql import grants
 from distsql.sql.database import Database
 from distsql.sql.grants import AccessRow
-from distsql.values import ANONYMOUS, Action
+from distsql.values import ANONYMOUS, Action, ActorKind
 
 ALL_ACTIONS: Final = frozenset(Action)
 _NOTHING: Final[frozenset[Action]] = frozenset()
@@ -39,6 +39,7 @@ class Account:
     generation: int
     secret_generation: int
     grants: tuple[Grant, ...]
+    kind: str = "person"
 
     @property
     def login(self) -> str:
@@ -69,6 +70,13 @@ class GrantedAuthority:
     def actor(self) -> str:
         """As audit and tag history remember it."""
         return self.account.login if self.account else ANONYMOUS
+
+    @property
+    def actor_kind(self) -> ActorKind:
+        """As pulls are counted."""
+        if self.account is None:
+            return "anonymous"
+        return "account" if self.account.kind == "person" else "robot"
 
     @property
     def tenant(self) -> str:

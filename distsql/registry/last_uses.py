@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from datetime import datetime
 from typing import Final
 
 from distsql.errors import UnavailableError
+from distsql.registry.deferring import Deferred
 from distsql.sql import accounts
 from distsql.sql.database import Database, Transaction
 
@@ -17,32 +17,23 @@ FLUSH_S: Final = 5.0
 class LastUses:
     """Of one process. What it has not written when it is killed is lost: it is a hint for whoever tidies up."""
 
-    __slots__ = ("_database", "_flushing", "_used")
+    __slots__ = ("_database", "_deferred", "_used")
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._used: dict[tuple[int, int], datetime] = {}
-        self._flushing: asyncio.Task[None] | None = None
+        self._deferred = Deferred(self.flush, seconds=FLUSH_S)
 
     def add(self, account: tuple[int, int], now: datetime) -> None:
         """Remembers that the account, by its tenant's id and its own, was used."""
         self._used[account] = now
-        if self._flushing is None or self._flushing.done():
-            self._flushing = asyncio.create_task(self._flush_later())
+        self._deferred.want()
 
     async def close(self) -> None:
         """Writes what is left."""
-        if self._flushing is not None:
-            self._flushing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._flushing
-        await self.flush()
+        await self._deferred.close()
 
-    async def _flush_later(self) -> None:
-        await asyncio.sleep(FLUSH_S)
-        await self.flush()
-
-    async def flush(self) -> None:
+    async def flush(self) -> bool:
         """Writes what is remembered."""
         used, self._used = self._used, {}
 
@@ -52,3 +43,4 @@ class LastUses:
         if used:
             with contextlib.suppress(UnavailableError):
                 await self._database.transact(write)
+        return False

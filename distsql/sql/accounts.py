@@ -59,6 +59,7 @@ class AccountStateRow(NamedTuple):
     disabled_at: datetime | None
     generation: int
     secret_generation: int
+    kind: str
     patterns: list[str]
     actions: list[str]
 
@@ -176,6 +177,7 @@ FIND_ACCOUNT_STATE: Final = statement(
         accounts.c.disabled_at,
         accounts.c.generation,
         accounts.c.secret_generation,
+        accounts.c.kind,
         _granted("pattern"),  # type: ignore[call-overload]  # columns, made by a function
         _granted("action"),
     )

@@ -20,6 +20,7 @@ _MEANINGS: Final = {
     "manifests_tenant_id_repository_id_fkey": (NameUnknownError, _GONE),
     "layers_tenant_id_repository_id_fkey": (NameUnknownError, _GONE),
     "uploads_tenant_id_repository_id_fkey": (NameUnknownError, _GONE),
+    "tag_pulls_tenant_id_repository_id_fkey": (NameUnknownError, _GONE),
     "signatures_tenant_id_repository_id_manifest_digest_fkey": (
         ManifestUnknownError,
         "The repository has no such manifest to sign",

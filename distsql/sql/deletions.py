@@ -9,6 +9,7 @@ from sqlalchemy import BigInteger, ColumnElement, Delete, Interval, Table, delet
 
 from distsql.sql.access_tables import accounts
 from distsql.sql.database import Transaction
+from distsql.sql.pull_tables import tag_pulls
 from distsql.sql.statements import LIMIT, REPOSITORY_ID, TENANT_ID, Nothing, Statement, parameter, statement
 from distsql.sql.tables import blobs, layers, manifests, repositories, tags, tenants, uploads
 from distsql.sql.tenant_tables import tenant_usage
@@ -104,9 +105,10 @@ PURGED_TABLES: Final[tuple[Statement[PurgedRow], ...]] = tuple(
         (tags, tags.c.valid_to.is_(None)),
         (manifests, manifests.c.deleted_at.is_(None)),
         (layers, false()),
+        (tag_pulls, false()),
     )
 )
-_TAGS, _MANIFESTS, _ = PURGED_TABLES
+_TAGS, _MANIFESTS, *_ = PURGED_TABLES
 
 UNCOUNT: Final = statement(
     "uncount",

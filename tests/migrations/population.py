@@ -47,6 +47,9 @@ async def populate(url: str, folder: Path) -> None:
         await push_image(gone, b"gone", tags=["latest"])
         await gone.remove()
         await _let_in(registry)
+        registry.pulls.counts("acme/web", "robot").requests += 1
+        registry.pulls.add_manifest("acme/web", first.digest)
+        registry.pulls.add_tag("acme/web", "latest", given=True)
     await asyncio.to_thread(_condemn, url)
 
 

@@ -87,6 +87,7 @@ BY_THE_OWNER: Final = {"list_repositories"}
 
 _COLLECTION: Final = "garbage collection: a walk over everything, a batch at a time"
 _PURGE: Final = "garbage collection: rows of what was deleted, a batch at a time"
+_COUNTING: Final = "what was pulled, for many pulls at once, every few seconds"
 _ADMINISTRATION: Final = "administration: by the owner, one tenant or repository at a time"
 _VERIFICATION: Final = "distsql verify: a walk over everything"
 
@@ -102,6 +103,9 @@ COLD: Final[dict[str, str]] = {
     "lock_garbage_blobs": _COLLECTION,
     "lock_garbage_layers": _COLLECTION,
     "lock_garbage_manifests": _COLLECTION,
+    "add_daily_pulls": _COUNTING,
+    "add_manifest_pulls": _COUNTING,
+    "add_tag_pulls": _COUNTING,
     "list_deleted_repositories": _PURGE,
     "list_empty_tenants": _PURGE,
     "mark_repositories_of_deleted_tenants": _PURGE,
@@ -113,6 +117,7 @@ COLD: Final[dict[str, str]] = {
     "purge_repository": _PURGE,
     "purge_repository_layers": _PURGE,
     "purge_repository_manifests": _PURGE,
+    "purge_repository_tag_pulls": _PURGE,
     "purge_repository_tags": _PURGE,
     "purge_repository_uploads": _PURGE,
     "count_live_blobs": _VERIFICATION,

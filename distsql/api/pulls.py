@@ -1,0 +1,47 @@
+"""What a pull is: a GET of a manifest. A HEAD only tells that its tag is in use; a blob counts by its bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Final
+
+from distsql.api.requests import Request
+from distsql.api.responses import Header
+from distsql.oci.names import DEFAULT_TENANT
+from distsql.registry.pulls import Pulls
+
+_GIVEN: Final = (200, 206)
+
+
+def count(pulls: Pulls, request: Request, *, status: int, headers: Sequence[Header]) -> None:
+    """Counts a request about a repository that was answered well, and what it gave out.
+
+    Bytes are those that the answer begins to send: who hangs up halfway has had them for all that is known.
+    """
+    if not 0 < status < HTTPStatus.BAD_REQUEST:
+        return
+    name, pull = request.repository or "", request.pull
+    if "/" not in name:
+        name = f"{DEFAULT_TENANT}/{name}"
+    counts = pulls.counts(name, request.actor_kind)
+    counts.requests += 1
+    if pull is None:
+        return
+    given = request.method == "GET" and status in _GIVEN
+    if pull.tag is not None:
+        pulls.add_tag(name, pull.tag, given=given)
+    if given:
+        counts.sent_bytes += _length(headers)
+        if pull.digest is not None:
+            counts.pulls += 1
+            pulls.add_manifest(name, pull.digest)
+    elif request.method == "GET" and status == HTTPStatus.TEMPORARY_REDIRECT:
+        counts.redirected_bytes += pull.length
+
+
+def _length(headers: Sequence[Header]) -> int:
+    for name, value in reversed(headers):  # it comes last
+        if name == b"content-length":
+            return int(value)
+    return 0

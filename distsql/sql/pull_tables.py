@@ -1,0 +1,91 @@
+"""The catalogue's tables of who pulled what: written in batches, a few seconds after the pulls."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Date,
+    DateTime,
+    ForeignKeyConstraint,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    text,
+)
+
+from distsql.sql.tables import metadata
+from distsql.sql.types import DigestType
+
+_NAME = Text(collation="C")
+
+
+def _key(name: str, comment: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, comment=comment)
+
+
+def _tenant_id() -> Column[int]:
+    return _key("tenant_id", "The tenant: tenants.id.")
+
+
+def _repository_id() -> Column[int]:
+    return _key("repository_id", "The repository: repositories.id.")
+
+
+def _count(name: str, comment: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, server_default=text("0"), comment=comment)
+
+
+def _last_pulled_at() -> Column[object]:
+    return Column("last_pulled_at", DateTime(timezone=True), nullable=False, comment="To a few seconds.")
+
+
+daily_pulls: Final = Table(
+    "daily_pulls",
+    metadata,
+    _tenant_id(),
+    Column("day", Date, nullable=False, comment="In UTC."),
+    _repository_id(),
+    Column("actor_kind", Text, nullable=False, comment="Of who asked: anonymous, account or robot."),
+    _count("requests", "Requests about the repository that were answered well, of any kind."),
+    _count("pulls", "Manifests that were given out."),
+    _count("sent_bytes", "Of manifests and blobs, given out by the registry itself."),
+    _count("redirected_bytes", "Of blobs that clients were sent to the byte store for."),
+    PrimaryKeyConstraint("tenant_id", "day", "repository_id", "actor_kind"),
+    CheckConstraint("actor_kind in ('anonymous', 'account', 'robot')", name="actor_kind"),
+    # No foreign key: what was given out is charged for, also when the repository is gone.
+    comment="What was given out, by day; it stays when the repository goes.",
+)
+
+manifest_pulls: Final = Table(
+    "manifest_pulls",
+    metadata,
+    _tenant_id(),
+    _repository_id(),
+    Column("digest", DigestType, nullable=False, comment="The manifest: manifests.digest."),
+    _count("pulls", "How often it was given out, by tag or by digest."),
+    _last_pulled_at(),
+    PrimaryKeyConstraint("tenant_id", "repository_id", "digest"),
+    ForeignKeyConstraint(
+        ["tenant_id", "repository_id", "digest"],
+        ["manifests.tenant_id", "manifests.repository_id", "manifests.digest"],
+        ondelete="CASCADE",
+    ),
+    comment="When manifests were last pulled; none that never was.",
+)
+
+tag_pulls: Final = Table(
+    "tag_pulls",
+    metadata,
+    _tenant_id(),
+    _repository_id(),
+    Column("name", _NAME, nullable=False, comment="The tag, whatever it points to."),
+    _count("pulls", "How often a manifest was given out by it."),
+    _last_pulled_at(),
+    PrimaryKeyConstraint("tenant_id", "repository_id", "name"),
+    ForeignKeyConstraint(["tenant_id", "repository_id"], ["repositories.tenant_id", "repositories.id"]),
+    comment="When tags were last asked for; a HEAD counts here too, for clients then pull by digest.",
+)

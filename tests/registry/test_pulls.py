@@ -1,0 +1,139 @@
+"""Pulls between the request and the catalogue: when they are written, what is lost, and what is never counted twice."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from distsql.app import Registry
+from distsql.errors import CatalogueUnavailableError
+from distsql.registry import pulls as pulls_module
+from distsql.registry.garbage import GarbageCollector
+from distsql.registry.namespace import StoredNamespace
+from distsql.registry.pulls import Pulls
+from distsql.sql.database import Database, Transaction
+from distsql.values import Caller
+from tests.registry.pushing import push_image
+
+Sql = psycopg.Connection[tuple[object, ...]]
+
+
+def pulls_of(sql: Sql) -> int:
+    [(found,)] = sql.execute("select coalesce(sum(pulls), 0)::bigint from daily_pulls").fetchall()
+    assert isinstance(found, int)
+    return found
+
+
+@pytest.fixture
+async def web(namespace: StoredNamespace) -> str:
+    await push_image(namespace.repository("acme/web"), b"layer", tags=["latest"])
+    return "acme/web"
+
+
+async def test_they_are_written_by_themselves_after_the_interval(registry: Registry, web: str, sql: Sql) -> None:
+    pulls = Pulls(registry.backend.everything, interval_s=0.05)
+    for _ in range(2):
+        pulls.counts(web, "robot").pulls += 1
+        before = pulls_of(sql)
+        async with asyncio.timeout(20):
+            while pulls_of(sql) == before:
+                await asyncio.sleep(0.02)
+    assert pulls_of(sql) == 2
+    await pulls.close()
+
+
+async def test_a_process_that_stops_writes_what_is_left(registry: Registry, web: str, sql: Sql) -> None:
+    pulls = Pulls(registry.backend.everything, interval_s=3600)
+    pulls.counts(web, "robot").pulls += 1
+    await pulls.close()
+    assert pulls_of(sql) == 1
+
+
+async def test_while_the_catalogue_is_away_they_are_kept(
+    registry: Registry, web: str, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pulls = Pulls(registry.backend.everything, interval_s=3600)
+
+    async def away(self: Database, work: object, **more: object) -> None:
+        raise CatalogueUnavailableError("away")
+
+    for _ in range(3):
+        pulls.counts(web, "robot").pulls += 1
+        pulls.add_tag(web, "latest", given=True)
+        with monkeypatch.context() as patched:
+            patched.setattr(Database, "transact", away)
+            assert await pulls.flush()
+    assert not await pulls.flush()
+    assert pulls_of(sql) == 3
+    assert sql.execute("select pulls from tag_pulls").fetchall() == [(3,)]
+    await pulls.close()
+
+
+async def test_a_commit_of_unknown_outcome_is_not_repeated(
+    registry: Registry, web: str, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pulls = Pulls(registry.backend.everything, interval_s=3600)
+    commit = Transaction.commit
+
+    async def lost(tx: Transaction) -> None:
+        await commit(tx)
+        raise psycopg.OperationalError("the connection was lost")
+
+    pulls.counts(web, "robot").pulls += 1
+    with monkeypatch.context() as patched:
+        patched.setattr(Transaction, "commit", lost)
+        assert not await pulls.flush()
+    assert not await pulls.flush()
+    assert pulls_of(sql) == 1
+
+
+async def test_memory_is_bounded(registry: Registry, web: str, sql: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many different things are written ahead of their time; with the catalogue away the oldest are forgotten."""
+    monkeypatch.setattr(pulls_module, "_MANY", 3)
+    monkeypatch.setattr(pulls_module, "_MOST", 5)
+    pulls = Pulls(registry.backend.everything, interval_s=3600)
+    for number in range(100):
+        pulls.add_tag(web, f"v{number}", given=True)
+        assert len(pulls._memory) <= 5
+    async with asyncio.timeout(20):
+        while not sql.execute("select 1 from tag_pulls").fetchall():
+            await asyncio.sleep(0.02)
+    await pulls.close()
+
+
+async def test_repositories_that_are_gone_are_left_out(
+    registry: Registry, namespace: StoredNamespace, web: str, sql: Sql
+) -> None:
+    gone = namespace.repository("acme/gone")
+    deleted = await push_image(gone, b"layer", tags=["latest"], of="what is deleted")
+    await gone.remove()
+    kept = await push_image(namespace.repository(web), b"other", tags=["other"])
+    for name, manifest in (("acme/gone", deleted), ("acme/none", deleted), (web, kept), (web, deleted)):
+        registry.pulls.counts(name, "account").pulls += 1
+        registry.pulls.add_manifest(name, manifest.digest)
+        registry.pulls.add_tag(name, "latest", given=True)
+    await registry.pulls.flush()
+    assert pulls_of(sql) == 2
+    assert sql.execute("select count(*) from manifest_pulls").fetchall() == [(1,)]
+    assert sql.execute("select count(*) from tag_pulls").fetchall() == [(1,)]
+
+
+async def test_they_go_with_what_was_pulled(registry: Registry, namespace: StoredNamespace, web: str, sql: Sql) -> None:
+    """Garbage collection takes last pulls along; what was given out by day stays, for it is charged for."""
+    repository = namespace.repository("acme/gone")
+    manifest = await push_image(repository, b"layer", tags=["latest"])
+    registry.pulls.counts("acme/gone", "account").pulls += 1
+    registry.pulls.add_manifest("acme/gone", manifest.digest)
+    registry.pulls.add_tag("acme/gone", "latest", given=True)
+    await registry.pulls.flush()
+    await repository.remove()
+    collector = GarbageCollector(registry.backend, Caller(), grace=timedelta(0), notify=lambda what, count: None)
+    await collector.run()
+    assert sql.execute("select count(*) from repositories").fetchall() == [(1,)]
+    assert sql.execute("select (select count(*) from manifest_pulls), (select count(*) from tag_pulls)").fetchall() == [
+        (0, 0)
+    ]
+    assert pulls_of(sql) == 1
