@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Boolean,
     CheckConstraint,
@@ -129,6 +130,8 @@ manifests: Final = Table(
     Column("pushed_by", Text, nullable=False, comment="Who pushed it first."),
     Column("deleted_at", _INSTANT, comment="When it was deleted: it is there for nobody, and the row goes later."),
     Column("deleted_by", Text, comment="Who deleted it."),
+    Column("followed_digest", DigestType, comment="The subject that it was deleted after, as its referrer."),
+    Column("deleted_signatures", ARRAY(LargeBinary), comment="Its JWS signatures, while it is deleted."),
     PrimaryKeyConstraint("tenant_id", "repository_id", "digest"),
     ForeignKeyConstraint(["tenant_id", "repository_id"], ["repositories.tenant_id", "repositories.id"]),
     CheckConstraint("length = octet_length(payload)", name="length"),

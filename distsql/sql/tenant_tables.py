@@ -97,6 +97,13 @@ tenants: Final = Table(
         comment="Which action a caller must be allowed to make a repository by a push: push or admin.",
     ),
     _immutable_tags(),
+    Column(
+        "untagged",
+        Text,
+        nullable=False,
+        server_default=text("'keep'"),
+        comment="What becomes of manifests without tag, parent and subject: keep, or collect.",
+    ),
     Column("manifest_limit_bytes", BigInteger, comment="The largest manifest; no more than the server's limit."),
     Column("quota_bytes", BigInteger, comment="Most bytes of blobs, each content counted once; none is no limit."),
     Column("quota_repositories", BigInteger, comment="Most repositories."),
@@ -104,6 +111,7 @@ tenants: Final = Table(
     Column("quota_tags", BigInteger, comment="Most live tags."),
     CheckConstraint("(name is null) = (deleted_at is not null)", name="deleted_at"),
     CheckConstraint("creators in ('push', 'admin')", name="creators"),
+    CheckConstraint("untagged in ('keep', 'collect')", name="untagged"),
     # Full names are listed in the order of the tenant's name with its slash: a-b/c comes before a/c.
     # With all that a list needs: the rows are wide.
     Index("tenants_prefix_idx", text("(name || '/'::text)"), postgresql_include=["id", "name"]),
@@ -142,10 +150,13 @@ repositories: Final = Table(
     _switch("read_only", "Whether nothing may be written to it."),
     _switch("deletable", "Whether content may be deleted from it; the tenant has to allow it too.", "true"),
     _immutable_tags(),
+    Column("untagged", Text, comment="What becomes of untagged manifests: keep, or collect; none: as the tenant says."),
+    Column("purged_at", _INSTANT, comment="Since when its rows are being taken out: it can't be restored any more."),
     _count("uncounted_manifests", "Manifests that were taken out of the tenant's usage when it was deleted."),
     _count("uncounted_tags", "Live tags that were taken out of the tenant's usage when it was deleted."),
     PrimaryKeyConstraint("tenant_id", "id"),
     ForeignKeyConstraint(["tenant_id"], ["tenants.id"]),
+    CheckConstraint("untagged in ('keep', 'collect')", name="untagged"),
     # Partial, so that only questions about names use it. When most tenants have one repository PostgreSQL would
     # otherwise take it for any question with a tenant, foreign keys' among them, and read all of a large tenant's.
     Index("repositories_live_key", "tenant_id", "path", unique=True, postgresql_where=text("deleted_at is null")),

@@ -18,6 +18,16 @@ from distsql.settings import Settings
 from distsql.values import Caller
 from tests.registry.pushing import image, index, push_blob, push_image
 
+# As garbage collection and deletions leave it.
+GARBAGE = """
+    insert into garbage_queue (tenant_id, id, kind, repository_id, digest)
+    select tenant_id, 1, 'layer', repository_id, digest from layers limit 1;
+    insert into kept_references (tenant_id, repository_id, manifest_digest, digest)
+    select tenant_id, repository_id, digest, digest from manifests where deleted_at is not null limit 1;
+    insert into condemned_bytes (tenant_id, store_key, digest, length, complete)
+    select tenant_id, 'an earlier key', digest, length, true from blobs limit 1;
+    insert into garbage_periods (tenant_id, grace, restore_period, recovery_window) values (0, '1 hour', '7 days', '0')
+"""
 NOTATION = "application/vnd.cncf.notary.signature"
 
 
@@ -85,6 +95,7 @@ def _condemn(url: str) -> None:
             "update blobs b set state = 'condemned', condemned_at = now() where not exists "
             "(select from layers l where l.tenant_id = b.tenant_id and l.digest = b.digest)"
         )
+        connection.execute(GARBAGE)
         connection.execute(
             "insert into audit_events (tenant_id, at, id, actor, action, outcome) "
             "values (0, '1999-12-31', 1, 'bob', 'server.test', 'refused')"

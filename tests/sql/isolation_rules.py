@@ -121,7 +121,7 @@ RULES: Final[dict[str, str]] = {
     "functions with the owner's rights are not for everybody": f"""
         select proname from pg_proc where pronamespace in {_OURS} and prosecdef
         and (proacl is null or exists (
-            select from aclexplode(proacl) where grantee not in (proowner, '{SERVE_ROLE}'::regrole)
+            select from aclexplode(proacl) where grantee not in (proowner, {_OUR_ROLES})
         ))
     """,
     "nobody but the owner makes anything": f"""
