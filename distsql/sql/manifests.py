@@ -7,9 +7,11 @@ from operator import attrgetter
 from typing import Final, NamedTuple
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     LargeBinary,
     Text,
+    column,
     delete,
     func,
     literal_column,
@@ -276,17 +278,14 @@ def _new_row(repository: RepositoryRow, manifest: ParsedManifest, actor: str) ->
     }
 
 
+_needed = func.needed_by(
+    TENANT_ID, REPOSITORY_ID, func.array_append(literal_column("'{}'::bytea[]", ARRAY(DigestType())), DIGEST)
+).table_valued(column("digest", DigestType()), column("manifest_digest", DigestType()), name="needed")
+
 FIND_PARENT: Final = statement(
     "find_parent",
     "Which manifest of the repository needs this content.",
-    select(descriptors.c.digest, descriptors.c.manifest_digest)
-    .where(
-        descriptors.c.tenant_id == TENANT_ID,
-        descriptors.c.digest == DIGEST,
-        descriptors.c.repository_id == REPOSITORY_ID,
-        descriptors.c.role != literal_column("'subject'", Text()),
-    )
-    .limit(ONE),
+    select(_needed.c.digest, _needed.c.manifest_digest).limit(ONE),
     InUseRow,
 )
 

@@ -92,6 +92,9 @@ _ADMINISTRATION: Final = "administration: by the owner, one tenant or repository
 _VERIFICATION: Final = "distsql verify: a walk over everything"
 
 COLD: Final[dict[str, str]] = {
+    "list_deletion_effects": "before a deletion, for people: functions, whose plans EXPLAIN doesn't show",
+    "list_repository_deletion_effects": "before a deletion, for people: a walk over a repository",
+    "list_tenant_deletion_effects": "before a deletion, for people: a walk over a tenant",
     "condemn_blobs": _COLLECTION,
     "correct_usage": _COLLECTION,
     "delete_condemned_blob": _COLLECTION,
