@@ -30,6 +30,7 @@ from distsql.oci.manifest.media_types import (
     SCHEMA1,
 )
 from distsql.oci.manifest.parsed import Contents, ParsedManifest, Reference, Role
+from distsql.oci.manifest.plain import read_plain_index
 from distsql.oci.manifest.schema1 import read_schema1
 from distsql.oci.manifest.shapes import settle_media_type
 
@@ -68,7 +69,7 @@ def parse(payload: bytes, media_type: str | None = None, digest: Digest | None =
     if digest is not None and early:
         _check_digest(payload, digest)
     with _collector_paused(payload):
-        document = read_document(payload)
+        document = read_plain_index(payload) or read_document(payload)
         settled = settle_media_type(document, media_type)
         contents = _read(document, payload, settled)
     canonical = payload if contents.canonical is None else contents.canonical

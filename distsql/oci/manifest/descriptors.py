@@ -5,13 +5,12 @@ Go programs write null for what is empty, so null is always the same as absent.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache, partial
-from itertools import repeat
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
-from distsql.errors import DigestInvalidError, RegistryError
+from distsql.errors import DigestInvalidError
 from distsql.oci.descriptor import NO_ANNOTATIONS, Descriptor, Platform
 from distsql.oci.digest import Digest
 from distsql.oci.manifest.document import Document, Place, malformed
@@ -40,54 +39,16 @@ def check_length(values: Sequence[object], at: Place = ()) -> None:
         raise malformed(f"{len(values)} entries: a manifest has at most {MAX_REFERENCES} references", at)
 
 
-def read_descriptors(document: Document, name: str) -> list[Descriptor]:
+class Descriptors(list[Descriptor]):
+    """A list in a document that was read already (`distsql.oci.manifest.plain`)."""
+
+
+def read_descriptors(document: Document, name: str) -> Sequence[Descriptor]:
     """The descriptors in the list of this name; `ManifestInvalidError` tells the first that is none."""
     values = read_list(document, name)
-    plain = _read_plain(values)
-    if plain is None:
-        return [read_descriptor(value, (name, position)) for position, value in enumerate(values)]
-    return plain
-
-
-_REQUIRED: Final = ("mediaType", "size", "digest")
-
-
-def _read_plain(values: Sequence[Any]) -> list[Descriptor] | None:
-    """All descriptors at once, field by field, when nothing is wrong with any: an index has ten thousands.
-
-    None when something is; to look at one after the other tells what it is.
-    """
-    try:
-        media_types, sizes, digests = ([value[name] for value in values] for name in _REQUIRED)
-        kinds = set(map(type, media_types)), set(map(type, sizes)), set(map(type, digests))
-        if kinds != ({str}, {int}, {str}) or not 0 <= min(sizes) <= max(sizes) <= MAX_SIZE:
-            return None
-        if not all(0 < len(media_type) <= MAX_LENGTH for media_type in set(media_types)):
-            return None
-        parsed, more = Digest.parse_all(digests), _read_rests(values)
-    except (KeyError, TypeError, RegistryError):
-        return None
-    # Each made as it is, without the function that makes one from its fields.
-    return list(map(partial(tuple.__new__, Descriptor), zip(media_types, sizes, parsed, *more, strict=False)))
-
-
-def _read_rests(values: Sequence[Document]) -> Iterable[Iterable[Any]]:
-    """What descriptors may have as well, field by field: most have nothing, or a platform of which there are few."""
-    names = set().union(*values)
-    if names <= {*_REQUIRED, "platform"}:
-        artifact_types, no_platforms, annotations, urls = map(repeat, _NOTHING_ELSE)
-        return artifact_types, _read_platforms(values) if "platform" in names else no_platforms, annotations, urls
-    rest = list(map(_read_rest, values))
-    # Lists and no tuples of each: Python's collector looks at them all, again and again.
-    return [[each[at] for each in rest] for at in range(len(_NOTHING_ELSE))]
-
-
-def _read_platforms(values: Sequence[Document]) -> list[Platform | None]:
-    """Each platform is looked at once: there are few, and many children of indexes."""
-    platforms: list[Any] = [value.get("platform", {}) for value in values]
-    items: list[tuple[tuple[str, Any], ...]] = list(map(tuple, map(dict.items, platforms)))
-    known = {each: _read_platform({"platform": dict(each)}, ()) for each in set(items)}
-    return list(map(known.__getitem__, items))
+    if isinstance(values, Descriptors):
+        return values
+    return [read_descriptor(value, (name, position)) for position, value in enumerate(values)]
 
 
 def read_subject(document: Document) -> Descriptor | None:
@@ -110,13 +71,14 @@ def read_descriptor(value: object, at: Place) -> Descriptor:
     return Descriptor(media_type, size, digest, *_read_rest(value, at))
 
 
+_REQUIRED: Final = 3  # media type, size and digest
 _Rest = tuple[str | None, Platform | None, Mapping[str, str], tuple[str, ...]]
 _NOTHING_ELSE: Final[_Rest] = (None, None, NO_ANNOTATIONS, ())
 
 
 def _read_rest(value: Document, at: Place = ()) -> _Rest:
     """What a descriptor may have as well, in the order of its fields."""
-    if len(value) == len(_REQUIRED):  # as most layers have it
+    if len(value) == _REQUIRED:  # as most layers have it
         return _NOTHING_ELSE
     return (
         read_text(value, "artifactType", at) if "artifactType" in value else None,
@@ -170,11 +132,13 @@ def _read_platform(document: Document, at: Place) -> Platform | None:
     at = (*at, "platform")
     os, architecture = read_text(value, "os", at) or "", read_text(value, "architecture", at) or ""
     variant = (read_text(value, "variant", at) or "") if "variant" in value else ""
-    return _platform(os, architecture, variant) if os or architecture or variant else None
+    return make_platform(os, architecture, variant)
 
 
-# There are few platforms, and many children of indexes.
-_platform = lru_cache(maxsize=256)(Platform)
+@lru_cache(maxsize=256)
+def make_platform(os: str, architecture: str, variant: str) -> Platform | None:
+    """The platform, None when it says nothing; remembered, for there are few, and many children of indexes."""
+    return Platform(os, architecture, variant) if os or architecture or variant else None
 
 
 def _read_urls(document: Document, at: Place) -> tuple[str, ...]:

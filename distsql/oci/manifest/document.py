@@ -9,9 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from itertools import chain, compress, repeat
-from operator import is_
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 from distsql.errors import ManifestInvalidError
 
@@ -38,59 +36,22 @@ def malformed(problem: str, at: Place = ()) -> ManifestInvalidError:
     return ManifestInvalidError(f"{where}: {problem}", detail={"at": where})
 
 
-def read_document(payload: bytes) -> Document:
-    """The JSON object that the payload is, all of it checked; else `ManifestInvalidError`."""
+def check_structure(payload: bytes) -> bytes:
+    """The payload's opening brackets, commas, quotes and backslashes; `ManifestInvalidError` for too many."""
     signs = payload.translate(None, _NO_SIGNS)  # once over the payload, and not once for each sign
-    openings = signs.count(b"{") + signs.count(b"[")
-    structure = openings + signs.count(b",")
+    structure = sum(map(signs.count, (b"{", b"[", b",")))
     if structure > FREE_STRUCTURE + len(payload) // BYTES_PER_STRUCTURE:
         raise malformed(f"{structure} brackets and commas in {len(payload)} bytes are too many for a manifest")
-    plain = _read_plain(payload, signs.count(b'"')) if b"\\" not in signs else None
-    return _read_strictly(payload, openings) if plain is None else plain
+    return signs
 
 
-def _read_plain(payload: bytes, quotes: int) -> Document | None:
-    """The document, when it is plainly good: almost all are, and the strict way takes twice the time.
-
-    Without a backslash, quotes stand around strings and nowhere else. When the document's names and texts account for
-    all of them, none was lost with a name that stands twice.
-    """
-    try:
-        document: object = _PLAIN_DECODER.decode(payload.decode("utf-8"))
-    except (ValueError, RecursionError):
-        return None
-    return document if isinstance(document, dict) and 2 * _count_strings(document) == quotes else None
-
-
-def _count_strings(document: Document) -> int:
-    """How many names and texts there are; -1 for too great a depth, and for an integer of too many digits.
-
-    Level by level, so that depth costs no recursion, and the kinds of all values at once, so that many cost little.
-    """
-    count = 0
-    level: list[Any] = [document]
-    for _ in range(MAX_DEPTH):
-        objects = [container for container in level if type(container) is dict]
-        values: list[Any] = list(chain.from_iterable(map(dict.values, objects)))
-        if len(objects) < len(level):
-            values += chain.from_iterable([container for container in level if type(container) is list])
-        types = list(map(type, values))
-        count += sum(map(len, objects)) + types.count(str)
-        kinds = set(types)
-        if int in kinds and max(map(abs, compress(values, map(is_, types, repeat(int))))) >= 10**MAX_DIGITS:
-            return -1
-        if not kinds & _CONTAINERS:
-            return count
-        level = list(compress(values, map(_CONTAINERS.__contains__, types)))
-    return -1
-
-
-def _read_strictly(payload: bytes, openings: int) -> Document:
-    """The document, with a look at each of its parts; or the error that tells which one is wrong."""
+def read_document(payload: bytes) -> Document:
+    """The JSON object that the payload is, all of it checked; else `ManifestInvalidError`."""
+    signs = check_structure(payload)
     document = _decode(_text(payload))
     if not isinstance(document, dict):
         raise malformed(f"a manifest is a JSON object, not a {_NAMES.get(type(document), 'number')}")
-    if openings > MAX_DEPTH:
+    if signs.count(b"{") + signs.count(b"[") > MAX_DEPTH:
         _check_depth(document)
     # Without an escape, there is neither: UTF-8 has no surrogates, and a bare NUL is no JSON.
     if b"\\u" in payload:
@@ -158,11 +119,6 @@ def _refuse_constant(text: str) -> NoReturn:
     raise malformed(f"{text} is no JSON number (RFC 8259, section 6)")
 
 
-def _refuse_plainly(text: str) -> NoReturn:
-    raise ValueError(text)
-
-
-_PLAIN_DECODER: Final = json.JSONDecoder(parse_float=_refuse_plainly, parse_constant=_refuse_plainly)
 _DECODER: Final = json.JSONDecoder(
     object_pairs_hook=_unique, parse_int=_integer, parse_float=_float, parse_constant=_refuse_constant
 )

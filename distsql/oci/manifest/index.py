@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import repeat
-
 from distsql.oci.manifest.descriptors import read_annotations, read_descriptors, read_subject, read_text
 from distsql.oci.manifest.document import Document
 from distsql.oci.manifest.parsed import Contents, Reference, Role
@@ -18,7 +16,7 @@ def read_index(document: Document) -> Contents:
     check_schema(document, 2)
     refuse_other(document, "config", "layers")
     return Contents(
-        parts=tuple(map(Reference, repeat(Role.MANIFEST), read_descriptors(document, "manifests"))),
+        parts=Reference.to_each(read_descriptors(document, "manifests"), Role.MANIFEST),
         subject=read_subject(document),
         annotations=read_annotations(document),
         artifact_type=read_text(document, "artifactType"),

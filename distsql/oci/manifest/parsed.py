@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import partial
+from itertools import repeat
 from typing import NamedTuple
 
 from distsql.oci.descriptor import Descriptor, no_annotations
@@ -26,6 +28,11 @@ class Reference(NamedTuple):
     role: Role
     descriptor: Descriptor
     required: bool = True
+
+    @classmethod
+    def to_each(cls, descriptors: Iterable[Descriptor], role: Role, *, required: bool = True) -> tuple[Reference, ...]:
+        """One to each, made without the function that makes one from its fields: an index has ten thousands."""
+        return tuple(map(partial(tuple.__new__, cls), zip(repeat(role), descriptors, repeat(required), strict=False)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
