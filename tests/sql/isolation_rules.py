@@ -54,6 +54,8 @@ _RIGHTS: Final = f"""
 """
 _READERS: Final = f"'{AUDITOR_ROLE}'::regrole, '{READER_ROLE}'::regrole"
 _OUR_ROLES: Final = f"'{SERVE_ROLE}'::regrole, {_READERS}"
+# What PostgreSQL's own views, or another tenant's rows, would have to be read for: figures that are nobody's secret.
+_TOLD_BY_THE_OWNER: Final = "('long_transactions', 'collection_periods')"
 # What nobody reads in SQL but the owner, whatever table it may be in one day.
 _SECRET: Final = "secret|password|private|payload|store_key|store_state"
 _KEY: Final = """(
@@ -123,6 +125,11 @@ RULES: Final[dict[str, str]] = {
         and (proacl is null or exists (
             select from aclexplode(proacl) where grantee not in (proowner, {_OUR_ROLES})
         ))
+    """,
+    "only reports have functions for who reads reports": f"""
+        select proname from pg_proc where pronamespace in {_OURS} and pronamespace::regnamespace::text <> 'report'
+        and proname not in {_TOLD_BY_THE_OWNER}
+        and exists (select from aclexplode(proacl) where grantee in ({_READERS}))
     """,
     "nobody but the owner makes anything": f"""
         select nspname from pg_namespace cross join unnest(array[{_OUR_ROLES}]) role

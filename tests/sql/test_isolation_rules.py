@@ -73,6 +73,11 @@ MISTAKES = {
     f"{_DEFINER} set search_path = pg_catalog, public, pg_temp": {
         "functions with the owner's rights are not for everybody"
     },
+    f"grant execute on function tenant_id_of to {READER_ROLE}": {"only reports have functions for who reads reports"},
+    f"grant execute on function make_sql_role to {AUDITOR_ROLE}": {"only reports have functions for who reads reports"},
+    "create role somebody; grant execute on function long_transactions to somebody": {
+        "functions with the owner's rights are not for everybody"
+    },
     "alter function tenant_id_of set search_path = public": {"functions with the owner's rights look nowhere else"},
     f"grant create on schema public to {SERVE_ROLE}": {"nobody but the owner makes anything"},
     **{

@@ -1,0 +1,218 @@
+"""What each report answers, where the right answer is known, and a wrong join would give another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from distsql.oci.digest import Digest
+from tests.reports.world import ABSENT, CONFIG_LENGTH, EIGHT, FOUR, ONE, SIGNATURE, SPDX, TWO, World
+
+Ask = Callable[..., list[tuple[Any, ...]]]
+WEB, BASE, RIVALS = "acme/web", "acme/base", "rival/web"
+
+
+def written(content: bytes) -> str:
+    return str(Digest.of(content))
+
+
+def test_tenant_usage(ask: Ask) -> None:
+    """acme/web has each layer once, acme/base shares two of them; acme/removed has nothing any more."""
+    in_base, in_web = CONFIG_LENGTH + 100 + 800, CONFIG_LENGTH + 100 + 200 + 400 + 800
+    found = ask(
+        "select tenant, repositories, manifests, tags, logical_bytes, stored_bytes, quota_bytes "
+        "from report.tenant_usage order by tenant"
+    )
+    rivals = CONFIG_LENGTH + 100 + 200 + 400 + 800
+    assert found == [
+        ("acme", 2, 8, 4, in_base + in_web, in_web, 10**6),
+        ("rival", 1, 3, 3, rivals, rivals, None),
+    ]
+
+
+def test_tag_history(ask: Ask, world: World) -> None:
+    found = ask(
+        "select repository, tag, digest, previous_digest, valid_to is null, actor, ended_by from report.tag_history "
+        "where tenant = 'acme' order by repository, tag, valid_from"
+    )
+    assert found == [
+        (BASE, "stable", world.old_base, None, False, "ann", "ann"),
+        (BASE, "stable", world.new_base, world.old_base, True, "ann", None),
+        (WEB, "all", world.index, None, True, "ann", None),
+        (WEB, "gone", world.old_app, None, False, "ann", "ann"),
+        (WEB, "latest", world.old_app, None, False, "ann", "ann"),
+        (WEB, "latest", world.new_app, world.old_app, True, "ann", None),
+        (WEB, "v1", world.old_app, None, True, "ann", None),
+    ]
+
+
+def test_resolve_tag(ask: Ask, world: World) -> None:
+    [(moved,)] = ask(
+        "select valid_to from report.tag_history where repository = %s and tag = 'latest' and valid_to is not null", WEB
+    )
+    resolve = "select digest from report.resolve_tag('acme', %s, 'latest', %s::timestamptz - %s::interval)"
+    assert ask(resolve, WEB, moved, "0 s") == [(world.new_app,)]
+    assert ask(resolve, WEB, moved, "1 microsecond") == [(world.old_app,)]
+    assert ask(resolve, WEB, moved, "1 day") == []
+    for name in ("web", "rival/web", "acmes/web", "acme-web", "acme/removed"):
+        assert ask(resolve, name, moved, "0 s") == []
+    assert ask("select * from report.resolve_tag('acme', %s, 'gone', now())", WEB) == []
+
+
+def test_blob_usage(ask: Ask, world: World) -> None:
+    where = "from report.blob_usage where blob_key = report.digest(%s) and blob_digest = %s"
+    two = [written(TWO)] * 2
+    assert set(ask(f"select repository, manifest_digest, role, length {where} and tenant = 'acme'", *two)) == {
+        (WEB, world.old_app, "layer", 200),
+        (WEB, world.new_app, "layer", 200),
+    }
+    assert ask(f"select count(*) {where} and tenant = 'rival'", *two) == [(1,)]
+    config = [str(Digest.of(b'{"architecture":"amd64","os":"linux"}'))] * 2
+    assert ask(f"select role, count(*) {where} and tenant = 'acme' group by role", *config) == [("config", 7)]
+    assert ask("select count(*) from report.blob_usage where blob_digest = %s", world.new_app) == [(0,)]
+
+
+def test_base_images(ask: Ask, world: World) -> None:
+    found = ask(
+        "select tenant, repository, manifest_digest, base_repository, base_digest, current from report.base_images"
+    )
+    own = {row[1:] for row in found if row[0] == "acme"}
+    assert own == {
+        (WEB, world.old_app, BASE, world.old_base, False),  # lags behind
+        (WEB, world.new_app, BASE, world.new_base, True),
+    }
+    [(repository, base_repository, current)] = [(row[1], row[3], row[5]) for row in found if row[0] == "rival"]
+    assert (repository, base_repository, current) == (RIVALS, RIVALS, True)
+
+
+def test_untagged_manifests(ask: Ask, world: World) -> None:
+    found = ask(
+        "select repository, digest, in_index, subject_digest, media_type, length > 100 from report.untagged_manifests "
+        "where tenant = 'acme'"
+    )
+    image = "application/vnd.oci.image.manifest.v1+json"
+    assert set(found) == {
+        (BASE, world.old_base, False, None, image, True),
+        (WEB, world.signature, False, world.new_app, image, True),
+        (WEB, world.sbom, False, world.new_app, image, True),
+        (WEB, world.lost, False, str(ABSENT), image, True),
+    }
+
+
+def test_incomplete_indexes(ask: Ask, world: World) -> None:
+    found = ask("select tenant, repository, digest, missing_digest, platform from report.incomplete_indexes")
+    assert found == [("acme", WEB, world.index, str(ABSENT), "linux/arm64/v8")]
+
+
+def test_dangling_referrers(ask: Ask, world: World) -> None:
+    found = ask("select repository, digest, subject_digest, artifact_type from report.dangling_referrers")
+    own = [row for row in found if row[0] != RIVALS]
+    assert own == [(WEB, world.lost, str(ABSENT), SPDX)]
+    assert [row[2:] for row in found if row[0] == RIVALS] == [(str(ABSENT), SIGNATURE)]
+
+
+def test_signatures(ask: Ask, world: World) -> None:
+    found = ask("select tenant, repository, digest, kind, signature_digest from report.signatures")
+    assert {row for row in found if row[0] == "acme"} == {
+        ("acme", WEB, world.old_app, "jws", written(b"a signature")),
+        ("acme", WEB, world.new_app, "referrer", world.signature),
+    }
+    assert [row[1:4] for row in found if row[0] == "rival"] == [(RIVALS, str(ABSENT), "referrer")]
+
+
+def test_unsigned_images(ask: Ask, world: World) -> None:
+    """The index isn't signed, though its child is; rival's image isn't, though acme's tag of the same name is."""
+    found = ask("select repository, tag from report.unsigned_images")
+    assert set(found) == {(BASE, "stable"), (WEB, "all"), *((RIVALS, tag) for tag in ("v1", "latest", "base"))}
+
+
+def test_artifacts_without_sbom(ask: Ask, world: World) -> None:
+    found = ask("select repository, tag, digest from report.artifacts_without_sbom where tenant = 'acme'")
+    assert set(found) == {
+        (BASE, "stable", world.new_base),
+        (WEB, "v1", world.old_app),
+        (WEB, "all", world.index),
+    }
+
+
+def test_platforms(ask: Ask, world: World) -> None:
+    found = ask("select repository, tag, digest, os, architecture, variant from report.platforms where tenant = 'acme'")
+    assert set(found) == {
+        (WEB, "all", world.index, "linux", "amd64", None),
+        (WEB, "all", world.index, "linux", "arm64", "v8"),
+        (WEB, "latest", world.new_app, "linux", "amd64", None),  # as the index says
+        (WEB, "v1", world.old_app, None, None, None),
+        (BASE, "stable", world.new_base, None, None, None),
+    }
+
+
+def test_labels(ask: Ask, world: World) -> None:
+    found = ask("select tenant, repository, digest, key, value from report.labels where key = 'title'")
+    assert found == [("acme", WEB, world.new_app, "title", "web")]
+    assert {row[0] for row in ask("select repository from report.labels where value = 'rival'")} == {RIVALS}
+
+
+def test_media_types(ask: Ask) -> None:
+    found = ask("select kind, media_type, count, bytes from report.media_types where tenant = 'acme'")
+    assert set(found) == {
+        ("blob", "application/vnd.oci.image.config.v1+json", 1, CONFIG_LENGTH),
+        ("blob", "application/vnd.oci.image.layer.v1.tar", 4, 1500),
+        ("manifest", "application/vnd.oci.image.index.v1+json", 1, 0),
+        ("manifest", "application/vnd.oci.image.manifest.v1+json", 7, 0),
+    }
+    assert len({ONE, TWO, FOUR, EIGHT}) == 4
+    # rival's largest layer is there, and no manifest says what it is.
+    assert ask("select count, bytes from report.media_types where tenant = 'rival' and media_type is null") == [
+        (1, 800)
+    ]
+    added = "select tenant, sum(bytes)::bigint from report.media_types group by tenant order by tenant"
+    assert ask(added) == ask("select tenant, stored_bytes from report.tenant_usage order by tenant")
+
+
+def test_unused_credentials(ask: Ask) -> None:
+    found = ask("select tenant, account, kind, last_used_at is null, idle_days from report.unused_credentials")
+    assert set(found) == {
+        ("acme", "acme/ann", "person", False, 2),
+        ("acme", "acme/ci", "robot", True, 10),
+        ("rival", "rival/ci", "robot", True, 10),
+    }
+
+
+def test_stuck_uploads(ask: Ask) -> None:
+    found = ask("select tenant, repository, actor, offset_bytes, uuid is not null from report.stuck_uploads")
+    assert found == [("acme", WEB, "ann", 1, True)]
+
+
+def test_audit(ask: Ask, world: World) -> None:
+    found = ask(
+        "select actor, repository, digest, outcome, client_address, user_agent, request_id from report.audit "
+        "where tenant = 'acme' and action = 'tag.delete'"
+    )
+    assert found == [("ann", WEB, world.old_app, "done", "192.0.2.1", "tests", "request-1")]
+    assert ask("select count(*) from report.audit where tenant = 'rival' and action = 'manifest.put'") == [
+        (4,)
+    ]  # one for each tag
+
+
+def test_actor_activity(ask: Ask) -> None:
+    activity = "select repository, count, first_at < last_at from report.actor_activity(%s, %s) where "
+    chosen = activity + "actor = 'ann' and tenant = 'acme' and action = 'tag.put'"
+    assert ask(chosen, "-infinity", "infinity") == [(WEB, 1, False)]
+    rivals = activity + "tenant = 'rival' and action = 'blob.put'"
+    assert ask(rivals, "-infinity", "infinity") == [(RIVALS, 8, True)]
+    [(last,)] = ask("select max(at) from report.audit")
+    assert ask(activity + "true", last, last) == []
+    assert len(ask(activity + "true", last, "infinity")) == 1
+
+
+def test_schema_health(ask: Ask, world: World) -> None:
+    found = {
+        item: (status, detail) for item, status, detail in ask("select item, status, detail from report.schema_health")
+    }
+    partitions = {item: status for item, (status, _) in found.items() if item.startswith("partition ")}
+    assert len(partitions) == 3
+    assert set(partitions.values()) == {"ok"}
+    assert found["index tags_live_key"][0] == "ok"
+    assert found["table tags"][0] == "ok"
+    assert found["sequence repositories_id_seq"][0] in {"ok", "unknown"}
+    assert found["transactions"][0] == "ok"

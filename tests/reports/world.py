@@ -1,0 +1,122 @@
+"""Two tenants whose repositories, tags and content have the same names: a join that forgets the tenant shows.
+
+Lengths are told apart in any sum: the config has 37 bytes, layers have 100, 200, 400 and 800.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import psycopg
+
+from distsql.app import Registry
+from distsql.contract import Repository
+from distsql.oci.digest import Digest
+from distsql.oci.manifest import OCI_INDEX, ParsedManifest, parse
+from distsql.registry.accounts import Accounts
+from distsql.registry.tenants import Tenants
+from distsql.settings import Settings
+from distsql.values import Caller
+from tests.registry.pushing import CONFIG, push_blob, push_image
+
+ACME: Final = "acme"
+RIVAL: Final = "rival"
+ONE, TWO, FOUR, EIGHT = (str(number).encode() * 100 * number for number in (1, 2, 4, 8))
+CONFIG_LENGTH: Final = len(CONFIG)
+ABSENT: Final = Digest.of(b"nowhere")
+SIGNATURE: Final = "application/vnd.dev.cosign.artifact.sig.v1+json"
+SPDX: Final = "application/spdx+json"
+
+
+@dataclass(frozen=True)
+class World:
+    """A catalogue with known rows."""
+
+    url: str
+    old_base: str
+    new_base: str
+    old_app: str
+    new_app: str
+    index: str
+    signature: str
+    sbom: str
+    lost: str
+    acme_role: str
+    acme_url: str
+
+
+def platform_index(*children: tuple[str, ParsedManifest | None]) -> ParsedManifest:
+    """An index of (architecture, manifest); one that isn't there where there is none."""
+    manifests = [
+        {
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": str(child.digest if child else ABSENT),
+            "size": len(child.payload) if child else 7,
+            "platform": {"os": "linux", "architecture": architecture, **({"variant": "v8"} if not child else {})},
+        }
+        for architecture, child in children
+    ]
+    return parse(json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}).encode())
+
+
+async def fill(url: str, folder: Path) -> dict[str, str]:
+    """Pushes it all; the digests by name."""
+    async with Registry(Settings(database_url=url, storage=folder.as_uri(), access_log=False)) as registry:
+        namespace = registry.namespace.acting_as(Caller("ann", "192.0.2.1", "tests", "request-1"))
+        base, web = namespace.repository("acme/base"), namespace.repository("acme/web")
+        old_base = await push_image(base, ONE, tags=["stable"])
+        new_base = await push_image(base, EIGHT, tags=["stable"])
+        old_app = await push_image(web, ONE, TWO, tags=["v1", "latest"])
+        new_app = await push_image(web, EIGHT, TWO, tags=["latest"], title="web")
+        await web.set_sparse(sparse=True)
+        index = platform_index(("amd64", new_app), ("arm64", None))
+        await web.manifests.put(index, ["all"])
+        await web.signatures.put(old_app.digest, b"a signature")
+        about = {"subject": new_app.digest}
+        signature = await push_image(web, FOUR, **about, artifact_type=SIGNATURE)
+        sbom = await push_image(web, FOUR, **about, artifact_type=SPDX)
+        lost = await push_image(web, FOUR, subject=ABSENT, artifact_type=SPDX)
+        await web.tags.tag("gone", old_app.digest)
+        await web.tags.untag("gone")
+        for uuid in range(2):
+            await _begin(web, b"." * (uuid + 1))
+        await _fill_rival(namespace.repository("rival/web"))
+        await _administer(registry)
+        removed = namespace.repository("acme/removed")
+        await push_image(removed, ONE, TWO, tags=["latest"])
+        await removed.remove()
+        made = {"old_base": old_base, "new_base": new_base, "old_app": old_app, "new_app": new_app, "index": index}
+        made |= {"signature": signature, "sbom": sbom, "lost": lost}
+        return {name: str(manifest.digest) for name, manifest in made.items()}
+
+
+async def _fill_rival(web: Repository) -> None:
+    """The same layers, and a signature of what it doesn't have but acme does."""
+    await push_image(web, ONE, TWO, tags=["v1", "latest"], owner="rival")
+    await push_image(web, ONE, tags=["base"])
+    await push_image(web, FOUR, subject=ABSENT, artifact_type=SIGNATURE, owner="rival")
+    await push_blob(web, EIGHT)
+
+
+async def _administer(registry: Registry) -> None:
+    accounts = Accounts(registry.backend.everything, Caller("root"))
+    for login, kind in (("acme/ann", "person"), ("acme/ci", "robot"), ("rival/ci", "robot")):
+        await accounts.create(login, kind=kind)
+    await Tenants(registry.backend.everything, Caller("root")).set(ACME, {"quota_bytes": 10**6})
+
+
+async def _begin(repository: Repository, content: bytes) -> None:
+    async with await repository.layers.upload() as upload:
+        await upload.write(content)
+
+
+def age(owner: psycopg.Connection[Any]) -> None:
+    """Puts some of it back in time, which nothing but the clock does otherwise."""
+    two_days = datetime.now(UTC) - timedelta(days=2, minutes=5)
+    owner.execute("update uploads set started_at = %s where offset_bytes = 1", [two_days])
+    owner.execute("update accounts set created_at = %s", [two_days - timedelta(days=8)])
+    owner.execute("update accounts set last_used_at = %s where name = 'ann'", [two_days])
