@@ -28,6 +28,7 @@ FUNCTIONS = {
 }
 VIEWS = (
     "tenant_usage",
+    "repository_usage",
     "tag_history",
     "blob_usage",
     "base_images",
@@ -44,13 +45,32 @@ VIEWS = (
     "stuck_uploads",
     "schema_health",
     "audit",
+    "stale_tags",
+    "never_pulled_repositories",
+    "pulls_by_day",
+    "garbage",
 )
+# Made by the revision before, with what they answer; now with an example, as every report.
+WHAT_IF_DELETE = (
+    "What deleting a tag or a digest would free, keep and break; or a repository, or a tenant. Sizes are blobs''."
+)
+WHAT_IF = """select effect, kind, digest, length, because_of
+from report.what_if_delete(''acme'', ''acme/web'', ''latest'');"""
+WHY_KEPT = "Why a blob is still here: what needs it, and the tags that keep that. Role grace: it waits to be collected."
+WHY = """select repository, manifest_digest, tag, role from report.why_kept(
+    ''acme'', ''sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855''
+);"""
+COMMENTS = {
+    "report.what_if_delete(text, text, text)": (WHAT_IF_DELETE, WHAT_IF),
+    "report.why_kept(text, text)": (WHY_KEPT, WHY),
+}
 
 
 def create(name: str, version: int) -> None:
     """Runs a file, which has several statements: not through SQLAlchemy, to which their colons would mean something."""
-    with op.get_bind().connection.cursor() as cursor:
-        cursor.execute((FILES / f"{name}.{version}.sql").read_text(encoding="utf-8"))
+    cursor = op.get_bind().connection.cursor()
+    cursor.execute((FILES / f"{name}.{version}.sql").read_text(encoding="utf-8"))
+    cursor.close()
 
 
 def upgrade() -> None:
@@ -62,10 +82,14 @@ def upgrade() -> None:
     for name in VIEWS:
         create(name, 1)
         op.execute(f"grant select on report.{name} to {READERS}")
+    for function, (comment, example) in COMMENTS.items():
+        op.execute(f"comment on function {function} is '{comment}\n\n{example}'")
 
 
 def downgrade() -> None:
     """Drops them."""
+    for function, (comment, _) in COMMENTS.items():
+        op.execute(f"comment on function {function} is '{comment}'")
     for name in reversed(VIEWS):
         op.execute(f"drop view report.{name}")
     for function in reversed(FUNCTIONS.values()):

@@ -9,7 +9,7 @@ from distsql.oci.digest import Digest
 from tests.reports.world import ABSENT, CONFIG_LENGTH, EIGHT, FOUR, ONE, SIGNATURE, SPDX, TWO, World
 
 Ask = Callable[..., list[tuple[Any, ...]]]
-WEB, BASE, RIVALS = "acme/web", "acme/base", "rival/web"
+WEB, BASE, IDLE, RIVALS = "acme/web", "acme/base", "acme/idle", "rival/web"
 
 
 def written(content: bytes) -> str:
@@ -25,7 +25,7 @@ def test_tenant_usage(ask: Ask) -> None:
     )
     rivals = CONFIG_LENGTH + 100 + 200 + 400 + 800
     assert found == [
-        ("acme", 2, 8, 4, in_base + in_web, in_web, 10**6),
+        ("acme", 3, 9, 5, in_base + in_web + CONFIG_LENGTH + 100, in_web, 10**6),
         ("rival", 1, 3, 3, rivals, rivals, None),
     ]
 
@@ -33,7 +33,7 @@ def test_tenant_usage(ask: Ask) -> None:
 def test_tag_history(ask: Ask, world: World) -> None:
     found = ask(
         "select repository, tag, digest, previous_digest, valid_to is null, actor, ended_by from report.tag_history "
-        "where tenant = 'acme' order by repository, tag, valid_from"
+        "where tenant = 'acme' and repository <> 'acme/idle' order by repository, tag, valid_from"
     )
     assert found == [
         (BASE, "stable", world.old_base, None, False, "ann", "ann"),
@@ -68,7 +68,7 @@ def test_blob_usage(ask: Ask, world: World) -> None:
     }
     assert ask(f"select count(*) {where} and tenant = 'rival'", *two) == [(1,)]
     config = [str(Digest.of(b'{"architecture":"amd64","os":"linux"}'))] * 2
-    assert ask(f"select role, count(*) {where} and tenant = 'acme' group by role", *config) == [("config", 7)]
+    assert ask(f"select role, count(*) {where} and tenant = 'acme' group by role", *config) == [("config", 8)]
     assert ask("select count(*) from report.blob_usage where blob_digest = %s", world.new_app) == [(0,)]
 
 
@@ -76,11 +76,12 @@ def test_base_images(ask: Ask, world: World) -> None:
     found = ask(
         "select tenant, repository, manifest_digest, base_repository, base_digest, current from report.base_images"
     )
-    own = {row[1:] for row in found if row[0] == "acme"}
+    own = {row[1:] for row in found if row[0] == "acme" and row[3] != IDLE}
     assert own == {
         (WEB, world.old_app, BASE, world.old_base, False),  # lags behind
         (WEB, world.new_app, BASE, world.new_base, True),
     }
+    assert [row[1:3] for row in found if row[3] == IDLE] == [(WEB, world.old_app)]
     [(repository, base_repository, current)] = [(row[1], row[3], row[5]) for row in found if row[0] == "rival"]
     assert (repository, base_repository, current) == (RIVALS, RIVALS, True)
 
@@ -123,11 +124,19 @@ def test_signatures(ask: Ask, world: World) -> None:
 def test_unsigned_images(ask: Ask, world: World) -> None:
     """The index isn't signed, though its child is; rival's image isn't, though acme's tag of the same name is."""
     found = ask("select repository, tag from report.unsigned_images")
-    assert set(found) == {(BASE, "stable"), (WEB, "all"), *((RIVALS, tag) for tag in ("v1", "latest", "base"))}
+    assert set(found) == {
+        (BASE, "stable"),
+        (WEB, "all"),
+        (IDLE, "latest"),
+        *((RIVALS, tag) for tag in ("v1", "latest", "base")),
+    }
 
 
 def test_artifacts_without_sbom(ask: Ask, world: World) -> None:
-    found = ask("select repository, tag, digest from report.artifacts_without_sbom where tenant = 'acme'")
+    found = ask(
+        "select repository, tag, digest from report.artifacts_without_sbom "
+        "where tenant = 'acme' and repository <> 'acme/idle'"
+    )
     assert set(found) == {
         (BASE, "stable", world.new_base),
         (WEB, "v1", world.old_app),
@@ -136,7 +145,10 @@ def test_artifacts_without_sbom(ask: Ask, world: World) -> None:
 
 
 def test_platforms(ask: Ask, world: World) -> None:
-    found = ask("select repository, tag, digest, os, architecture, variant from report.platforms where tenant = 'acme'")
+    found = ask(
+        "select repository, tag, digest, os, architecture, variant from report.platforms "
+        "where tenant = 'acme' and repository <> 'acme/idle'"
+    )
     assert set(found) == {
         (WEB, "all", world.index, "linux", "amd64", None),
         (WEB, "all", world.index, "linux", "arm64", "v8"),
@@ -158,7 +170,7 @@ def test_media_types(ask: Ask) -> None:
         ("blob", "application/vnd.oci.image.config.v1+json", 1, CONFIG_LENGTH),
         ("blob", "application/vnd.oci.image.layer.v1.tar", 4, 1500),
         ("manifest", "application/vnd.oci.image.index.v1+json", 1, 0),
-        ("manifest", "application/vnd.oci.image.manifest.v1+json", 7, 0),
+        ("manifest", "application/vnd.oci.image.manifest.v1+json", 8, 0),
     }
     assert len({ONE, TWO, FOUR, EIGHT}) == 4
     # rival's largest layer is there, and no manifest says what it is.
@@ -216,3 +228,69 @@ def test_schema_health(ask: Ask, world: World) -> None:
     assert found["table tags"][0] == "ok"
     assert found["sequence repositories_id_seq"][0] in {"ok", "unknown"}
     assert found["transactions"][0] == "ok"
+
+
+def test_repository_usage(ask: Ask) -> None:
+    """acme/idle has what acme/web has too; what acme/removed had is in nobody's way."""
+    found = ask(
+        "select repository, tags, manifests, logical_bytes, exclusive_bytes, last_pushed_at is not null, "
+        "last_pulled_at::text from report.repository_usage order by repository"
+    )
+    assert found == [
+        (BASE, 1, 2, CONFIG_LENGTH + 900, 0, True, None),
+        (IDLE, 1, 1, CONFIG_LENGTH + 100, 0, True, None),
+        (WEB, 3, 6, CONFIG_LENGTH + 1500, 600, True, "2026-11-07 00:00:00+00"),
+        (RIVALS, 3, 3, CONFIG_LENGTH + 1500, CONFIG_LENGTH + 1500, True, "2026-11-09 00:00:00+00"),
+    ]
+
+
+def test_stale_tags(ask: Ask, world: World) -> None:
+    found = ask("select repository, tag, digest, last_pulled_at is null, idle_days from report.stale_tags")
+    assert {row for row in found if row[0] in {WEB, BASE}} == {
+        (WEB, "v1", world.old_app, False, 3),  # pulled later than pushed
+        (WEB, "latest", world.new_app, True, 0),
+        (WEB, "all", world.index, True, 0),
+        (BASE, "stable", world.new_base, False, 0),  # pushed later than pulled
+    }
+    assert {(row[1], row[3]) for row in found if row[0] == RIVALS} == {("latest", False), ("v1", True), ("base", True)}
+
+
+def test_never_pulled_repositories(ask: Ask) -> None:
+    found = ask("select tenant, repository, manifests, stored_bytes from report.never_pulled_repositories")
+    assert found == [("acme", IDLE, 1, CONFIG_LENGTH + 100)]
+
+
+def test_pulls_by_day(ask: Ask) -> None:
+    found = ask(
+        "select repository, day::text, actor_kind, pulls, bytes, requests from report.pulls_by_day "
+        "where tenant = 'acme' order by day, actor_kind"
+    )
+    assert found == [
+        (BASE, "2026-10-26", "account", 1, 7, 1),
+        (WEB, "2026-11-05", "anonymous", 1, 5, 2),
+        (WEB, "2026-11-05", "robot", 3, 120, 9),
+    ]
+
+
+def test_what_if_delete_and_why_kept(ask: Ask, world: World) -> None:
+    """tests/registry/test_deletion_effects.py has all of it; here is that people can ask for it by name."""
+    what = "select effect, length from report.what_if_delete('acme', 'acme/idle', 'latest') where kind = 'blob'"
+    assert sorted(ask(what)) == [("kept", CONFIG_LENGTH), ("kept", 100)]
+    why = "select repository, manifest_digest, tag from report.why_kept('acme', %s)"
+    assert {(WEB, world.sbom, "latest"), (WEB, world.sbom, "all")} <= set(ask(why, written(FOUR)))
+
+
+def test_garbage(ask: Ask) -> None:
+    """Both tenants have the content, under one digest; the grace is an hour, a recovery window a day."""
+    found = ask(
+        "select tenant, digest, length, state, reason, eligible_at <= now(), kind, "
+        "eligible_at - now() between '59 minutes' and '1 hour' from report.garbage"
+    )
+    young, due = "young: something may come that needs it", "goes with the next collection unless something needs it"
+    one = written(ONE)
+    assert {
+        ("acme", one, 100, "queued", young, False, "layer", True),
+        ("rival", one, 100, "queued", young, False, "layer", True),
+        ("acme", one, 100, "queued", due, True, "blob", False),
+        ("acme", "sha256:ff", 77, "condemned", "its bytes go with the next collection", True, "blob", False),
+    } <= set(found)

@@ -30,6 +30,49 @@ CONFIG_LENGTH: Final = len(CONFIG)
 ABSENT: Final = Digest.of(b"nowhere")
 SIGNATURE: Final = "application/vnd.dev.cosign.artifact.sig.v1+json"
 SPDX: Final = "application/spdx+json"
+# What was pulled, as servers write it down. Nothing of acme/idle; of rival/web on the same days as of acme/web.
+TAGGED: Final = datetime.now(UTC) - timedelta(days=5, hours=1)
+_TODAY: Final = "date '2026-11-05'"
+_TAGGED: Final = "(select live_digest from tags g where g.repository_id = r.id and g.valid_to is null and name = '{}')"
+PULLS: Final = (
+    (
+        "daily_pulls",
+        "tenant_id, repository_id, day, actor_kind, requests, pulls, sent_bytes, redirected_bytes",
+        (
+            ("acme/web", f"{_TODAY}, 'robot', 9, 3, 100, 20"),
+            ("acme/web", f"{_TODAY}, 'anonymous', 2, 1, 0, 5"),
+            ("acme/base", f"{_TODAY} - 10, 'account', 1, 1, 7, 0"),
+            ("rival/web", f"{_TODAY}, 'robot', 1000, 1000, 1000, 1000"),
+        ),
+    ),
+    (
+        "manifest_pulls",
+        "tenant_id, repository_id, digest, pulls, last_pulled_at",
+        (
+            (
+                "acme/web",
+                "(select live_digest from tags g where g.repository_id = r.id and g.name = 'v1'), 3, '2026-11-05'",
+            ),
+            (
+                "acme/web",
+                "(select live_digest from tags g where g.repository_id = r.id and g.name = 'all'), 3, '2026-11-07'",
+            ),
+            (
+                "rival/web",
+                "(select live_digest from tags g where g.repository_id = r.id and g.name = 'v1'), 3, '2026-11-09'",
+            ),
+        ),
+    ),
+    (
+        "tag_pulls",
+        "tenant_id, repository_id, name, pulls, last_pulled_at",
+        (
+            ("acme/web", "'v1', 3, now() - interval '3 days 1 hour'"),
+            ("acme/base", "'stable', 3, now() - interval '1 day 1 hour'"),
+            ("rival/web", "'latest', 3, now()"),
+        ),
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -76,9 +119,8 @@ async def fill(url: str, folder: Path) -> dict[str, str]:
         index = platform_index(("amd64", new_app), ("arm64", None))
         await web.manifests.put(index, ["all"])
         await web.signatures.put(old_app.digest, b"a signature")
-        about = {"subject": new_app.digest}
-        signature = await push_image(web, FOUR, **about, artifact_type=SIGNATURE)
-        sbom = await push_image(web, FOUR, **about, artifact_type=SPDX)
+        signature = await push_image(web, FOUR, subject=new_app.digest, artifact_type=SIGNATURE)
+        sbom = await push_image(web, FOUR, subject=new_app.digest, artifact_type=SPDX)
         lost = await push_image(web, FOUR, subject=ABSENT, artifact_type=SPDX)
         await web.tags.tag("gone", old_app.digest)
         await web.tags.untag("gone")
@@ -89,6 +131,7 @@ async def fill(url: str, folder: Path) -> dict[str, str]:
         removed = namespace.repository("acme/removed")
         await push_image(removed, ONE, TWO, tags=["latest"])
         await removed.remove()
+        await push_image(namespace.repository("acme/idle"), ONE, tags=["latest"], idle="yes")
         made = {"old_base": old_base, "new_base": new_base, "old_app": old_app, "new_app": new_app, "index": index}
         made |= {"signature": signature, "sbom": sbom, "lost": lost}
         return {name: str(manifest.digest) for name, manifest in made.items()}
@@ -118,5 +161,27 @@ def age(owner: psycopg.Connection[Any]) -> None:
     """Puts some of it back in time, which nothing but the clock does otherwise."""
     two_days = datetime.now(UTC) - timedelta(days=2, minutes=5)
     owner.execute("update uploads set started_at = %s where offset_bytes = 1", [two_days])
+    owner.execute("update tags set valid_from = %s where name = 'v1'", [TAGGED])
     owner.execute("update accounts set created_at = %s", [two_days - timedelta(days=8)])
     owner.execute("update accounts set last_used_at = %s where name = 'ann'", [two_days])
+    for table, columns, rows in PULLS:
+        for repository, values in rows:
+            owner.execute(
+                f"insert into {table} ({columns}) select t.id, r.id, {values} "
+                "from tenants t join repositories r on r.tenant_id = t.id where t.name || '/' || r.path = %s",
+                [repository],
+            )
+    queued = (("acme", "layer", "now()"), ("acme", "blob", "now() - interval '2 hours'"), ("rival", "layer", "now()"))
+    for number, (tenant, kind, at) in enumerate(queued):
+        owner.execute(
+            "insert into garbage_queue (tenant_id, id, kind, repository_id, digest, queued_at) select t.id, %s, %s, "
+            "case when %s = 'blob' then 0 else (select min(id) from repositories r where r.tenant_id = t.id) end, "
+            f"%s, {at} from tenants t where t.name = %s",
+            [number, kind, kind, Digest.of(ONE).packed, tenant],
+        )
+    collected = "insert into garbage_periods values (0, '1 hour', '7 days', '1 day')"
+    owner.execute(f"{collected} on conflict (tenant_id) do nothing")
+    owner.execute(
+        "insert into condemned_bytes (tenant_id, store_key, digest, length, complete, condemned_at) "
+        "select id, 'somewhere', '\\x01ff', 77, true, now() - interval '2 days' from tenants where name = 'acme'"
+    )
