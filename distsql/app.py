@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -13,7 +14,10 @@ from distsql.api.application import Application
 from distsql.api.authorization import Authorizer, service_name
 from distsql.api.blobs import serve_layer
 from distsql.api.logs import AccessLog
+from distsql.api.metrics import Metrics
 from distsql.api.requests import Limits
+from distsql.api.scrapes import Scrapes
+from distsql.api.traces import Traces
 from distsql.bytestore.urls import open_store
 from distsql.contract import Namespace
 from distsql.registry.authentication import Authenticator
@@ -22,15 +26,15 @@ from distsql.registry.context import Backend
 from distsql.registry.namespace import StoredNamespace
 from distsql.registry.pulls import Pulls
 from distsql.settings import Settings
-from distsql.sql import health
-from distsql.sql.database import SERVE_ROLE, Database
-from distsql.values import Caller
+from distsql.sql import gauges, health
+from distsql.sql.database import SERVE_ROLE, Database, Observer, ignore
+from distsql.values import ASGIApplication, Caller
 
 
 class Registry:
     """A registry in this process: opened, used through its namespace, closed."""
 
-    def __init__(self, settings: Settings, *, check_schema: bool = True) -> None:
+    def __init__(self, settings: Settings, *, check_schema: bool = True, observe: Observer = ignore) -> None:
         self._check_schema = check_schema
         open_as = functools.partial(
             Database,
@@ -38,6 +42,7 @@ class Registry:
             pool_size=settings.pool_size,
             statement_timeout_s=settings.statement_timeout.total_seconds(),
             lock_timeout_s=settings.lock_timeout.total_seconds(),
+            observe=observe,
         )
         self._database, self._everything = open_as(role=SERVE_ROLE), open_as()
         self._store = open_store(settings.storage_url)
@@ -84,21 +89,55 @@ class Registry:
         """Closes it."""
         await self.close()
 
+    async def gauges(self) -> Mapping[str, float | None]:
+        """What the catalogue says of itself, for metrics."""
+        found = await self._everything.read(gauges.find_gauges)
+        return found._asdict()
+
     async def check(self) -> None:
         """Raises unless the database answers."""
         await self._database.read(health.ping)
 
 
-def create_application(settings: Settings, *, check_schema: bool = True) -> Application:
-    """The ASGI application: for `distsql serve`, or mounted in another one."""
-    registry = Registry(settings, check_schema=check_schema)
-    return Application(
+def create_application(
+    settings: Settings, *, check_schema: bool = True, metrics_folder: Path | None = None
+) -> ASGIApplication:
+    """The ASGI application: for `distsql serve`, or mounted in another one.
+
+    ``metrics_folder`` is where several processes that are asked as one tell each other their metrics.
+    """
+    metrics, traces = Metrics(), Traces() if settings.traces else None
+    observe = metrics.add_statement if traces is None else _both(metrics.add_statement, traces.add_statement)
+    registry = Registry(settings, check_schema=check_schema, observe=observe)
+    application = Application(
         registry,
         limits=Limits(manifest_bytes=settings.manifest_limit, body_timeout_s=settings.body_timeout.total_seconds()),
         access_log=AccessLog() if settings.access_log else None,
         authorizer=create_authorizer(registry.backend, settings) if settings.auth == "token" else None,
         pulls=registry.pulls,
+        scrapes=create_scrapes(registry, settings, metrics, folder=metrics_folder),
     )
+    return application if traces is None else traces.wrap(application)
+
+
+def create_scrapes(registry: Registry, settings: Settings, metrics: Metrics, *, folder: Path | None) -> Scrapes:
+    """What `/metrics` answers, and to whom: to everybody only where everybody may do everything."""
+    return Scrapes(
+        metrics,
+        folder=folder,
+        token=settings.metrics_token,
+        is_open=settings.auth == "none",
+        gauges=registry.gauges,
+        connections=lambda: registry.backend.database.connections,
+    )
+
+
+def _both(one: Observer, other: Observer) -> Observer:
+    def observe(name: str, *, seconds: float, round_trips: int) -> None:
+        one(name, seconds=seconds, round_trips=round_trips)
+        other(name, seconds=seconds, round_trips=round_trips)
+
+    return observe
 
 
 def create_authorizer(backend: Backend, settings: Settings) -> Authorizer:

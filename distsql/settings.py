@@ -121,6 +121,8 @@ class Settings:
     manifest_limit: int = field(default=8 * 1024**2, metadata=_SIZES)
     body_timeout: timedelta = field(default=timedelta(seconds=60), metadata=_DURATIONS)
     stop_timeout: timedelta = field(default=timedelta(seconds=30), metadata=_DURATIONS)
+    metrics_token: str = field(default="", metadata=_TEXT, repr=False)
+    traces: bool = field(default=False, metadata=_SWITCH)
     pull_flush_interval: timedelta = field(default=timedelta(seconds=5), metadata=_DURATIONS)
     gc_grace: timedelta = field(default=timedelta(hours=1), metadata=_DURATIONS)
 

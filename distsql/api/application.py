@@ -7,7 +7,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any, Final, Protocol, TypeVar
@@ -18,8 +18,9 @@ from distsql.api.errors import error_response, response_to
 from distsql.api.logs import AccessLog
 from distsql.api.pulls import count
 from distsql.api.requests import Limits, Request, printable
-from distsql.api.responses import Header, Response, json_response, warning
+from distsql.api.responses import Response, content_length, json_response, warning
 from distsql.api.routes import answer
+from distsql.api.scrapes import Scrapes
 from distsql.api.tokens import answer_token_request
 from distsql.contract import Namespace
 from distsql.errors import DistsqlError
@@ -50,7 +51,7 @@ class Service(Protocol):
 
 
 class Application:
-    """``/v2/`` for clients, ``/healthz`` and ``/readyz`` for whoever runs it."""
+    """``/v2/`` for clients, ``/healthz``, ``/readyz`` and ``/metrics`` for whoever runs it."""
 
     def __init__(
         self,
@@ -60,12 +61,14 @@ class Application:
         access_log: AccessLog | None,
         authorizer: Authorizer | None = None,
         pulls: Pulls | None = None,
+        scrapes: Scrapes | None = None,
     ) -> None:
         self._service = service
         self._authorizer = authorizer
         self._limits = limits
         self._access_log = access_log
         self._pulls = pulls
+        self._scrapes = scrapes
         self._ids = map("{}-{:x}".format, itertools.repeat(secrets.token_hex(4)), itertools.count(1))
 
     async def __call__(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
@@ -80,6 +83,7 @@ class Application:
         request = Request(
             scope, receive, self._service.namespace, request_id=self._request_id(scope), limits=self._limits
         )
+        scope["distsql.request"] = request  # for traces
         sent = _Sent(send)
         try:
             response = await self._attempt(request, lambda: self._answer(request))
@@ -87,10 +91,22 @@ class Application:
                 await request.drain(_DRAIN_BYTES)
             await self._send(request, _with_warnings(request, response), sent)
         finally:
-            if self._pulls is not None and request.repository is not None:
-                count(self._pulls, request, status=sent.status, headers=sent.headers)
-            if self._access_log is not None:
-                self._access_log.add(request, status=sent.status, seconds=time.perf_counter() - started)
+            self._record(request, sent, time.perf_counter() - started)
+
+    def _record(self, request: Request, sent: _Sent, seconds: float) -> None:
+        if self._pulls is not None and request.repository is not None:
+            count(self._pulls, request, status=sent.status, length=sent.length)
+        if self._scrapes is not None:
+            self._scrapes.metrics.add_request(
+                request.route,
+                request.method,
+                sent.status,
+                seconds=seconds,
+                sent=0 if request.method == "HEAD" else sent.length,
+                received=request.received,
+            )
+        if self._access_log is not None:
+            self._access_log.add(request, status=sent.status, seconds=seconds)
 
     def _request_id(self, scope: ASGIScope) -> str:
         for name, value in scope["headers"]:
@@ -104,10 +120,16 @@ class Application:
         if path == b"/v2" or path.startswith(b"/v2/"):
             return await answer(request, path, self._authorizer)
         if path == TOKEN_PATH.encode() and self._authorizer is not None:
+            request.route = "token"
             return await answer_token_request(request, self._authorizer)
+        if path == b"/metrics" and self._scrapes is not None:
+            request.route = "metrics"
+            return await self._scrapes.answer(request)
         if path == b"/healthz":
+            request.route = "healthz"
             return json_response(200, {"status": "alive"})
         if path == b"/readyz":
+            request.route = "readyz"
             await self._service.check()
             return json_response(200, {"status": "ready"})
         return error_response(404, "UNSUPPORTED", "There is nothing here: the registry is below /v2/")
@@ -150,11 +172,15 @@ class Application:
                     _log.error("%s", error)
                     await send({"type": "lifespan.startup.failed", "message": str(error)})
                     return
+                if self._scrapes is not None:
+                    self._scrapes.begin()
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
                 if self._authorizer is not None:
                     await self._authorizer.authenticator.close()
                 await self._service.close()
+                if self._scrapes is not None:
+                    await self._scrapes.close()
                 if self._access_log is not None:
                     self._access_log.flush()
                 await send({"type": "lifespan.shutdown.complete"})
@@ -171,16 +197,16 @@ def _with_warnings(request: Request, response: ASGIApplication) -> ASGIApplicati
 class _Sent:
     """Passes messages on and remembers how the answer begins."""
 
-    __slots__ = ("_send", "headers", "status")
+    __slots__ = ("_send", "length", "status")
 
     def __init__(self, send: ASGISend) -> None:
         self._send = send
         self.status = 0
-        self.headers: Sequence[Header] = ()
+        self.length = 0
 
     def __call__(self, message: ASGIMessage) -> Awaitable[None]:
         if message["type"] == "http.response.start":
-            self.status, self.headers = message["status"], message["headers"]
+            self.status, self.length = message["status"], content_length(message["headers"])
         return self._send(message)
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Final
 
 from distsql.api.requests import Request
-from distsql.api.responses import Header
 from distsql.oci.names import DEFAULT_TENANT
 from distsql.registry.pulls import Pulls
 
 _GIVEN: Final = (200, 206)
 
 
-def count(pulls: Pulls, request: Request, *, status: int, headers: Sequence[Header]) -> None:
-    """Counts a request about a repository that was answered well, and what it gave out.
+def count(pulls: Pulls, request: Request, *, status: int, length: int) -> None:
+    """Counts a request about a repository that was answered well, and what it gave out: of ``length`` bytes.
 
     Bytes are those that the answer begins to send: who hangs up halfway has had them for all that is known.
     """
@@ -32,16 +30,9 @@ def count(pulls: Pulls, request: Request, *, status: int, headers: Sequence[Head
     if pull.tag is not None:
         pulls.add_tag(name, pull.tag, given=given)
     if given:
-        counts.sent_bytes += _length(headers)
+        counts.sent_bytes += length
         if pull.digest is not None:
             counts.pulls += 1
             pulls.add_manifest(name, pull.digest)
     elif request.method == "GET" and status == HTTPStatus.TEMPORARY_REDIRECT:
         counts.redirected_bytes += pull.length
-
-
-def _length(headers: Sequence[Header]) -> int:
-    for name, value in reversed(headers):  # it comes last
-        if name == b"content-length":
-            return int(value)
-    return 0

@@ -63,6 +63,7 @@ class Request:
         self.limits = limits
         self.receive = receive
         self._namespace = namespace
+        self.received = 0
         self.body_begun = False
         self.body_ended = False
         self.disconnected = False
@@ -191,6 +192,7 @@ class Request:
             return b""
         self.body_ended = not message.get("more_body", False)
         body: bytes = message.get("body", b"")
+        self.received += len(body)
         return body
 
     async def manifest(self) -> bytes:

@@ -56,6 +56,14 @@ def header(name: bytes, value: object) -> Header:
     return name, str(value).encode("latin-1", "replace")
 
 
+def content_length(headers: Sequence[Header]) -> int:
+    """Of an answer's body; 0 where it doesn't say."""
+    for name, value in reversed(headers):  # it comes last
+        if name == b"content-length":
+            return int(value)
+    return 0
+
+
 def warning(text: str) -> Header:
     """A ``Warning`` for people, of the registry's own making (distribution specification, "Warnings").
 

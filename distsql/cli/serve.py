@@ -7,9 +7,11 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -146,8 +148,9 @@ def _run(settings: Settings, address: str) -> None:
         log_dictconfig=logging_configuration(),
     )
     threading.Thread(target=_announce, args=(settings, address), daemon=True).start()
-    loader = functools.partial(load_application, settings, parent=os.getpid())
-    server.serve(target_loader=loader, wrap_loader=False)
+    with tempfile.TemporaryDirectory(prefix="distsql-metrics-") as folder:
+        loader = functools.partial(load_application, settings, parent=os.getpid(), metrics_folder=Path(folder))
+        server.serve(target_loader=loader, wrap_loader=False)
 
 
 def _announce(settings: Settings, address: str) -> None:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Final
 from distsql.settings import Settings
 
 if TYPE_CHECKING:
-    from distsql.api.application import Application
+    from pathlib import Path
+
+    from distsql.values import ASGIApplication
 
 _PARENT_CHECK_S: Final = 0.5
 
 
-def load_application(settings: Settings, *, parent: int) -> Application:
+def load_application(settings: Settings, *, parent: int, metrics_folder: Path) -> ASGIApplication:
     """The ASGI application of this process. It is imported here, so that the main process, ``parent``, does without."""
     from distsql.app import create_application
 
@@ -25,7 +27,7 @@ def load_application(settings: Settings, *, parent: int) -> Application:
     stop_s = settings.stop_timeout.total_seconds()
     threading.Thread(target=_end_with_parent, args=(parent, stop_s), daemon=True).start()
     # Not checked again: a worker that takes another's place goes on while the next version has migrated already.
-    return create_application(settings, check_schema=False)
+    return create_application(settings, check_schema=False, metrics_folder=metrics_folder)
 
 
 def _end_with_parent(parent: int, stop_s: float) -> None:

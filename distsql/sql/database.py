@@ -58,7 +58,8 @@ class Observer(Protocol):
     def __call__(self, name: str, *, seconds: float, round_trips: int) -> None: ...
 
 
-def _ignore(name: str, *, seconds: float, round_trips: int) -> None:
+def ignore(name: str, *, seconds: float, round_trips: int) -> None:
+    """An `Observer` that doesn't care."""
     del name, seconds, round_trips
 
 
@@ -158,7 +159,7 @@ class Database:
         pool_size: int = 10,
         statement_timeout_s: float = 30,
         lock_timeout_s: float = 10,
-        observe: Observer = _ignore,
+        observe: Observer = ignore,
     ) -> None:
         self.url = url
         self.observe = observe
@@ -168,6 +169,11 @@ class Database:
         self._tenants: dict[str, tuple[TenantStateRow, float]] = {}
         self._pool = Pool(self._connect_pooled, size=pool_size, wait_s=statement_timeout_s)
         self._pipelines = [Pipeline(self._connect) for _ in range(_PIPELINES)]
+
+    @property
+    def connections(self) -> dict[str, int]:
+        """How many of the pool's connections are in use (``busy``), ``free``, and at ``most`` there."""
+        return self._pool.counts
 
     async def close(self) -> None:
         """Closes the connections that are free now, and those in use when they come back."""

@@ -69,10 +69,17 @@ class Pool:
         self._size = size
         self._wait_s = wait_s
         self._closed = False
+        self._busy = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Connections that are in use, that are free, and that there may be."""
+        return {"busy": self._busy, "free": len(self._free), "most": self._size}
 
     async def acquire(self) -> PooledConnection:
         """A connection for one transaction; `CatalogueUnavailableError` when none comes free or none can be made."""
         await self._take_slot()
+        self._busy += 1
         try:
             while self._free:
                 pooled = self._free.pop()
@@ -81,11 +88,15 @@ class Pool:
                 await pooled.connection.close()
             return await self._connect()
         except psycopg.Error as error:
-            self._slots.release()
+            self._leave()
             raise CatalogueUnavailableError(f"The catalogue's PostgreSQL doesn't answer: {error}") from error
         except BaseException:
-            self._slots.release()
+            self._leave()
             raise
+
+    def _leave(self) -> None:
+        self._busy -= 1
+        self._slots.release()
 
     async def _take_slot(self) -> None:
         if not self._slots.locked():
@@ -112,7 +123,7 @@ class Pool:
                 else:
                     await pooled.connection.close()
             finally:
-                self._slots.release()
+                self._leave()
 
     async def forget_idle(self) -> None:
         """Closes what is free: after one connection was found dead, the others most likely are too."""

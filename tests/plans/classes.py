@@ -106,6 +106,7 @@ COLD: Final[dict[str, str]] = {
     "lock_garbage_blobs": _COLLECTION,
     "lock_garbage_layers": _COLLECTION,
     "lock_garbage_manifests": _COLLECTION,
+    "find_gauges": "metrics: every few seconds at most, by the owner",
     "add_daily_pulls": _COUNTING,
     "add_manifest_pulls": _COUNTING,
     "add_tag_pulls": _COUNTING,

@@ -6,12 +6,14 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from distsql.embedded import PrivatePostgres
 from distsql.sql import schema
 from tests.server.conftest import Start
 from tests.server.processes import Serve, wait_until
+from tests.server.pushes import image, push
 from tests.server.wire import Wire
 
 
@@ -79,3 +81,47 @@ def test_settings_from_everywhere(begin_serve: Start, catalogue: tuple[str, ...]
         assert "1000 bytes" in answer.text
     assert server.stop() == 0
     assert server.log == ""
+
+
+def count(text: str, start: str) -> float:
+    return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(start))
+
+
+def test_metrics_pulls_and_request_ids_of_all_workers(start_serve: Start, catalogue: tuple[str, ...]) -> None:
+    """Whichever worker is asked tells of all; a server writes its pulls when it stops; log and audit agree."""
+    server = start_serve(catalogue, "--workers", 2, env={"DISTSQL_PULL_FLUSH_INTERVAL": "1h"})
+    made = image("observed")
+    with server.client(headers={"x-request-id": "push-1"}) as client:
+        push(client, "acme/web", "latest", made)
+    for _ in range(10):  # a connection each: some go to the other worker
+        with server.client() as client:
+            assert client.get("/v2/acme/web/manifests/latest").status_code == 200
+
+    def pulled() -> float:
+        with server.client() as client:
+            return count(client.get("/metrics").text, 'distsql_requests_total{code="200",method="GET",route="get_manif')
+
+    wait_until(lambda: pulled() == 10, what="all workers' counts")
+    with psycopg.connect(catalogue[1]) as sql:
+        assert sql.execute("select count(*) from daily_pulls").fetchall() == [(0,)]
+        assert server.stop() == 0
+        assert sql.execute("select sum(pulls)::int from daily_pulls").fetchall() == [(10,)]
+        assert sql.execute("select distinct request_id from audit_events where tenant_id > 0").fetchall() == [
+            ("push-1",)
+        ]
+    written = lines(server, "/v2/acme/web/manifests/latest")
+    assert [line["request_id"] for line in written if line["method"] == "PUT"] == ["push-1"]
+
+
+def test_a_killed_server_has_lost_the_last_interval_of_pulls_at_most(
+    start_serve: Start, catalogue: tuple[str, ...]
+) -> None:
+    server = start_serve(catalogue, env={"DISTSQL_PULL_FLUSH_INTERVAL": "100ms"})
+    with server.client() as client, psycopg.connect(catalogue[1], autocommit=True) as sql:
+        push(client, "acme/web", "latest", image("killed"))
+        client.get("/v2/acme/web/manifests/latest")
+        wait_until(lambda: sql.execute("select 1 from daily_pulls where pulls = 1").fetchall(), what="the first pull")
+        client.get("/v2/acme/web/manifests/latest")
+        server.kill()
+        [(kept,)] = sql.execute("select pulls from daily_pulls").fetchall()
+        assert kept in {1, 2}
