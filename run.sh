@@ -9,7 +9,8 @@
 #   ./run.sh clients         client programs that tests and benchmarks drive, from Debian's packages
 #   ./run.sh lint            ruff check, ruff format --check, import-linter
 #   ./run.sh typing          mypy --strict
-#   ./run.sh docs [--check]  docs/queries.md, written from the statements; --check fails when it is stale
+#   ./run.sh docs [--check]  docs/queries.md, written from the statements, and docs/reports.md, from the catalogue's
+#                            comments; --check fails when one is stale
 #   ./run.sh check           lint, typing, docs --check, and migrations against the tables
 #   ./run.sh bench [args]    benchmarks against other registries
 #   ./run.sh lock [args]     requirements*.lock from pyproject.toml; --upgrade takes newer versions
@@ -210,6 +211,7 @@ typing() {
 docs() {
     install
     "$python" -m distsql.sql.docs "$@"
+    "$python" -m tests.report_docs "$@"
 }
 
 # All of them, whatever fails: one run tells everything.

@@ -222,5 +222,9 @@ class SettingsError(DistsqlError):
     """Settings that contradict each other, are malformed, or would be unsafe."""
 
 
+class ReportInvalidError(SettingsError):
+    """There is no such report, or not what it was asked for."""
+
+
 class EmbeddedPostgresError(DistsqlError):
     """The private PostgreSQL could not be found, started or stopped."""

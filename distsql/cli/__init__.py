@@ -13,6 +13,7 @@ from distsql.cli.database_urls import database_url
 from distsql.cli.garbage import collect_garbage
 from distsql.cli.keys import key
 from distsql.cli.migrations import migrate
+from distsql.cli.reports import report
 from distsql.cli.repositories import repository
 from distsql.cli.serve import serve
 from distsql.cli.tenants import tenant
@@ -42,6 +43,19 @@ def main() -> None:
     """
 
 
-COMMANDS = (serve, migrate, check, database_url, verify, collect_garbage, tenant, repository, account, grant, key)
+COMMANDS = (
+    serve,
+    migrate,
+    check,
+    database_url,
+    verify,
+    collect_garbage,
+    tenant,
+    repository,
+    account,
+    grant,
+    key,
+    report,
+)
 for command in COMMANDS:
     main.add_command(command)
