@@ -116,6 +116,7 @@ def create_application(
         authorizer=create_authorizer(registry.backend, settings) if settings.auth == "token" else None,
         pulls=registry.pulls,
         scrapes=create_scrapes(registry, settings, metrics, folder=metrics_folder),
+        tenant_domain=settings.tenant_domain,
     )
     return application if traces is None else traces.wrap(application)
 

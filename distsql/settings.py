@@ -21,6 +21,8 @@ _DURATION: Final = re.compile(r"(\d{1,9})(ms|s|m|h|d)\Z", re.ASCII)
 _DURATION_UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _LONGEST: Final = timedelta(days=36_500)  # added to now, it is still a date
 _PLAIN_URL: Final = re.compile(r"[A-Za-z0-9:/._\[\]~%-]+\Z", re.ASCII)
+_LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
+_DOMAIN: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z", re.ASCII)
 _SIZE: Final = re.compile(r"(\d{1,15})(B|[kKMGT]B|[KMGT]iB)?\Z", re.ASCII)
 _SIZE_UNITS: Final[dict[str, int]] = {
     "B": 1,
@@ -89,6 +91,13 @@ def web_address(text: str) -> str:
     return text.rstrip("/")
 
 
+def domain(text: str) -> str:
+    """Reads a domain's name, in lower case."""
+    if not _DOMAIN.match(text.lower()):
+        raise ValueError("write a domain such as registry.example.org, without a port")
+    return text.lower()
+
+
 # How a setting's text is read, by the kind of setting.
 _PATH: Final = {"parse": Path}
 _TEXT: Final = {"parse": str}
@@ -109,6 +118,7 @@ class Settings:
     port: int = field(default=5000, metadata={"parse": port})
     auth: str = field(default="none", metadata={"parse": authentication})
     public_url: str = field(default="", metadata={"parse": web_address})
+    tenant_domain: str = field(default="", metadata={"parse": domain})
     workers: int = field(default=1, metadata=_NUMBER)
     insecure: bool = field(default=False, metadata=_SWITCH)
     read_only: bool = field(default=False, metadata=_SWITCH)

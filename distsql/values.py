@@ -43,6 +43,14 @@ class Authority(Protocol):
     def tenant(self) -> str | None:
         """The one tenant whose repositories are listed for the caller; None: everybody's are."""
 
+    @property
+    def account_id(self) -> int | None:
+        """Whose upload sessions the caller goes on with; None: anybody's."""
+
+    @property
+    def listed(self) -> Collection[str] | None:
+        """Patterns of paths that lists of the tenant's repositories show (see `distsql.registry.grants`); None: all."""
+
     def allows(self, name: RepositoryName, action: Action) -> bool:
         """Whether the caller may do this in the repository."""
 
@@ -61,6 +69,8 @@ class Unlimited:
     """Of a program that uses the registry as a library, and of everybody where nobody has to log in."""
 
     tenant: Final = None
+    account_id: Final = None
+    listed: Final = None
     readable_ids: Final = None
 
     def allows(self, name: RepositoryName, action: Action) -> bool:

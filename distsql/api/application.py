@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from distsql.api.authorization import TOKEN_PATH, Authorizer
 from distsql.api.errors import error_response, response_to
+from distsql.api.hosts import TenantHosts
 from distsql.api.logs import AccessLog
 from distsql.api.pulls import count
 from distsql.api.requests import Limits, Request, printable
@@ -51,7 +52,10 @@ class Service(Protocol):
 
 
 class Application:
-    """``/v2/`` for clients, ``/healthz``, ``/readyz`` and ``/metrics`` for whoever runs it."""
+    """``/v2/`` for clients, ``/healthz``, ``/readyz`` and ``/metrics`` for whoever runs it.
+
+    Below ``tenant_domain``, if there is one, a host's name is a tenant's.
+    """
 
     def __init__(
         self,
@@ -62,9 +66,11 @@ class Application:
         authorizer: Authorizer | None = None,
         pulls: Pulls | None = None,
         scrapes: Scrapes | None = None,
+        tenant_domain: str = "",
     ) -> None:
         self._service = service
         self._authorizer = authorizer
+        self._hosts = TenantHosts(tenant_domain)
         self._limits = limits
         self._access_log = access_log
         self._pulls = pulls
@@ -118,9 +124,11 @@ class Application:
     async def _answer(self, request: Request) -> ASGIApplication:
         path = _raw_path(request.scope)
         if path == b"/v2" or path.startswith(b"/v2/"):
+            request.tenant = self._hosts.tenant_of(request.scope["headers"])
             return await answer(request, path, self._authorizer)
         if path == TOKEN_PATH.encode() and self._authorizer is not None:
             request.route = "token"
+            request.tenant = self._hosts.tenant_of(request.scope["headers"])
             return await answer_token_request(request, self._authorizer)
         if path == b"/metrics" and self._scrapes is not None:
             request.route = "metrics"
@@ -152,7 +160,7 @@ class Application:
         try:
             return await work()
         except DistsqlError as error:
-            response = response_to(error)
+            response = response_to(error, request.shown)
             if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 _log.error("%s: %s", _named(request), error, extra=_extra(request))
             return response

@@ -21,7 +21,8 @@ from distsql.errors import CredentialsInvalidError, NameInvalidError
 from distsql.oci.names import RepositoryName
 from distsql.registry.authentication import Authenticator
 from distsql.registry.authorities import ALL_ACTIONS, Account, Authorities, GrantedAuthority
-from distsql.registry.tokens import Token
+from distsql.registry.remembering import Remembered
+from distsql.registry.tokens import ACCESS_LIFETIME, Token
 from distsql.values import Action
 
 TOKEN_PATH: Final = "/token"  # noqa: S105  # where tokens are had, not one
@@ -42,20 +43,41 @@ class Identity(NamedTuple):
     token: Token | None
 
 
+class _Decision(NamedTuple):
+    """What was allowed to the holder of a token, which counts for as long as token and account do."""
+
+    token: Token
+    account: Account | None
+    authority: GrantedAuthority
+
+
+_Asked = tuple[bytes, Need, str]
+
+
 class Authorizer:
-    """Decides before a handler runs. ``public_url`` is where clients find the registry, empty: where they say."""
+    """Decides before a handler runs. ``public_url`` is where clients find the registry, empty: where they say.
+
+    What a token allows in a repository was decided when it was issued, so a decision is remembered with the token: the
+    requests that follow look up whether it counts still, and nothing else.
+    """
 
     def __init__(self, authenticator: Authenticator, authorities: Authorities, *, public_url: str) -> None:
         self.authenticator = authenticator
         self.authorities = authorities
         self._public_url = public_url.rstrip("/")
+        self._decisions: Remembered[_Asked, _Decision] = Remembered()
 
     async def refuse(self, request: Request, handler: Callable[..., Any], arguments: Sequence[str]) -> Response | None:
         """The answer to a caller who may not do this; None, and the request has its caller, for one who may."""
         need = need_of(handler)
+        asked = _asked(request, need, arguments)
+        known = self._decisions.find(asked) if asked else None
+        if known is not None and self.authenticator.counts(known.token, known.account):
+            _set_caller(request, known.authority)
+            return None
         names = _names(request, need, arguments)
         try:
-            identity = await self._identify(request)
+            identity = await self._identify(request, need)
         except CredentialsInvalidError as error:
             scopes = _scopes(request, need, names, arguments)
             return self._challenge(request, scopes, error="invalid_token", message=error.message)
@@ -66,14 +88,18 @@ class Authorizer:
             if identity.token is None:
                 return error_response(403, "DENIED", "The account may not do this, or there is no such thing")
             return self._challenge(request, _scopes(request, need, names, arguments), error="insufficient_scope")
-        request.authority, request.actor, request.actor_kind = authority, authority.actor, authority.actor_kind
+        _set_caller(request, authority)
+        if asked and identity.token and _lasts(identity.token, names):
+            decision = _Decision(identity.token, identity.account, authority)
+            self._decisions.add(asked, decision, seconds=ACCESS_LIFETIME.total_seconds())
         return None
 
-    async def _identify(self, request: Request) -> Identity | None:
+    async def _identify(self, request: Request, need: Need) -> Identity | None:
         """Who it is, or None for somebody who doesn't say; `CredentialsInvalidError`."""
         kind, value = read_authorization(request)
         if kind == "bearer":
-            token, account = await self.authenticator.read_token(value)
+            # Listings show what the account's grants are now; anything else is what the token says.
+            token, account = await self.authenticator.read_token(value, with_grants=need is Permission.CATALOG)
             return Identity(account, token)
         if kind == "basic":
             return Identity(await self.authenticator.log_in(*read_basic(value)), None)
@@ -99,11 +125,16 @@ class Authorizer:
 
     def url(self, request: Request) -> str:
         """Where this client finds the registry."""
-        if self._public_url:
+        if self._public_url and not request.tenant:
             return self._public_url
+        scheme = urlsplit(self._public_url).scheme or request.scope.get("scheme", "http")
         # A header of the client's own making, and for its own eyes: nothing that would end the quotes.
         host = (request.header(b"host") or "").translate(_UNQUOTED)
-        return f"{request.scope.get('scheme', 'http')}://{host}"
+        return f"{scheme}://{host}"
+
+
+def _set_caller(request: Request, authority: GrantedAuthority) -> None:
+    request.authority, request.actor, request.actor_kind = authority, authority.actor, authority.actor_kind
 
 
 _UNQUOTED: Final = {ord(character): None for character in '"\\,; \r\n'}
@@ -134,14 +165,30 @@ def read_basic(value: str) -> tuple[str, str]:
     return name, secret
 
 
+def _asked(request: Request, need: Need, arguments: Sequence[str]) -> _Asked | None:
+    """What a decision is remembered by; None where it is about more than one repository, or none."""
+    credentials = request.headers.get(b"authorization", b"")
+    if not isinstance(need, Action) or credentials[:7].lower() != b"bearer " or len(credentials) > _MAX_HEADER:
+        return None
+    if need is Action.PUSH and request.scope["query_string"]:  # perhaps a mount, with a source
+        return None
+    return credentials, need, request.full_name(arguments[0])
+
+
+def _lasts(token: Token, names: Sequence[RepositoryName]) -> bool:
+    """Whether what the token says of these names is as true later: names of ids, and not for being public."""
+    found = [token.accesses.get(str(name)) for name in names]
+    return all(access is not None and access.repository_id is not None and not access.public for access in found)
+
+
 def _names(request: Request, need: Need, arguments: Sequence[str]) -> list[RepositoryName]:
     """The repositories that the request is about: its own, and the source of a mount."""
     if isinstance(need, Permission):
         return []
-    own = RepositoryName.parse(arguments[0])
+    own = RepositoryName.parse(request.full_name(arguments[0]))
     source = request.parameter("from") if need is Action.PUSH else None
     try:
-        return [own, RepositoryName.parse(source)] if source else [own]
+        return [own, RepositoryName.parse(request.full_name(source))] if source else [own]
     except NameInvalidError:
         return [own]
 
@@ -155,7 +202,7 @@ def _scopes(request: Request, need: Need, names: Sequence[RepositoryName], argum
     asked = _ASKED[Action.PUSH if begins and need is Action.PULL else need]
     # As the client writes its name: some compare.
     own = repository_scope(arguments[0], *asked)
-    return [own, *(repository_scope(str(name), Action.PULL) for name in names[1:])]
+    return [own, *(repository_scope(request.shown_name(str(name)), Action.PULL) for name in names[1:])]
 
 
 def _allows(identity: Identity, authority: GrantedAuthority, need: Need, names: Sequence[RepositoryName]) -> bool:

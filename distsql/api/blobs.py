@@ -23,7 +23,7 @@ _OCTETS: Final[Header] = (b"content-type", b"application/octet-stream")
 async def get_blob(request: Request, name: str, digest: str) -> ASGIApplication:
     """``GET`` and ``HEAD /v2/<name>/blobs/<digest>``, with ranges (PROTOCOL 1.1, 1.2)."""
     wanted = Digest.parse(digest)
-    layer = await request.namespace.repository(name).layers.fetch(wanted)
+    layer = await request.repository_of(name).layers.fetch(wanted)
     if not_modified(request, wanted):
         return Response(304, _describe(wanted))
     request.pull = Pull(length=layer.length)
@@ -33,7 +33,7 @@ async def get_blob(request: Request, name: str, digest: str) -> ASGIApplication:
 @needs(Action.DELETE)
 async def delete_blob(request: Request, name: str, digest: str) -> Response:
     """``DELETE /v2/<name>/blobs/<digest>[?force=true]``: out of this repository (PROTOCOL 5.1, 5.2)."""
-    await request.namespace.repository(name).layers.delete(Digest.parse(digest), force=forced(request))
+    await request.repository_of(name).layers.delete(Digest.parse(digest), force=forced(request))
     return Response(202)
 
 

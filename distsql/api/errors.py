@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from distsql import errors
@@ -74,13 +75,22 @@ _TOLD: Final[tuple[tuple[type[errors.DistsqlError], str], ...]] = (
 )
 
 
-def response_to(error: errors.DistsqlError) -> Response:
-    """The answer to an error of the registry. One that isn't listed is the server's own fault: 500."""
-    message = next((told for kind, told in _TOLD if isinstance(error, kind)), error.message)
+def response_to(error: errors.DistsqlError, shown: Callable[[str], str] = str) -> Response:
+    """The answer to an error of the registry. One that isn't listed is the server's own fault: 500.
+
+    ``shown`` writes names in messages as the client does.
+    """
+    message = next((told for kind, told in _TOLD if isinstance(error, kind)), shown(error.message))
     for kind, status, code in _ANSWERS:
         if isinstance(error, kind):
-            return error_response(status, code, message, error.detail, _headers(error))
+            return error_response(status, code, message, _detail(error.detail, shown), _headers(error))
     return error_response(500, "UNKNOWN", message)
+
+
+def _detail(detail: errors.Detail, shown: Callable[[str], str]) -> object:
+    if isinstance(detail, Mapping) and isinstance(name := detail.get("name"), str):
+        return {**detail, "name": shown(name)}
+    return detail
 
 
 def _headers(error: errors.DistsqlError) -> tuple[Header, ...]:

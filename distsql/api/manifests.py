@@ -24,7 +24,7 @@ _QUICK: Final = 256 * 1024
 @needs(Action.PULL)
 async def get_manifest(request: Request, name: str, reference: str) -> Response:
     """``GET`` and ``HEAD /v2/<name>/manifests/<reference>``: exactly as pushed (PROTOCOL 1.1, 1.3)."""
-    manifests = request.namespace.repository(name).manifests
+    manifests = request.repository_of(name).manifests
     wanted = _existing(reference)
     manifest = await (manifests.get(wanted) if isinstance(wanted, Digest) else manifests.get_by_tag(wanted))
     request.pull = Pull(None if isinstance(wanted, Digest) else wanted, manifest.digest)
@@ -40,7 +40,7 @@ async def get_manifest(request: Request, name: str, reference: str) -> Response:
 @needs(Action.PUSH)
 async def put_manifest(request: Request, name: str, reference: str) -> Response:
     """``PUT /v2/<name>/manifests/<reference>[?tag=...]`` (PROTOCOL 3.1 to 3.7)."""
-    repository = request.namespace.repository(name)
+    repository = request.repository_of(name)
     target = parse_reference(reference)
     digest = target if isinstance(target, Digest) else None
     extra = [check_tag(tag) for tag in dict.fromkeys(request.query.get("tag", ()))]
@@ -58,7 +58,7 @@ async def put_manifest(request: Request, name: str, reference: str) -> Response:
 @needs(Action.DELETE)
 async def delete_manifest(request: Request, name: str, reference: str) -> Response:
     """``DELETE /v2/<name>/manifests/<reference>[?force=true]``: a tag, or a manifest and its tags (PROTOCOL 5)."""
-    repository = request.namespace.repository(name)
+    repository = request.repository_of(name)
     wanted = _existing(reference)
     if isinstance(wanted, Digest):
         await repository.manifests.delete(wanted, force=forced(request))

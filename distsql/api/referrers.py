@@ -33,7 +33,7 @@ async def list_referrers(request: Request, name: str, digest: str) -> Response:
     artifact_type = request.parameter("artifactType") or None
     last = request.parameter("last")
     found = _referrers(
-        request.namespace.repository(name).manifests,
+        request.repository_of(name).manifests,
         subject,
         artifact_type=artifact_type,
         after=Digest.parse(last) if last else None,

@@ -22,7 +22,8 @@ async def get_base(request: Request) -> Response:
 async def list_repositories(request: Request) -> Response:
     """``GET /v2/_catalog``: names, by page (PROTOCOL 4.4)."""
     size = request.page_size(_PAGE)
-    after = request.parameter("last") or ""
-    names = [name async for name in request.namespace.repositories(after=after, limit=size + 1 if size else 0)]
+    after = request.full_name(request.parameter("last") or "")
+    found = request.namespace.repositories(after=after, limit=size + 1 if size else 0)
+    names = [name async for name in request.shown_names(found)]
     more = [next_link("/v2/_catalog", [("n", size), ("last", names[size - 1])])] if len(names) > size else []
     return json_response(200, {"repositories": names[:size]}, more)

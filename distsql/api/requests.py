@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl
 
-from distsql.contract import Namespace
+from distsql.contract import Namespace, Repository
 from distsql.errors import DistsqlError, ManifestTooLargeError, PageInvalidError, SizeInvalidError
 from distsql.oci.digest import Digest
 from distsql.values import ANONYMOUS, UNLIMITED, ActorKind, ASGIApplication, ASGIReceive, ASGIScope, Authority, Caller
@@ -69,6 +69,9 @@ class Request:
         self.disconnected = False
         self.timed_out = False
         self.authority: Authority = UNLIMITED
+        self.tenant = ""
+        """Whose names the request's host makes of those in it; empty: they are full names."""
+        self._shown: dict[str, str] = {}
         self.warnings: list[str] = []
         # Whoever mounts the application and knows its users says so in the scope. No client can.
         self.actor: str = scope.get("distsql.actor", ANONYMOUS)
@@ -119,6 +122,36 @@ class Request:
                 warn=self.warnings.append,
             )
         )
+
+    def repository_of(self, name: str) -> Repository:
+        """The repository that the client means by this name."""
+        return self.namespace.repository(self.full_name(name))
+
+    def full_name(self, name: str) -> str:
+        """The full name of what the client calls so."""
+        if not self.tenant:
+            return name
+        full = f"{self.tenant}/{name}"
+        self._shown[full] = name
+        return full
+
+    def shown_name(self, full: str) -> str:
+        """A full name as the client would write it here."""
+        return full.removeprefix(f"{self.tenant}/") if self.tenant else full
+
+    async def shown_names(self, fulls: AsyncIterator[str]) -> AsyncIterator[str]:
+        """Those of the host's tenant, as the client writes them. They come in order, from behind the tenant's own."""
+        prefix = f"{self.tenant}/" if self.tenant else ""
+        async for full in fulls:
+            if not full.startswith(prefix):
+                return
+            yield full.removeprefix(prefix)
+
+    def shown(self, text: str) -> str:
+        """A message with the request's names as the client writes them."""
+        for full in sorted(self._shown, key=len, reverse=True):
+            text = text.replace(full, self._shown[full])
+        return text
 
     @property
     def client_address(self) -> str:

@@ -83,5 +83,5 @@ async def answer(request: Request, path: bytes, authorizer: Authorizer | None = 
     request.route = handler.__name__
     refusal = await authorizer.refuse(request, handler, arguments) if authorizer else None
     if refusal is None and isinstance(need_of(handler), Action):
-        request.repository = arguments[0]
+        request.repository = request.full_name(arguments[0])
     return refusal or await handler(request, *arguments)

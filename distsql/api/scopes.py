@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -27,8 +27,8 @@ class RequestedScopes:
     catalog: bool = False
 
 
-def parse_scopes(texts: Iterable[str]) -> RequestedScopes:
-    """Reads scopes; of more than 50 the rest is left out."""
+def parse_scopes(texts: Iterable[str], full_name: Callable[[str], str]) -> RequestedScopes:
+    """Reads scopes, of which ``full_name`` knows what they mean; of more than 50 the rest is left out."""
     actions: dict[RepositoryName, frozenset[Action]] = {}
     written: dict[str, str] = {}
     catalog = False
@@ -39,7 +39,7 @@ def parse_scopes(texts: Iterable[str]) -> RequestedScopes:
             catalog = True
         elif kind.partition("(")[0] == "repository":
             try:
-                name = RepositoryName.parse(text)
+                name = RepositoryName.parse(full_name(text))
             except NameInvalidError:
                 continue
             actions[name] = actions.get(name, _NONE) | _parse_actions(wanted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import parse_qs
@@ -11,7 +11,7 @@ from distsql.api.authorization import Authorizer, read_authorization, read_basic
 from distsql.api.errors import error_response
 from distsql.api.requests import ParameterInvalidError, Request
 from distsql.api.responses import Response, header, json_response
-from distsql.api.scopes import parse_scopes, write_scopes
+from distsql.api.scopes import RequestedScopes, parse_scopes, write_scopes
 from distsql.errors import CredentialsInvalidError, ManifestTooLargeError
 from distsql.registry.authorities import Account
 
@@ -39,7 +39,8 @@ async def _get(request: Request, authorizer: Authorizer) -> Response:
         raise CredentialsInvalidError("A token is asked for with a name and a secret")
     account = await authorizer.authenticator.log_in(*read_basic(value)) if kind else None
     offline = (request.parameter("offline_token") or "").lower() == "true"
-    return await _issue(authorizer, account, request.query.get("scope", []), offline=offline)
+    asked = parse_scopes(request.query.get("scope", []), request.full_name)
+    return await _issue(authorizer, account, asked, offline=offline)
 
 
 async def _post(request: Request, authorizer: Authorizer) -> Response:
@@ -51,10 +52,9 @@ async def _post(request: Request, authorizer: Authorizer) -> Response:
         account = await authenticator.read_refresh_token(form.get("refresh_token", ""))
     else:
         raise ParameterInvalidError("grant_type has to be password or refresh_token")
+    asked = parse_scopes([form.get("scope", "")], request.full_name)
     offline = form.get("access_type") == "offline"
-    return await _issue(
-        authorizer, account, [form.get("scope", "")], offline=offline, refresh_token=form.get("refresh_token")
-    )
+    return await _issue(authorizer, account, asked, offline=offline, refresh_token=form.get("refresh_token"))
 
 
 async def _read_form(request: Request) -> Mapping[str, str]:
@@ -73,12 +73,12 @@ async def _read_form(request: Request) -> Mapping[str, str]:
 async def _issue(
     authorizer: Authorizer,
     account: Account | None,
-    scopes: Sequence[str],
+    asked: RequestedScopes,
     *,
     offline: bool,
     refresh_token: str | None = None,
 ) -> Response:
-    asked, now = parse_scopes(scopes), datetime.now(UTC)
+    now = datetime.now(UTC)
     catalog = asked.catalog and account is not None
     accesses = await authorizer.authorities.grant(account, asked.actions)
     text, expires_at = await authorizer.authenticator.issue(account, accesses, catalog=catalog)

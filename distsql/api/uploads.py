@@ -23,12 +23,13 @@ from distsql.values import Action
 @needs(Action.PUSH)
 async def begin_upload(request: Request, name: str) -> Response:
     """``POST /v2/<name>/blobs/uploads/``: a session, a mount, or a whole blob (PROTOCOL 2.1, 2.3, 2.5, 2.11, 2.12)."""
-    layers = request.namespace.repository(name).layers
+    layers = request.repository_of(name).layers
     mount, digest = request.parameter("mount"), request.parameter("digest")
     if mount is not None:
         # What can't be mounted is an ordinary session, exactly as for content that exists nowhere.
         with contextlib.suppress(BlobUnknownError, NameInvalidError):
-            return _created(name, await layers.mount(Digest.parse(mount), request.parameter("from") or None))
+            source = request.parameter("from") or None
+            return _created(name, await layers.mount(Digest.parse(mount), source and request.full_name(source)))
     elif digest is not None:
         return await _upload_whole(request, name, Digest.parse(digest))
     async with await layers.upload(request.parameter("digest-algorithm") or SHA256) as upload:
@@ -37,7 +38,7 @@ async def begin_upload(request: Request, name: str) -> Response:
 
 async def _upload_whole(request: Request, name: str, digest: Digest) -> Response:
     """A blob in one request. When it fails nobody knows the session, so it ends."""
-    async with await request.namespace.repository(name).layers.upload(digest.algorithm) as upload:
+    async with await request.repository_of(name).layers.upload(digest.algorithm) as upload:
         try:
             await upload.read_from(request.stream())
             return _created(name, await upload.finish(digest))
@@ -84,7 +85,7 @@ async def cancel_upload(request: Request, name: str, uuid: str) -> Response:
 
 
 async def resume_upload(request: Request, name: str, uuid: str) -> LayerUpload:
-    layers = request.namespace.repository(name).layers
+    layers = request.repository_of(name).layers
     with contextlib.suppress(ValueError):
         parsed = UUID(uuid)
         if str(parsed) == uuid:  # its one canonical form

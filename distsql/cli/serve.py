@@ -45,6 +45,7 @@ _READY_WAIT_S: Final = 120
     "--auth", type=click.Choice(["none", "token"]), help="Who has to log in: nobody, or everybody.  [default: none]"
 )
 @click.option("--public-url", metavar="URL", help="Where clients find the registry, when a proxy is in front.")
+@click.option("--tenant-domain", metavar="DOMAIN", help="Below which a host's name is a tenant: acme.DOMAIN.")
 @click.option("--read-only", type=click.Choice(["on", "off"]), help="Answer reads only.  [default: off]")
 @click.option("--insecure", is_flag=True, default=None, help="Listen beyond loopback without authentication.")
 def serve(settings: Settings) -> None:

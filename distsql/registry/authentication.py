@@ -1,7 +1,7 @@
 """Who asks: secrets and tokens, against the catalogue.
 
 In the usual case a request with a token reads nothing: what was verified, accounts' states and keys are remembered for
-a moment (`distsql.registry.remembering`).
+a moment (`distsql.registry.remembering`, `distsql.registry.account_states`).
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from datetime import UTC, datetime
 from typing import Final
 
 from distsql.errors import AccountInvalidError, CredentialsInvalidError
+from distsql.registry.account_states import AccountStates
 from distsql.registry.accounts import Login
 from distsql.registry.authorities import Account
 from distsql.registry.credentials import is_secret
-from distsql.registry.grants import gather
-from distsql.registry.last_uses import LastUses
 from distsql.registry.remembering import Remembered
 from distsql.registry.signing_keys import KeyRing, SigningKeys
 from distsql.registry.tokens import (
@@ -50,10 +49,9 @@ class Authenticator:
         self.service = service
         self._database = database
         self._signing_keys = SigningKeys(everything, _SERVER)
-        self._last_uses = LastUses(everything)
+        self._accounts = AccountStates(database, everything)
         self._rings: Remembered[str, KeyRing] = Remembered()
         self._tokens: Remembered[bytes, Token] = Remembered()
-        self._accounts: Remembered[tuple[int, int], Account] = Remembered()
         # Secrets that were right, as a hash under a key of this process alone: argon2 takes too long for each request.
         self._right: Remembered[bytes, tuple[tuple[int, int], int]] = Remembered()
         self._pepper = secrets.token_bytes(32)
@@ -61,7 +59,7 @@ class Authenticator:
 
     async def close(self) -> None:
         """Writes down who was here."""
-        await self._last_uses.close()
+        await self._accounts.close()
 
     async def keys(self) -> KeyRing:
         """The keys that sign and verify; the first is made on first use."""
@@ -72,17 +70,20 @@ class Authenticator:
         return found
 
     async def log_in(self, login: str, secret: str) -> Account:
-        """The account of this name and secret. Raises `CredentialsInvalidError`, whatever is wrong."""
+        """The account of this name and secret. Raises `CredentialsInvalidError`, whatever is wrong.
+
+        Only whoever knows the secret hears `TenantSuspendedError`.
+        """
         proof = hmac.digest(self._pepper, f"{login}\0{secret}".encode(errors="replace"), "sha256")
         known = self._right.find(proof)
         if known is not None:
-            account = await self.account(known[0])
+            account = await self._accounts.get(known[0])
             if account.secret_generation == known[1] and account.login == login:
                 return account
         key = await self._find_key(login, secret)
         if key is None:
             raise CredentialsInvalidError("No account has this name and secret, or it is disabled or has expired")
-        account = await self._find_account(key)
+        account = await self._accounts.read(key)
         self._right.add(proof, (key, account.secret_generation), seconds=_RIGHT_S)
         return account
 
@@ -92,37 +93,12 @@ class Authenticator:
             named = Login.parse(login)
         except AccountInvalidError:
             return None
-        row = await self._database.of(named.tenant).read(accounts.find_credential, named.tenant, named.name)
+        # By the id, which a suspended tenant has too: whoever has no right secret hears nothing of that.
+        tenant_id = await self._database.read(accounts.find_tenant_id, named.tenant)
+        row = await self._database.read_as(tenant_id, accounts.find_credential, named.tenant, named.name)
         async with self._hashing:
             right = await asyncio.to_thread(is_secret, secret, row.secret_hash if row else None)
         return (row.tenant_id, row.id) if row and right else None
-
-    async def account(self, key: tuple[int, int]) -> Account:
-        """The account of these ids, as it was a moment ago. Raises `CredentialsInvalidError` unless it counts."""
-        now, found = datetime.now(UTC), self._accounts.find(key)
-        if found is None or (found.expires_at is not None and found.expires_at <= now):
-            return await self._find_account(key)
-        self._last_uses.add(key, now)
-        return found
-
-    async def _find_account(self, key: tuple[int, int]) -> Account:
-        now = datetime.now(UTC)
-        row = await self._database.read_as(key[0], accounts.find_account_state, *key)
-        if row is None or row.disabled_at is not None or (row.expires_at is not None and row.expires_at <= now):
-            raise CredentialsInvalidError("No account has this name and secret, or it is disabled or has expired")
-        account = Account(
-            key,
-            row.tenant,
-            row.name,
-            row.expires_at,
-            row.generation,
-            row.secret_generation,
-            gather(row.tenant, zip(row.patterns, row.actions, strict=True)),
-            row.kind,
-        )
-        self._accounts.add(key, account)
-        self._last_uses.add(key, now)
-        return account
 
     async def issue(
         self, account: Account | None, accesses: Mapping[str, Access], *, catalog: bool = False
@@ -140,15 +116,30 @@ class Authenticator:
         token = RefreshToken(account.key, account.secret_generation, now + REFRESH_LIFETIME)
         return encode_refresh_token(token, await self.keys(), service=self.service, now=now)
 
-    async def read_token(self, text: str) -> tuple[Token, Account | None]:
-        """An access token that counts, and its account. Raises `CredentialsInvalidError`."""
+    async def read_token(self, text: str, *, with_grants: bool = False) -> tuple[Token, Account | None]:
+        """An access token that counts, and its account, with its grants as they are now if they are wanted.
+
+        Raises `CredentialsInvalidError`, `TenantSuspendedError`.
+        """
         token = await self._verified(text)
         if token.account is None:
             return token, None
-        account = await self.account(token.account)
+        known = None if with_grants else self._accounts.find(token.account, token.generation)
+        account = known or await self._accounts.get(token.account)
         if account.generation != token.generation:
             raise CredentialsInvalidError("The account's rights have changed: ask for another token")
         return token, account
+
+    def counts(self, token: Token, account: Account | None) -> bool:
+        """Whether what `read_token` gave earlier counts still, as far as is known without asking anybody."""
+        keys = self._rings.find("")
+        key = keys.verifying.get(token.kid) if keys else None
+        if key is None or account is None or token.account is None:
+            return False
+        now = datetime.now(UTC)
+        if token.expires_at <= now or (key.expires_at is not None and key.expires_at <= now):
+            return False
+        return self._accounts.find(token.account, token.generation) is account
 
     async def _verified(self, text: str) -> Token:
         """Remembered or not, a token ends with its time and with its key's."""
@@ -166,7 +157,7 @@ class Authenticator:
     async def read_refresh_token(self, text: str) -> Account:
         """The account of a refresh token that counts. Raises `CredentialsInvalidError`."""
         token = decode_refresh_token(text, await self.keys(), service=self.service, now=datetime.now(UTC))
-        account = await self._find_account(token.account)
+        account = await self._accounts.read(token.account)
         if account.secret_generation != token.generation:
             raise CredentialsInvalidError("The account's secret has changed: log in again")
         return account

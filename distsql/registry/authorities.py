@@ -8,7 +8,7 @@ something is still public, and who got a name that was free.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -17,7 +17,7 @@ from distsql.oci.names import RepositoryName
 from distsql.registry.grants import Grant, granted_actions
 from distsql.registry.remembering import Remembered
 from distsql.registry.tokens import Access
-from distsql.sql import grants
+from distsql.sql import accounts, grants
 from distsql.sql.database import Database
 from distsql.sql.grants import AccessRow
 from distsql.values import ANONYMOUS, Action, ActorKind
@@ -83,6 +83,16 @@ class GrantedAuthority:
         """The account's; everybody is shown nobody's."""
         return self.account.tenant if self.account else ""
 
+    @property
+    def account_id(self) -> int:
+        """The account's, which a later one of its name doesn't have; 0 is nobody's."""
+        return self.account.key[1] if self.account else 0
+
+    @property
+    def listed(self) -> Sequence[str]:
+        """Patterns of what the account may pull from, by its grants as they are now."""
+        return [grant.pattern for grant in self.account.grants if Action.PULL in grant.actions] if self.account else []
+
     def allows(self, name: RepositoryName, action: Action) -> bool:
         """Whether that was settled for this request."""
         return action in self.settled.get(str(name), _REFUSED).actions
@@ -112,9 +122,7 @@ class Authorities:
         paths: dict[str, list[str]] = {}
         for name in wanted:
             paths.setdefault(name.tenant, []).append(name.path)
-        pages = await asyncio.gather(
-            *(self._database.of(tenant).read(grants.list_accesses, tenant, some) for tenant, some in paths.items())
-        )
+        pages = await asyncio.gather(*(self._list_accesses(account, tenant, some) for tenant, some in paths.items()))
         found = {}
         for tenant, rows in zip(paths, pages, strict=True):
             for row in rows:
@@ -123,6 +131,13 @@ class Authorities:
                 if access is not None:
                     found[str(name)] = access
         return found
+
+    async def _list_accesses(self, account: Account | None, tenant: str, paths: Sequence[str]) -> Sequence[AccessRow]:
+        if account is not None and account.tenant == tenant:
+            tenant_id: int | None = account.key[0]
+        else:  # asked each time: what is remembered of some tenants would tell that they are there
+            tenant_id = await self._database.read(accounts.find_tenant_id, tenant)
+        return await self._database.read_as(tenant_id, grants.list_accesses, tenant, paths)
 
     async def settle(
         self, account: Account | None, accesses: Mapping[str, Access], names: Collection[RepositoryName]

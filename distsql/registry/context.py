@@ -15,7 +15,8 @@ from distsql.registry.hashes import RunningHashes
 from distsql.sql import admissions, audit, repositories
 from distsql.sql.database import Database, TenantDatabase, Transaction
 from distsql.sql.repositories import RepositoryRow
-from distsql.values import UNLIMITED, Action, ASGIApplication, ASGIScope, Caller
+from distsql.sql.uploads import Uploader
+from distsql.values import Action, ASGIApplication, ASGIScope, Caller
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,9 +118,9 @@ class RepositoryContext:
         return row._replace(sparse=admission.sparse or row.sparse)
 
     @property
-    def uploader(self) -> str | None:
-        """Who must have begun an upload that the caller goes on with; None: whoever did."""
-        return None if self.caller.authority is UNLIMITED else self.caller.actor
+    def uploader(self) -> Uploader:
+        """Whose upload sessions the caller begins, and goes on with."""
+        return Uploader(self.caller.actor, self.caller.authority.account_id)
 
     def audit(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from distsql.errors import GrantInvalidError, NameInvalidError
 from distsql.oci.names import RepositoryName
@@ -12,6 +12,9 @@ from distsql.values import Action
 
 _ONE: Final = "*"
 _REST: Final = "**"
+# Before and behind every character that a path has.
+_FIRST: Final = "\x01"
+_LAST: Final = "\x7f"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,44 @@ def _matches(pattern: list[str], path: list[str]) -> bool:
     return len(pattern) == len(path) and all(
         wanted in {_ONE, found} for wanted, found in zip(pattern, path, strict=True)
     )
+
+
+class Span(NamedTuple):
+    """Paths from ``lower`` on and before ``upper``, in byte order; of these the ones that are like ``likeness``.
+
+    The likeness is a regular expression, or empty: all of them.
+    """
+
+    lower: str
+    upper: str
+    likeness: str
+
+
+def spans(patterns: Iterable[str]) -> list[Span]:
+    """Where the paths of any of these patterns are in the order of all: what an index can look up.
+
+    Most patterns are ranges. With a ``*`` an expression has to pick, of what begins as the pattern does.
+    """
+    found: list[Span] = []
+    each_once = {_span(pattern.split("/")) for pattern in patterns}
+    for span in sorted(each_once, key=lambda each: (each.lower, each.likeness)):
+        if not any(whole.likeness == "" and whole.lower <= span.lower and span.upper <= whole.upper for whole in found):
+            found.append(span)
+    return found
+
+
+def _span(pattern: list[str]) -> Span:
+    stars = [at for at, part in enumerate(pattern) if part in {_ONE, _REST}]
+    if not stars:
+        path = "/".join(pattern)
+        return Span(path, path + _FIRST, "")
+    prefix = "".join(f"{part}/" for part in pattern[: stars[0]])
+    # Behind everything that begins so: "0" comes next after "/".
+    upper = prefix[:-1] + "0" if prefix else _LAST
+    if pattern[stars[0]] == _REST:
+        return Span(prefix, upper, "")
+    parts = {_ONE: "[^/]+", _REST: ".+"}
+    return Span(prefix, upper, f"^{'/'.join(parts.get(part) or part.replace('.', '[.]') for part in pattern)}$")
 
 
 def granted_actions(grants: Iterable[Grant], name: RepositoryName) -> frozenset[Action]:

@@ -69,13 +69,14 @@ class Layers:
             algorithm=algorithm,
             store_key=staged.key,
             store_state=staged.state,
-            actor=context.caller.actor,
+            uploader=context.uploader,
             lifetime=context.backend.upload_lifetime,
         )
 
     async def resume(self, uuid: UUID) -> Upload:
         """Goes on with a session that any process began."""
-        row = await self.database.read(uploads.find_upload, self._context.name, uuid, actor=self._context.uploader)
+        context = self._context
+        row = await self.database.read(uploads.find_upload, context.name, uuid, uploader=context.uploader)
         if row is None:
             raise UploadUnknownError(f"There is no upload {uuid} in {self._context.name}: begin a new one")
         return Upload(self._context, row)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 
 from distsql.contract import Scope
 from distsql.errors import NameUnknownError
 from distsql.oci.digest import Digest
 from distsql.oci.names import RepositoryName
 from distsql.registry.context import Backend, RepositoryContext
+from distsql.registry.grants import spans
 from distsql.registry.paging import full_name_bound, iterate
 from distsql.registry.repositories import StoredRepository
 from distsql.sql import layers, repositories, signatures
 from distsql.sql.layers import HolderRow
 from distsql.sql.repositories import NameRow
-from distsql.values import GLOBAL_SCOPE, UNLIMITED, Action, Authority, Caller, SignatureRelation
+from distsql.values import GLOBAL_SCOPE, Action, Authority, Caller, SignatureRelation
 
 
 class StoredNamespace:
@@ -45,29 +45,27 @@ class StoredNamespace:
         if self._scope is not GLOBAL_SCOPE and not self._scope.contains(name):
             raise NameUnknownError(f"There is no repository {parsed}", detail={"name": name})
         only_id = self._caller.authority.repository_id(parsed)
-        return RepositoryContext(
-            self._backend, parsed if only_id is None else replace(parsed, repository_id=only_id), self._caller
-        )
+        meant = parsed if only_id is None else RepositoryName(parsed.tenant, parsed.path, only_id)
+        return RepositoryContext(self._backend, meant, self._caller)
 
     async def repositories(self, *, after: str = "", limit: int | None = None) -> AsyncIterator[str]:
         """Full names of the repositories in the scope."""
-        backend, authority, tenant = self._backend, self._caller.authority, self._listed_tenant()
+        backend, listed, tenant = self._backend, self._caller.authority.listed, self._listed_tenant()
         if tenant is None:
             return
         database = backend.database.of(tenant) if tenant else backend.everything
+        shown = None if listed is None else spans(listed)
 
         async def fetch(last: tuple[str, str], size: int) -> list[NameRow]:
-            return await database.read(repositories.list_repositories, tenant=tenant, after=last, limit=size)
+            if shown is None:
+                return await database.read(repositories.list_repositories, tenant=tenant, after=last, limit=size)
+            return await database.read(
+                repositories.list_repositories_in_spans, shown, tenant=tenant, after=last, limit=size
+            )
 
-        left, bound = limit, full_name_bound(after)
-        all_shown = authority is UNLIMITED
-        rows = iterate(fetch, lambda row: (row.tenant, row.path), after=bound, limit=limit if all_shown else None)
-        async for row in rows:
-            if left == 0:
-                return
-            if all_shown or authority.lists(RepositoryName(row.tenant, row.path)):
-                left = None if left is None else left - 1
-                yield f"{row.tenant}/{row.path}"
+        bound = full_name_bound(after)
+        async for row in iterate(fetch, lambda row: (row.tenant, row.path), after=bound, limit=limit):
+            yield f"{row.tenant}/{row.path}"
 
     def _listed_tenant(self) -> str | None:
         """The tenant of which repositories are listed, empty for all of them; None when the caller sees none."""

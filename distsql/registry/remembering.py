@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Hashable
 from typing import Final, Generic, TypeVar
@@ -9,7 +10,7 @@ from typing import Final, Generic, TypeVar
 FRESH_S: Final = 1.0
 """What may change at any time is taken for true this long: what was revoked is refused afterwards, in every process."""
 
-_MANY: Final = 10_000
+_MANY: Final = 32_768
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -25,8 +26,10 @@ class Remembered(Generic[Key, Value]):
 
     def add(self, key: Key, value: Value, *, seconds: float = FRESH_S) -> None:
         """Remembers the value under the key."""
-        if len(self._values) >= _MANY:
-            self._values.clear()
+        if len(self._values) >= _MANY:  # the oldest go, a quarter at once
+            for old in list(itertools.islice(self._values, _MANY // 4)):
+                del self._values[old]
+        self._values.pop(key, None)  # so that they stand in the order in which they came
         self._values[key] = value, time.monotonic() + seconds
 
     def find(self, key: Key) -> Value | None:

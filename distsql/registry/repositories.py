@@ -69,15 +69,6 @@ class StoredRepository:
             raise self._context.unknown()
         self._context.audit(tx, repository.tenant_id, "repository.delete")
 
-    async def set_sparse(self, *, sparse: bool) -> None:
-        """Allows or forbids indexes whose children the repository doesn't have."""
-        await self._set_sparse(await self._context.get(), sparse=sparse)
-
-    @transactional
-    async def _set_sparse(self, tx: Transaction, repository: RepositoryRow, *, sparse: bool) -> None:
-        repositories.set_sparse(tx, repository, sparse=sparse)
-        self._context.audit(tx, repository.tenant_id, "repository.set", references=[f"sparse={sparse}"])
-
     async def set_public(self, *, public: bool) -> None:
         """Lets everybody pull from the repository, or only those who may."""
         await self._set_public(await self._context.get(), public=public)

@@ -179,7 +179,8 @@ class Upload:
             await content.close()
 
     async def _check_newest(self) -> None:
-        row = await self.database.read(uploads.find_upload, self._context.name, self.uuid, actor=self._context.uploader)
+        context = self._context
+        row = await self.database.read(uploads.find_upload, context.name, self.uuid, uploader=context.uploader)
         if row is None:
             raise self._ended()
         self._context.check_writable(read_only=row.read_only, suspended=row.suspended)

@@ -18,6 +18,7 @@ from sqlalchemy import (
     func,
     literal_column,
     select,
+    true,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
@@ -60,8 +61,22 @@ class AccountStateRow(NamedTuple):
     generation: int
     secret_generation: int
     kind: str
+    suspended: bool
     patterns: list[str]
     actions: list[str]
+
+
+class TenantIdRow(NamedTuple):
+    """A tenant's id, if there is one."""
+
+    id: int | None
+
+
+class AccountKeyRow(NamedTuple):
+    """An account's ids."""
+
+    tenant_id: int
+    id: int
 
 
 class AccountIdRow(NamedTuple):
@@ -143,6 +158,20 @@ async def list_accounts(tx: Transaction, *, tenant: str) -> list[AccountRow]:
     return await tx.all(LIST_ACCOUNTS, tenant=tenant)
 
 
+FIND_TENANT_ID: Final = statement(
+    "find_tenant_id",
+    "The id behind a tenant's name, for row-level security, when nobody says that he is of it.",
+    select(func.tenant_id_of(TENANT, type_=BigInteger()).label("id")),
+    TenantIdRow,
+)
+
+
+async def find_tenant_id(tx: Transaction, tenant: str) -> int | None:
+    """The tenant's id, or None."""
+    row = await tx.one(FIND_TENANT_ID, tenant=tenant)
+    return row.id if row else None
+
+
 FIND_CREDENTIAL: Final = statement(
     "find_credential",
     "What the secret of somebody who logs in is compared with.",
@@ -178,6 +207,7 @@ FIND_ACCOUNT_STATE: Final = statement(
         accounts.c.generation,
         accounts.c.secret_generation,
         accounts.c.kind,
+        tenants.c.suspended_at.is_not(None).label("suspended"),
         _granted("pattern"),  # type: ignore[call-overload]  # columns, made by a function
         _granted("action"),
     )
@@ -190,6 +220,41 @@ FIND_ACCOUNT_STATE: Final = statement(
 async def find_account_state(tx: Transaction, tenant_id: int, account_id: int) -> AccountStateRow | None:
     """The account's state and grants, or None when it or its tenant was deleted."""
     return await tx.one(FIND_ACCOUNT_STATE, tenant_id=tenant_id, account_id=account_id)
+
+
+_known = unnested({"tenant_id": BigInteger(), "account_id": BigInteger(), "generation": BigInteger()})
+# A chain with a limit: as a join the planner would read everybody's accounts. In the order of the key: else it may read
+# all of a tenant's by their names.
+_counting = (
+    select(accounts.c.tenant_id, accounts.c.id)
+    .where(
+        accounts.c.tenant_id == _known.c.tenant_id,
+        accounts.c.id == _known.c.account_id,
+        accounts.c.generation == _known.c.generation,
+        accounts.c.disabled_at.is_(None),
+    )
+    .order_by(accounts.c.id)
+    .limit(ONE)
+    .lateral("counting")
+)
+
+LIST_COUNTING_ACCOUNTS: Final = statement(
+    "list_counting_accounts",
+    "Which of these accounts have lost no right since these generations.",
+    select(_counting.c.tenant_id, _counting.c.id).select_from(_known.join(_counting, true())),
+    AccountKeyRow,
+)
+
+
+async def list_counting_accounts(tx: Transaction, generations: Mapping[tuple[int, int], int]) -> set[tuple[int, int]]:
+    """Those that count as they did, by tenant's and account's id; of all tenants."""
+    rows = await tx.all(
+        LIST_COUNTING_ACCOUNTS,
+        tenant_ids=[tenant_id for tenant_id, _ in generations],
+        account_ids=[account_id for _, account_id in generations],
+        generations=list(generations.values()),
+    )
+    return {(row.tenant_id, row.id) for row in rows}
 
 
 _OFF: Final = parameter("off", Boolean())

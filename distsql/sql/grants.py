@@ -115,7 +115,12 @@ async def list_grants(tx: Transaction, account: AccountRow) -> list[GrantRow]:
     return await tx.all(LIST_GRANTS, tenant_id=account.tenant_id, account_id=account.id)
 
 
-_tenant = select(tenants.c.id, tenants.c.public).where(tenants.c.name == TENANT).limit(ONE).subquery("tenant")
+_tenant = (
+    select(tenants.c.id, tenants.c.public)
+    .where(tenants.c.name == TENANT, tenants.c.suspended_at.is_(None))
+    .limit(ONE)
+    .subquery("tenant")
+)
 _asked = unnested({"path": Text()})
 _found = (
     select(repositories.c.id, repositories.c.public)
@@ -143,7 +148,7 @@ LIST_ACCESSES: Final = statement(
 
 
 async def list_accesses(tx: Transaction, tenant: str, paths: Sequence[str]) -> list[AccessRow]:
-    """One row for each path; none when there is no such tenant."""
+    """One row for each path; none when there is no such tenant, or it is suspended."""
     return await tx.all(LIST_ACCESSES, tenant=tenant, paths=list(paths))
 
 
@@ -188,6 +193,7 @@ FIND_PUBLIC_REPOSITORY: Final = statement(
         repositories.c.tenant_id == TENANT_ID,
         repositories.c.id == REPOSITORY_ID,
         or_(repositories.c.public, tenants.c.public),
+        tenants.c.suspended_at.is_(None),
     ),
     RepositoryIdRow,
 )

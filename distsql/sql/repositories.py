@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from sqlalchemy import BigInteger, Boolean, DateTime, Text, case, func, literal_column, select, true, update
+from sqlalchemy import BigInteger, DateTime, Text, case, func, literal_column, or_, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 
 from distsql.errors import CatalogueUnavailableError
@@ -18,11 +19,11 @@ from distsql.sql.statements import (
     REPOSITORY_ID,
     TENANT,
     TENANT_ID,
-    Nothing,
     name_parameters,
     named_repository,
     parameter,
     statement,
+    unnested,
 )
 from distsql.sql.tables import manifests, repositories, tags, tenants
 from distsql.sql.usage import add_usage
@@ -169,21 +170,6 @@ async def mark_repository_deleted(tx: Transaction, repository: RepositoryRow, *,
     return row is not None
 
 
-SET_SPARSE: Final = statement(
-    "set_sparse",
-    "Whether manifests may refer to what the repository doesn't have.",
-    update(repositories)
-    .where(repositories.c.tenant_id == TENANT_ID, repositories.c.id == REPOSITORY_ID)
-    .values(sparse=parameter("sparse", Boolean())),
-    Nothing,
-)
-
-
-def set_sparse(tx: Transaction, repository: RepositoryRow, *, sparse: bool) -> None:
-    """Allows or forbids manifests whose references are absent."""
-    tx.queue(SET_SPARSE, tenant_id=repository.tenant_id, repository_id=repository.id, sparse=sparse)
-
-
 # Names are listed in the byte order of the full name. A tenant's name with its slash sorts as full names do, and no
 # such prefix is another's, so (tenant and slash, path) is that order. Each tenant gives at most one page: flat at any
 # depth.
@@ -243,12 +229,72 @@ LIST_TENANT_REPOSITORIES: Final = statement(
 )
 
 
+_spans = unnested({"lower": Text(), "upper": Text(), "likeness": Text()}, suffix="_bounds")
+_span_paths = (
+    select(repositories.c.path)
+    .where(
+        repositories.c.tenant_id == _tenant.c.id,
+        repositories.c.deleted_at.is_(None),
+        repositories.c.path > _AFTER_PATH,
+        repositories.c.path >= _spans.c.lower,
+        repositories.c.path < _spans.c.upper,
+        # Of a span that is no range of the index alone.
+        or_(_spans.c.likeness == literal_column("''", Text()), repositories.c.path.regexp_match(_spans.c.likeness)),
+    )
+    .order_by(repositories.c.path)
+    .limit(LIMIT)
+    .lateral("repository")
+)
+
+LIST_REPOSITORIES_IN_SPANS: Final = statement(
+    "list_repositories_in_spans",
+    "A page of those of a tenant's repositories that an account may pull from, by path.",
+    select(_tenant.c.name, _span_paths.c.path)
+    .distinct()
+    .select_from(_tenant.join(_spans, true()).join(_span_paths, true()))
+    .order_by(_span_paths.c.path)
+    .limit(LIMIT),
+    NameRow,
+)
+
+
+async def list_repositories_in_spans(
+    tx: Transaction, spans: Sequence[tuple[str, str, str]], *, tenant: str, after: tuple[str, str], limit: int
+) -> list[NameRow]:
+    """Names behind ``after`` whose paths are in one of the spans: from a path on, before a path, like an expression.
+
+    Each span gives at most one page: what isn't in any of them is not read, however much there is.
+    """
+    path = _path_behind(tenant, after)
+    if path is None or not spans:
+        return []
+    lower, upper, likeness = (list(each) for each in zip(*spans, strict=True))
+    return await tx.all(
+        LIST_REPOSITORIES_IN_SPANS,
+        tenant=tenant,
+        lower_bounds=lower,
+        upper_bounds=upper,
+        likeness_bounds=likeness,
+        after_path=path,
+        limit=limit,
+    )
+
+
 async def list_repositories(tx: Transaction, *, tenant: str, after: tuple[str, str], limit: int) -> list[NameRow]:
     """Names behind ``after`` (tenant, path); of one tenant, or with an empty ``tenant`` of all."""
     if tenant:
-        # Another tenant's name sorts wholly before or wholly behind this one's.
-        path = after[1] if after[0] == tenant else ""
-        if after[0] + "/" > tenant + "/":
+        path = _path_behind(tenant, after)
+        if path is None:
             return []
         return await tx.all(LIST_TENANT_REPOSITORIES, tenant=tenant, after_path=path, limit=limit)
     return await tx.all(LIST_REPOSITORIES, after_prefix=after[0] + "/", after_path=after[1], limit=limit)
+
+
+def _path_behind(tenant: str, after: tuple[str, str]) -> str | None:
+    """Behind which path the tenant's names begin; None when all of them are before ``after``.
+
+    Another tenant's name sorts wholly before or wholly behind this one's.
+    """
+    if after[0] == tenant:
+        return after[1]
+    return None if after[0] + "/" > tenant + "/" else ""

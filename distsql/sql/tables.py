@@ -298,6 +298,7 @@ uploads: Final = Table(
         comment="Counts its writers; of two at once the second finds another one.",
     ),
     Column("actor", Text, nullable=False, comment="Who began it."),
+    Column("account_id", BigInteger, comment="The account that began it: accounts.id; null: nobody had to log in."),
     Column("started_at", _INSTANT, nullable=False, server_default=_NOW, comment="When it began."),
     Column("expires_at", _INSTANT, nullable=False, comment="When it is forgotten unless something is written to it."),
     PrimaryKeyConstraint("tenant_id", "repository_id", "uuid"),

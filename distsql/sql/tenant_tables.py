@@ -88,7 +88,7 @@ tenants: Final = Table(
     Column("deleted_name", _NAME, comment="What it was called until it was deleted."),
     _switch("read_only", "Whether nothing may be written."),
     _switch("deletable", "Whether content may be deleted.", "true"),
-    _switch("sparse", "Whether indexes may have children that their repository lacks."),
+    _switch("sparse", "Whether manifests may refer to children and layers that their repository lacks."),
     Column(
         "creators",
         Text,
@@ -135,7 +135,7 @@ repositories: Final = Table(
         Boolean,
         nullable=False,
         server_default=text("false"),
-        comment="Whether indexes may have children that the repository lacks.",
+        comment="Whether manifests may refer to children and layers that the repository lacks.",
     ),
     Column("created_at", _INSTANT, nullable=False, server_default=_NOW, comment="When it was first written to."),
     Column("deleted_at", _INSTANT, comment="When it was deleted: it is there for nobody, and its rows go later."),

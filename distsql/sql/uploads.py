@@ -11,6 +11,7 @@ from sqlalchemy import BigInteger, Interval, Text, Uuid, delete, false, func, or
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
 from distsql.oci.names import RepositoryName
+from distsql.sql.access_tables import accounts
 from distsql.sql.database import Transaction, json_value
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import (
@@ -60,7 +61,17 @@ class VersionRow(NamedTuple):
     version: int
 
 
+class Uploader(NamedTuple):
+    """Who begins a session, and goes on with it: an account by its id; where nobody has to log in, whoever it is."""
+
+    actor: str
+    account_id: int | None
+
+
+ANYBODY: Final = Uploader("", None)
+
 _UUID: Final = parameter("uuid", Uuid())
+_ACCOUNT_ID: Final = parameter("account_id", BigInteger())
 _VERSION: Final = parameter("version", BigInteger())
 _EXPIRES: Final = func.now() + parameter("lifetime", Interval())
 _COLUMNS: Final = tuple(uploads.c[name] for name in UploadRow._fields[:-2])
@@ -82,6 +93,7 @@ INSERT_UPLOAD: Final = statement(
         store_key=parameter("store_key", Text()),
         store_state=parameter("store_state", JSONB()),
         actor=ACTOR,
+        account_id=_ACCOUNT_ID,
         expires_at=_EXPIRES,
     )
     .returning(*_COLUMNS, false(), false()),
@@ -97,7 +109,7 @@ async def insert_upload(
     algorithm: str,
     store_key: str,
     store_state: Mapping[str, object],
-    actor: str,
+    uploader: Uploader,
     lifetime: timedelta,
 ) -> UploadRow:
     """A session of no bytes so far."""
@@ -109,7 +121,7 @@ async def insert_upload(
         algorithm=algorithm,
         store_key=store_key,
         store_state=json_value(dict(store_state)),
-        actor=actor,
+        **uploader._asdict(),
         lifetime=lifetime,
     )
     if row is None:
@@ -118,6 +130,14 @@ async def insert_upload(
 
 
 _joined, _repository = named_repository()
+# Of a server of the version before, which knows names only: the account has to be older than the session.
+_account_made_at = (
+    select(accounts.c.created_at)
+    .where(accounts.c.tenant_id == uploads.c.tenant_id, accounts.c.id == _ACCOUNT_ID)
+    .order_by(accounts.c.id)  # of the key, not of the names
+    .limit(ONE)
+    .scalar_subquery()
+)
 _upload = (
     select(*_COLUMNS)
     .where(
@@ -125,7 +145,11 @@ _upload = (
         uploads.c.repository_id == _repository.c.id,
         uploads.c.uuid == _UUID,
         uploads.c.expires_at > func.now(),
-        or_(ACTOR.is_(None), uploads.c.actor == ACTOR),
+        or_(
+            _ACCOUNT_ID.is_(None),
+            uploads.c.account_id == _ACCOUNT_ID,
+            uploads.c.account_id.is_(None) & (uploads.c.actor == ACTOR) & (_account_made_at <= uploads.c.started_at),
+        ),
     )
     .limit(ONE)
     .lateral("upload")
@@ -142,10 +166,10 @@ FIND_UPLOAD: Final = statement(
 
 
 async def find_upload(
-    tx: Transaction, name: RepositoryName, uuid: UUID, *, actor: str | None = None
+    tx: Transaction, name: RepositoryName, uuid: UUID, *, uploader: Uploader = ANYBODY
 ) -> UploadRow | None:
-    """The session, if it is the repository's (and was begun by the actor, where there is one) and has not expired."""
-    return await tx.one(FIND_UPLOAD, **name_parameters(name), uuid=uuid, actor=actor)
+    """The session, if it is the repository's and the uploader's, and has not expired."""
+    return await tx.one(FIND_UPLOAD, **name_parameters(name), uuid=uuid, **uploader._asdict())
 
 
 ADVANCE_UPLOAD: Final = statement(

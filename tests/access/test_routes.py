@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass
 from uuid import uuid4
@@ -149,6 +150,30 @@ async def test_an_upload_is_its_beginners(world: World, places: tuple[Place, Pla
     assert (
         await world.status("PUT", f"/v2/acme/web/blobs/uploads/{uuid}?digest={digest}", world.basic("acme/ci")) == 201
     )
+
+
+async def test_an_upload_outlives_its_accounts_name_only(
+    world: World, places: tuple[Place, Place], sql: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    """An account that gets the name later doesn't go on with its predecessor's session, though it knows the id.
+
+    Nor with one that a server of the version before began, which remembers names only.
+    """
+    await world.make("acme/ci", "acme/**:pull,push")
+    locations = []
+    for _ in range(2):
+        begun = await world.http.post("/v2/acme/web/blobs/uploads/", headers=world.basic("acme/ci"))
+        locations.append(begun.headers["location"])
+    sql.execute("update uploads set account_id = null where uuid = %s", [locations[1].rpartition("/")[2]])
+    for location in locations:
+        assert await world.status("GET", location, world.basic("acme/ci")) == 204
+    await world.accounts.delete("acme/ci")
+    await world.make("acme/ci", "acme/**:pull,push")
+    await asyncio.sleep(1.1)
+    header = await world.token("acme/ci", "repository:acme/web:pull,push")
+    for location in locations:
+        for method, more in [("GET", ""), ("PATCH", ""), ("PUT", f"?digest={Digest.of(b'')}"), ("DELETE", "")]:
+            assert await world.status(method, location + more, header, content=b"") == 404, method
 
 
 async def test_the_audit_knows_who_it_was(world: World, sql: psycopg.Connection[tuple[object, ...]]) -> None:

@@ -7,7 +7,9 @@ import json
 import httpx
 import pytest
 
-from distsql.registry.namespace import StoredNamespace
+from distsql.app import Registry
+from distsql.registry.repository_settings import RepositoryAdministration
+from distsql.values import Caller
 from tests.api.contents import (
     ABSENT,
     CONFIG,
@@ -153,12 +155,12 @@ async def test_everything_that_is_missing_is_listed(client: httpx.AsyncClient) -
     assert sorted(told) == sorted([digest_of(image()), digest_of(image(b"x"))])
 
 
-async def test_a_repository_may_take_sparse_manifests(client: httpx.AsyncClient, namespace: StoredNamespace) -> None:
+async def test_a_repository_may_take_sparse_manifests(client: httpx.AsyncClient, registry: Registry) -> None:
     """3.4 by its setting: children and layers may be absent then, configs may not."""
     await push_blob(client, "acme/web", CONFIG)
     sparse = index(image(), image(b"absent"))
     assert (await put_manifest(client, "acme/web", sparse, "v1")).status_code == 400
-    await namespace.repository("acme/web").set_sparse(sparse=True)
+    await RepositoryAdministration(registry.backend.everything, Caller()).set("acme/web", {"sparse": True})
     assert (await put_manifest(client, "acme/web", sparse, "v1")).status_code == 201
     assert (await client.get(f"{URL}v1")).content == sparse
     assert (await put_manifest(client, "acme/web", image(b"absent"), "v2")).status_code == 201

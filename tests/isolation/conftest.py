@@ -20,14 +20,15 @@ from tests.places import make_place
 def origin(postgres_server: str, template_database: str) -> Iterator[Origin]:
     folder = make_place()
     with postgres.new_database(postgres_server, template=template_database) as url:
-        yield Origin(postgres_server, url, folder / "bytes", asyncio.run(fill(settings_of(url, folder / "bytes"))))
+        uploads, secret = asyncio.run(fill(settings_of(url, folder / "bytes")))
+        yield Origin(postgres_server, url, folder / "bytes", uploads, secret)
     shutil.rmtree(folder)
 
 
 @pytest.fixture
 def there(origin: Origin) -> Stock:
     """What tenant A has."""
-    return origin.stock(ACME, "secret")
+    return origin.stock(ACME, "hidden")
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ was readable elsewhere), CVE-2026-32589 (an upload's id worked in other reposito
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
@@ -90,15 +90,20 @@ def values(place: str, route: Route, stock: Stock, kind: str, body: bytes) -> li
     }[place]
 
 
-def requests(route: Route, stock: Stock) -> Iterator[Asked]:
+def requests(route: Route, stock: Stock, kinds: Sequence[str] = KINDS) -> Iterator[Asked]:
     """For everything in the stock, in the same order for every stock."""
     readable = Route("GET" if route.method == "HEAD" else route.method, route.template, route.handler)
-    for kind in KINDS if set(route.places) - {"name"} or str(readable) in QUERIES else KINDS[:1]:
+    for kind in kinds if set(route.places) - {"name"} or str(readable) in QUERIES else kinds[:1]:
         fields = {"digest": str(stock.digest(kind)), **{each: getattr(stock, each) for each in _FIELDS}}
         for headers, body in bodies(route, stock, kind):
             for path in _paths(route, stock, kind, body):
                 for query in ("", *QUERIES.get(str(readable), [])):
                     yield Asked(f"{path}?{quote(query.format(**fields), safe='=&:/')}", headers, body)
+
+
+def one_kind(route: Route) -> Sequence[str]:
+    """What the route is about, for those who ask for everything more often than once."""
+    return ("layer",) if "/blobs/" in route.template else ("image",)
 
 
 _FIELDS: Final = ("name", "tag", "word", "tenant")

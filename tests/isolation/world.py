@@ -17,8 +17,11 @@ from psycopg.conninfo import conninfo_to_dict
 from distsql.api.application import Application
 from distsql.api.requests import Limits
 from distsql.app import Registry
+from distsql.registry.accounts import Accounts
+from distsql.registry.grants import Grant
 from distsql.registry.namespace import StoredNamespace
 from distsql.registry.repositories import StoredRepository
+from distsql.registry.repository_settings import RepositoryAdministration
 from distsql.settings import Settings
 from distsql.values import Caller, TenantScope
 from tests import postgres
@@ -28,6 +31,7 @@ from tests.registry.pushing import push_blob
 
 ACME: Final = "acme"
 RIVAL: Final = "rival"
+ACCOUNT: Final = f"{RIVAL}/ci"
 # New with each run, whoever it was that asked.
 _NEW_EACH_TIME: Final = {"at", "uuid", "store_key", "store_state", "valid_from", "version"}
 
@@ -42,6 +46,8 @@ class Origin:
     url: str
     folder: Path
     uploads: dict[str, UUID]
+    secret: str
+    """Of `ACCOUNT`."""
 
     def stock(self, tenant: str, word: str) -> Stock:
         return Stock(tenant, word, self.uploads.get(tenant, UUID(int=uuid4().int)))
@@ -89,6 +95,8 @@ class World:
         acme, others, usage = [], [], Counter[str]()
         tenant_id = next(json.loads(row)["id"] for (row,) in snapshots.rows(self.url)["tenants"] if f'"{ACME}"' in row)
         for table, found in snapshots.rows(self.url).items():
+            if table == "signing_keys":  # each registry's own, and random
+                continue
             for (text,) in found:
                 row = json.loads(text) if table != "alembic_version" else {}
                 if row.get("id" if table == "tenants" else "tenant_id") == tenant_id:
@@ -124,15 +132,26 @@ async def copied(origin: Origin, folder: Path) -> AsyncIterator[World]:
         yield world
 
 
-async def fill(settings: Settings) -> dict[str, UUID]:
-    """Gives A one of everything, and B a little; the sessions that stay open."""
+async def fill(settings: Settings) -> tuple[dict[str, UUID], str]:
+    """Gives A one of everything, and B a little; the sessions that stay open, and the secret of B's account."""
     async with Registry(settings) as registry:
         namespace = registry.namespace.acting_as(Caller(actor="ann"))
-        acme, rival = Stock(ACME, "secret", UUID(int=0)), Stock(RIVAL, "web", UUID(int=0))
+        acme, rival = Stock(ACME, "hidden", UUID(int=0)), Stock(RIVAL, "web", UUID(int=0))
         for stock in (acme, rival):
             await _push(namespace.repository(stock.name), stock)
-        await _live(namespace, acme)
-        return {stock.tenant: await _begin(namespace.repository(stock.name)) for stock in (acme, rival)}
+        await _live(namespace, acme, RepositoryAdministration(registry.backend.everything, Caller(actor="ann")))
+        uploads = {stock.tenant: await _begin(namespace.repository(stock.name)) for stock in (acme, rival)}
+        return uploads, await _let_in(registry)
+
+
+async def _let_in(registry: Registry) -> str:
+    """An account of each tenant, which may do everything there."""
+    accounts = Accounts(registry.backend.everything, Caller(actor="ann"))
+    secrets = {}
+    for tenant in (ACME, RIVAL):
+        grant = Grant.parse(f"{tenant}/**:pull,push,delete,admin")
+        secrets[tenant] = await accounts.create(f"{tenant}/ci", kind="robot", granted=[grant])
+    return secrets[RIVAL]
 
 
 async def _push(repository: StoredRepository, stock: Stock) -> None:
@@ -145,7 +164,7 @@ async def _push(repository: StoredRepository, stock: Stock) -> None:
     await repository.tags.tag(cosign, stock.digest("cosign signature"))
 
 
-async def _live(namespace: StoredNamespace, stock: Stock) -> None:
+async def _live(namespace: StoredNamespace, stock: Stock, administration: RepositoryAdministration) -> None:
     """What happens to a repository in the course of time."""
     repository = namespace.repository(stock.name)
     await repository.tags.tag("ended", stock.digest("image"))
@@ -155,7 +174,7 @@ async def _live(namespace: StoredNamespace, stock: Stock) -> None:
     for name in ("sparse", "removed"):
         other = namespace.repository(f"{stock.tenant}/{name}")
         await other.layers.mount(stock.digest("layer"), stock.name)
-        await other.set_sparse(sparse=True)
+        await administration.set(other.name, {"sparse": True})
         await other.manifests.put(stock.parsed("index"), [stock.tag])
     await namespace.repository(f"{stock.tenant}/removed").remove()
 

@@ -13,6 +13,7 @@ from distsql.contract import Manifest, Repository
 from distsql.oci.digest import Digest
 from distsql.registry.accounts import Accounts
 from distsql.registry.grants import Grant
+from distsql.registry.repository_settings import RepositoryAdministration
 from distsql.registry.signing_keys import SigningKeys
 from distsql.settings import Settings
 from distsql.values import Caller
@@ -50,7 +51,7 @@ async def populate(url: str, folder: Path) -> None:
         other = namespace.repository("other/web")
         await push_blob(other, b"one")
         await namespace.repository("other/copy").layers.mount(Digest.of(b"one"), "other/web")
-        await namespace.repository("other/copy").set_sparse(sparse=True)
+        await RepositoryAdministration(registry.backend.everything, Caller("ann")).set("other/copy", {"sparse": True})
         deleted = await push_image(web, b"one", tags=["gone"], title="deleted")
         await web.manifests.delete(deleted.digest)
         gone = namespace.repository("other/gone")

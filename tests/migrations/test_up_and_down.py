@@ -177,6 +177,29 @@ def blocked(url: str) -> bool:
         )
 
 
+def test_sessions_find_their_accounts(url: str) -> None:
+    """0013: by name, where the account of this name is older than the session; the others are nobody's."""
+    schema.migrate(url, to="0012")
+    account = (
+        "insert into accounts (tenant_id, id, name, kind, secret_hash, created_at) values (%s, %s, %s, 'robot', '', %s)"
+    )
+    upload = (
+        "insert into uploads (tenant_id, repository_id, uuid, algorithm, store_key, actor, expires_at, started_at) "
+        "values (1, 1, gen_random_uuid(), 'sha256', '', %s, now(), '2026-01-02')"
+    )
+    with psycopg.connect(url) as connection:
+        connection.execute("insert into tenants (id, name) values (1, 'acme'), (2, 'other')")
+        connection.execute("insert into repositories (tenant_id, id, path) values (1, 1, 'web')")
+        for row in [(1, 7, "old", "2026-01-01"), (1, 8, "new", "2026-01-03"), (2, 9, "old", "2026-01-01")]:
+            connection.execute(account, row)
+        for actor in ("acme/old", "acme/new", "anonymous"):
+            connection.execute(upload, (actor,))
+    schema.migrate(url, to="0013")
+    with psycopg.connect(url) as connection:
+        found = connection.execute("select actor, account_id from uploads order by actor").fetchall()
+    assert found == [("acme/new", None), ("acme/old", 7), ("anonymous", None)]
+
+
 async def test_migrating_to_where_it_is_changes_nothing(url: str, tmp_path: Path) -> None:
     schema.migrate(url)
     await populate(url, tmp_path)

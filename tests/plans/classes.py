@@ -13,8 +13,11 @@ HOT: Final[dict[str, set[str] | list[set[str]]]] = {
     "find_tagged_manifest": _REPOSITORY | {"tags_live_key", "manifests_pkey"},
     "find_manifest": _REPOSITORY | {"manifests_pkey"},
     "find_layer": [_REPOSITORY | {layer, "blobs_pkey"} for layer in _EITHER_LAYER],
-    "find_upload": _REPOSITORY | {"uploads_pkey"},
+    "find_upload": _REPOSITORY | {"uploads_pkey", "accounts_pkey"},
     "find_repository": _REPOSITORY,
+    "find_tenant_id": set(),  # as find_tenant_state
+    "list_counting_accounts": {"accounts_pkey"},
+    "list_repositories_in_spans": _REPOSITORY,
     "find_tenant": {"tenants_name_key"},
     "find_tenant_state": set(),  # a function that looks into tenants_name_key, past the policies
     "find_admission": _REPOSITORY | {"tenant_usage_pkey"},
@@ -79,10 +82,10 @@ HOT: Final[dict[str, set[str] | list[set[str]]]] = {
     "release_layers": [{"descriptors_pkey", layer} for layer in _EITHER_LAYER],
     "replace_bytes": [{"blobs_pkey"}, {"blobs_store_key_idx"}],
     "replace_unsigned_payload": {"manifests_pkey"},
-    "set_sparse": {"repositories_pkey"},
+    "set_repository_public": {"repositories_pkey"},
 }
 
-BY_THE_OWNER: Final = {"list_repositories"}
+BY_THE_OWNER: Final = {"list_counting_accounts", "list_repositories"}
 """Of those, what is asked about all tenants at once. What is cold is too."""
 
 _COLLECTION: Final = "garbage collection: a walk over everything, a batch at a time"
@@ -176,7 +179,6 @@ COLD: Final[dict[str, str]] = {
             "retire_signing_keys",
             "set_disabled",
             "set_last_used",
-            "set_repository_public",
             "set_secret",
         ),
         _ADMINISTRATION,

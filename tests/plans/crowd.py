@@ -80,6 +80,8 @@ insert into signing_manifests (tenant_id, repository_id, subject_digest, manifes
 insert into uploads (tenant_id, repository_id, uuid, algorithm, store_key, actor, expires_at)
     select 1, 1, gen_random_uuid(), 'sha256', 'staged/' || n, 'ann', now() + n * interval '1 second'
     from generate_series(1, 5000) n;
+insert into accounts (tenant_id, id, name, kind, secret_hash)
+    select n, n, 'ci', 'robot', 'x' from generate_series(1, 20000) n;
 vacuum analyze;
 """
 

@@ -251,9 +251,9 @@ async def list_repositories(world: World) -> Call:
     return listed
 
 
-async def set_sparse(world: World) -> Call:
+async def set_public(world: World) -> Call:
     await push_blob(world.web, b"content")
-    return lambda: world.web.set_sparse(sparse=False)
+    return lambda: world.web.set_public(public=False)
 
 
 async def remove_repository(world: World) -> Call:

@@ -69,7 +69,7 @@ BUDGETS = {
     "mount, not there": Budget(operations.mount_what_is_not_there, 4, 2, 8, 10),
     "delete blob": Budget(operations.delete_blob, 8, 4, 11, 9),
     "put signature": Budget(operations.put_signature, 7, 3, 11, 9),
-    "set sparse": Budget(operations.set_sparse, 6, 2, 6, 7),
+    "set public": Budget(operations.set_public, 6, 2, 6, 7),
     "remove repository": Budget(operations.remove_repository, 7, 3, 12, 13),
 }
 

@@ -11,7 +11,9 @@ import pytest
 from distsql.app import Registry
 from distsql.oci.digest import Digest
 from distsql.registry.namespace import StoredNamespace
+from distsql.registry.repository_settings import RepositoryAdministration
 from distsql.registry.verification import Finding, Verifier
+from distsql.values import Caller
 from tests.registry.pushing import index, push_blob, push_image
 
 Sql = psycopg.Connection[tuple[object, ...]]
@@ -91,7 +93,8 @@ async def test_absent_children_and_layers_are_no_damage_where_the_repository_is_
 ) -> None:
     repository = namespace.repository("acme/web")
     child = await push_image(repository, b"layer")
-    await repository.set_sparse(sparse=True)
+    settings = RepositoryAdministration(registry.backend.everything, Caller())
+    await settings.set("acme/web", {"sparse": True})
     parent = index(child)
     await repository.manifests.put(parent, ["multi"])
     sparse = await push_image(repository, b"other")
@@ -99,7 +102,7 @@ async def test_absent_children_and_layers_are_no_damage_where_the_repository_is_
     sql.execute("update tenant_usage set manifests = manifests - 1 where slot = %s", [_slot(sql)])
     sql.execute("delete from layers where digest = %s", [Digest.of(b"other").packed])
     assert await verify(registry) == []
-    await repository.set_sparse(sparse=False)
+    await settings.set("acme/web", {"sparse": False})
     found = await verify(registry)
     assert [finding.kind for finding in found] == ["reference", "reference"]
     assert any(str(sparse.digest) in finding.subject for finding in found)

@@ -18,6 +18,7 @@ from distsql.contract import Repository
 from distsql.oci.digest import Digest
 from distsql.oci.manifest import OCI_INDEX, ParsedManifest, parse
 from distsql.registry.accounts import Accounts
+from distsql.registry.repository_settings import RepositoryAdministration
 from distsql.registry.tenants import Tenants
 from distsql.settings import Settings
 from distsql.values import Caller
@@ -115,7 +116,8 @@ async def fill(url: str, folder: Path) -> dict[str, str]:
         new_base = await push_image(base, EIGHT, tags=["stable"])
         old_app = await push_image(web, ONE, TWO, tags=["v1", "latest"])
         new_app = await push_image(web, EIGHT, TWO, tags=["latest"], title="web")
-        await web.set_sparse(sparse=True)
+        settings = RepositoryAdministration(registry.backend.everything, Caller("ann"))
+        await settings.set("acme/web", {"sparse": True})
         index = platform_index(("amd64", new_app), ("arm64", None))
         await web.manifests.put(index, ["all"])
         await web.signatures.put(old_app.digest, b"a signature")

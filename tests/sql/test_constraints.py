@@ -13,6 +13,7 @@ from distsql.errors import DistsqlError, ManifestUnknownError, NameUnknownError
 from distsql.sql import constraints, layers, manifests, signatures, tags, uploads
 from distsql.sql.database import Database, Transaction
 from distsql.sql.repositories import RepositoryRow
+from distsql.sql.uploads import ANYBODY
 from tests.registry.pushing import image
 from tests.sql.rows import digest, make_repository
 
@@ -40,7 +41,14 @@ async def put_layer(tx: Transaction, repository: RepositoryRow) -> None:
 
 async def begin_upload(tx: Transaction, repository: RepositoryRow) -> None:
     await uploads.insert_upload(
-        tx, repository, uuid4(), algorithm="sha256", store_key="", store_state={}, actor="", lifetime=timedelta(hours=1)
+        tx,
+        repository,
+        uuid4(),
+        algorithm="sha256",
+        store_key="",
+        store_state={},
+        uploader=ANYBODY,
+        lifetime=timedelta(hours=1),
     )
 
 

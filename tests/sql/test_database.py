@@ -10,7 +10,7 @@ import pytest
 
 from distsql.errors import CatalogueUnavailableError, SettingsError
 from distsql.oci.names import RepositoryName
-from distsql.sql import health, repositories, tags
+from distsql.sql import grants, health, repositories, tags
 from distsql.sql.database import Database, Transaction
 from distsql.sql.repositories import RepositoryRow
 from tests.sql.rows import digest, lock_repository, look, make_digests, make_repository
@@ -121,7 +121,7 @@ async def test_an_error_leaves_the_connection_and_its_prepared_statements_usable
     async def fail(tx: Transaction) -> None:
         # In a pipeline: statements prepared in it, before and behind the one that fails.
         tags.point_tags(tx, made, ["latest"], digest=digest("nothing"), actor="ann")
-        repositories.set_sparse(tx, made, sparse=True)
+        grants.set_repository_public(tx, made.tenant_id, made.id, public=True)
         await tags.lock_tag(tx, made, "latest")
 
     for _ in range(3):
@@ -133,7 +133,7 @@ async def test_an_error_leaves_the_connection_and_its_prepared_statements_usable
         assert still_prepared >= prepared
         [target] = await make_digests(tx, made, [1])
         tags.point_tags(tx, made, ["latest"], digest=target, actor="ann")
-        repositories.set_sparse(tx, made, sparse=True)
+        grants.set_repository_public(tx, made.tenant_id, made.id, public=True)
         assert await tags.lock_tag(tx, made, "latest") == target
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from distsql.errors import CatalogueUnavailableError
 from distsql.oci.names import RepositoryName
-from distsql.sql import repositories
+from distsql.sql import grants, repositories
 from distsql.sql.database import Database, Transaction
 from tests.sql.rows import lock_repository, look, make_repository
 
@@ -180,9 +180,9 @@ async def test_cancelled_at_any_moment_nothing_leaks(pooled: Database, sql: Sql)
 
     async def work(tx: Transaction, number: int) -> None:
         made = await make_repository(tx, f"acme/{number}")
-        repositories.set_sparse(tx, made, sparse=True)
+        grants.set_repository_public(tx, made.tenant_id, made.id, public=True)
         await lock_repository(tx, made)
-        repositories.set_sparse(tx, made, sparse=False)
+        grants.set_repository_public(tx, made.tenant_id, made.id, public=False)
 
     async def attempt(number: int) -> bool:
         task = asyncio.create_task(pooled.transact(lambda tx: work(tx, number)))

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from distsql.oci.names import RepositoryName
-from distsql.sql import audit, deletions, repositories, tags, uploads
+from distsql.sql import audit, deletions, repositories, repository_settings, tags, uploads
 from distsql.sql.database import Transaction
 from distsql.sql.deletions import DeletedRow
 from distsql.sql.repositories import RepositoryRow
@@ -121,6 +121,9 @@ async def names(tx: Transaction) -> list[str]:
 
 
 async def test_sparse_is_kept(tx: Transaction, repository: RepositoryRow) -> None:
-    repositories.set_sparse(tx, repository, sparse=True)
-    found = await repositories.find_repository(tx, RepositoryName("acme", "web"))
+    name = RepositoryName("acme", "web")
+    locked = await repository_settings.lock_repository(tx, name)
+    assert locked is not None
+    repository_settings.set_repository_settings(tx, locked, locked.settings._replace(sparse=True))
+    found = await repositories.find_repository(tx, name)
     assert found == repository._replace(sparse=True)

@@ -7,7 +7,7 @@ from distsql.oci.names import RepositoryName
 from distsql.sql import uploads
 from distsql.sql.database import Transaction
 from distsql.sql.repositories import RepositoryRow
-from distsql.sql.uploads import UploadRow
+from distsql.sql.uploads import Uploader, UploadRow
 from tests.sql.rows import make_repository
 
 HERE = RepositoryName("acme", "web")
@@ -24,7 +24,7 @@ async def make_upload(
         algorithm="sha256",
         store_key="staged/1",
         store_state={"parts": [1, 2], "note": "é"},
-        actor="ann",
+        uploader=Uploader("ann", None),
         lifetime=lifetime,
     )
 

@@ -14,7 +14,7 @@ from distsql.values import Action
 @needs(Action.PULL)
 async def get_blob(request: Request, name: str, digest: str) -> Response:
     """``GET /v2/<name>/_distsql/blobs/<digest>``: the blob's length in bytes, and since when the tenant has it."""
-    async with await request.namespace.repository(name).layers.fetch(Digest.parse(digest)) as layer:
+    async with await request.repository_of(name).layers.fetch(Digest.parse(digest)) as layer:
         return _described(200, layer)
 
 
@@ -24,8 +24,8 @@ async def mount_blob(request: Request, name: str, digest: str) -> Response:
 
     The OCI API answers a mount that can't be with an upload session, which makes the repository (PROTOCOL 2.11).
     """
-    layers = request.namespace.repository(name).layers
-    async with await layers.mount(Digest.parse(digest), request.parameter("from")) as layer:
+    layers, source = request.repository_of(name).layers, request.parameter("from")
+    async with await layers.mount(Digest.parse(digest), source and request.full_name(source)) as layer:
         return _described(201, layer)
 
 

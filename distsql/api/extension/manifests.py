@@ -24,7 +24,7 @@ async def list_manifests(request: Request, name: str) -> Response:
     size, last = request.page_size(_PAGE), request.parameter("last")
     entries: list[dict[str, object]] = []
     more = []
-    async for each in request.namespace.repository(name).manifests.all(after=Digest.parse(last) if last else None):
+    async for each in request.repository_of(name).manifests.all(after=Digest.parse(last) if last else None):
         if len(entries) == size:
             shown = [("n", size), ("last", entries[-1]["digest"])] if entries else None
             more = [next_link(f"/v2/{name}/_distsql/manifests", shown)] if shown else []
@@ -37,7 +37,7 @@ async def list_manifests(request: Request, name: str) -> Response:
 @needs(Action.PULL)
 async def list_signatures(request: Request, name: str, digest: str) -> Response:
     """``GET /v2/<name>/_distsql/manifests/<digest>/signatures``: JWS signatures, in base64, in order of arrival."""
-    found = await request.namespace.repository(name).signatures.get(Digest.parse(digest))
+    found = await request.repository_of(name).signatures.get(Digest.parse(digest))
     return json_response(200, {"signatures": [base64.b64encode(each).decode() for each in found]})
 
 
@@ -52,14 +52,14 @@ async def add_signatures(request: Request, name: str, digest: str) -> Response:
         signatures = [base64.b64decode(value, validate=True) for value in values]
     except (binascii.Error, ValueError):
         raise ParameterInvalidError("A signature is not base64 (RFC 4648, section 4)") from None
-    await request.namespace.repository(name).signatures.put(signed, *signatures)
+    await request.repository_of(name).signatures.put(signed, *signatures)
     return Response(204)
 
 
 @needs(Action.PULL)
 async def list_relations(request: Request, name: str, digest: str) -> Response:
     """``GET /v2/<name>/_distsql/manifests/<digest>/trust``: every signature of the content, whatever its kind."""
-    found = await request.namespace.trust.signatures(name, Digest.parse(digest))
+    found = await request.namespace.trust.signatures(request.full_name(name), Digest.parse(digest))
     relations = [
         {"kind": each.kind, "digest": str(each.digest), "created_at": each.created_at.isoformat()} for each in found
     ]

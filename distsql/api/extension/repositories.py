@@ -16,14 +16,14 @@ _PAGE: Final = 1000
 @needs(Action.ADMIN)
 async def remove_repository(request: Request, name: str) -> Response:
     """``DELETE /v2/<name>/_distsql/``: the repository with everything in it (PROTOCOL 5.2, 6.4)."""
-    await request.namespace.repository(name).remove()
+    await request.repository_of(name).remove()
     return Response(202)
 
 
 @needs(Action.PULL)
 async def get_access(request: Request, name: str) -> Response:
     """``GET /v2/<name>/_distsql/access``: what the caller may do there."""
-    access, full_name = request.namespace.access, request.namespace.repository(name).name
+    access, full_name = request.namespace.access, request.repository_of(name).name
     allowed = [action.value for action in Action if await access.allows(full_name, action)]
     return json_response(200, {"actions": allowed})
 
@@ -33,7 +33,8 @@ async def list_holders(request: Request, digest: str) -> Response:
     """``GET /v2/_distsql/holders/<digest>``: repositories that hold the blob or manifest, by page."""
     size, more = request.page_size(_PAGE), []
     names: list[str] = []
-    async for name in request.namespace.index.holders(Digest.parse(digest), after=request.parameter("last") or ""):
+    after = request.full_name(request.parameter("last") or "")
+    async for name in request.shown_names(request.namespace.index.holders(Digest.parse(digest), after=after)):
         if len(names) == size:
             more = [next_link(f"/v2/_distsql/holders/{digest}", [("n", size), ("last", names[-1])])] if names else []
             break

@@ -19,7 +19,7 @@ _PAGE: Final = 1000
 @needs(Action.PULL)
 async def get_tag(request: Request, name: str, tag: str) -> Response:
     """``GET /v2/<name>/_distsql/tags/<tag>[?at=]``: what the tag points to, or pointed to at an instant."""
-    tags, at = request.namespace.repository(name).tags, _instant(request, "at")
+    tags, at = request.repository_of(name).tags, _instant(request, "at")
     digest = (await tags.get(tag)).digest if at is None else await tags.resolve(tag, at=at)
     if digest is None:
         raise TagUnknownError(f"{tag[:128]!r} pointed to nothing then", detail={"tag": tag[:128]})
@@ -36,7 +36,7 @@ async def put_tag(request: Request, name: str, tag: str) -> Response:
     if digest is None:
         raise DigestInvalidError("Tagging needs ?digest= of the manifest")
     wanted = Digest.parse(digest)
-    await request.namespace.repository(name).tags.tag(tag, wanted, expected=expected_digest(request))
+    await request.repository_of(name).tags.tag(tag, wanted, expected=expected_digest(request))
     return _pointing(tag, wanted)
 
 
@@ -48,7 +48,7 @@ def _pointing(tag: str, digest: Digest) -> Response:
 async def list_moves(request: Request, name: str, tag: str) -> Response:
     """``GET /v2/<name>/_distsql/tags/<tag>/history``: every move of the tag, newest first, by page."""
     size = request.page_size(_PAGE)
-    found = request.namespace.repository(name).tags.history(
+    found = request.repository_of(name).tags.history(
         tag, before=_instant(request, "before"), limit=size + 1 if size else 0
     )
     moves = [move async for move in found]
@@ -61,7 +61,7 @@ async def list_moves(request: Request, name: str, tag: str) -> Response:
 async def list_tags_of_manifest(request: Request, name: str, digest: str) -> Response:
     """``GET /v2/<name>/_distsql/manifests/<digest>/tags``: the live tags on the manifest, by page."""
     size = request.page_size(_PAGE)
-    found = request.namespace.repository(name).tags.lookup(
+    found = request.repository_of(name).tags.lookup(
         Digest.parse(digest), after=request.parameter("last") or "", limit=size + 1 if size else 0
     )
     names = [tag async for tag in found]
