@@ -21,8 +21,10 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Final, Protocol, Self
 
+Buffer = bytes | bytearray | memoryview
+
 # Is shown data on their way into the store, such as a hash's ``update``. It must not keep them.
-Observer = Callable[[bytes | bytearray | memoryview], object]
+Observer = Callable[[Buffer], object]
 
 NO_STATE: Final[Mapping[str, object]] = MappingProxyType({})
 
@@ -69,11 +71,12 @@ class StagedWriter(Protocol):
     ) -> None:
         """Lets go of the object. What was not flushed may be lost; what was flushed stays."""
 
-    async def write(self, data: bytes | bytearray | memoryview, *, observe: Observer | None = None) -> None:
-        """Adds the data. The buffer is not read any more once this returns or raises.
+    async def write(self, *data: Buffer, observe: Observer | None = None) -> None:
+        """Adds the pieces in their order. None of them is read any more once this returns or raises.
 
-        ``observe`` is called with it once, in the thread that writes where there is one: so hashing costs no thread
-        switch of its own. What goes wrong with the data may also be raised by a later ``write`` or ``flush``.
+        ``observe`` is called with each once, in the thread that writes where there is one: so hashing costs no thread
+        switch of its own, and each piece is still in the processor's cache when it is written. What goes wrong with the
+        data may also be raised by a later ``write`` or ``flush``.
         """
 
     async def flush(self) -> Staged:

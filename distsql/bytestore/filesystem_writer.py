@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self, TypeVarTuple
 
-from distsql.bytestore.contract import Observer, Staged
+from distsql.bytestore.contract import Buffer, Observer, Staged
 from distsql.bytestore.filesystem_layout import Layout, sync_file, sync_folder
 from distsql.bytestore.filesystem_objects import claim, finish, place_of
 from distsql.bytestore.threads import Threads
@@ -58,16 +59,17 @@ class FilesystemWriter:
         finally:
             self._close()
 
-    async def write(self, data: bytes | bytearray | memoryview, *, observe: Observer | None = None) -> None:
+    async def write(self, *data: Buffer, observe: Observer | None = None) -> None:
         self._check_usable()
-        # Released here: the thread may hold on to its arguments for a moment after the call has ended.
-        with memoryview(data) as whole, whole.cast("B") as view:
-            if len(self._gathered) + len(view) <= _GATHER_BYTES:
-                self._gathered += view
-                if observe is not None:
-                    observe(view)
-            else:
-                await self._step(self._write, view, observe)
+        pieces = deque(data)
+        del data  # so that each piece is freed once it is written
+        if len(self._gathered) + sum(map(_size, pieces)) > _GATHER_BYTES:
+            await self._step(self._write, pieces, observe)
+            return
+        for piece in pieces:
+            self._gathered += piece
+            if observe is not None:
+                observe(piece)
 
     async def flush(self) -> Staged:
         self._check_usable()
@@ -101,22 +103,25 @@ class FilesystemWriter:
         self._new_name = self._finished or self._staged.length == 0
         self._begun = True
 
-    def _write(self, view: memoryview, observe: Observer | None = None) -> None:
-        if observe is not None:
-            observe(view)
+    def _write(self, pieces: deque[Buffer], observe: Observer | None = None) -> None:
         try:
             with self._layout.errors(self._staged.key):
                 if not self._begun:
                     self._begin()
                 self._append(self._gathered)
-                self._append(view)
+                while pieces:
+                    # Released here: a view that lives a moment longer keeps its owner from resizing the buffer.
+                    with memoryview(pieces.popleft()) as whole, whole.cast("B") as piece:
+                        if observe is not None:
+                            observe(piece)
+                        self._append(piece)
         except (StoreFullError, StoreUnavailableError):
             self._cut_back()  # a full disk gets its room back at once
             raise
         self._gathered.clear()
 
     def _flush(self) -> None:
-        self._write(memoryview(b""))
+        self._write(deque())
         with self._layout.errors(self._staged.key):
             descriptor = self._open_descriptor()
             sync_file(descriptor)
@@ -191,3 +196,7 @@ class FilesystemWriter:
         if self._descriptor is not None:
             os.close(self._descriptor)  # drops the lock
             self._descriptor = None
+
+
+def _size(data: Buffer) -> int:
+    return len(data) if isinstance(data, bytes) else memoryview(data).nbytes

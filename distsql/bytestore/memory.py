@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from distsql.bytestore.contract import Observer, Staged, StoredObject
+from distsql.bytestore.contract import Buffer, Observer, Staged, StoredObject
 from distsql.errors import BytesMissingError, StoreUnavailableError, UploadBusyError
 
 _PIECE_BYTES: Final = 256 * 1024
@@ -130,14 +130,15 @@ class MemoryWriter:
             del content.data[self._staged.length :]
         content.writer = self._content = None
 
-    async def write(self, data: bytes | bytearray | memoryview, *, observe: Observer | None = None) -> None:
+    async def write(self, *data: Buffer, observe: Observer | None = None) -> None:
         content = self._held()
-        if observe is not None:
-            observe(data)
-        if not self._begun and len(data) > 0:
-            self._store._take_back(self._staged, content)  # noqa: SLF001
-            self._begun = True
-        content.data += data
+        for piece in data:
+            if observe is not None:
+                observe(piece)
+            if not self._begun and len(piece) > 0:
+                self._store._take_back(self._staged, content)  # noqa: SLF001
+                self._begun = True
+            content.data += piece
         content.modified_at = datetime.now(UTC)
 
     async def flush(self) -> Staged:

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import TypeVar, TypeVarTuple
+from functools import partial
+from typing import Any, TypeVar, TypeVarTuple
 
 from distsql.errors import StoreUnavailableError
 
@@ -29,11 +30,14 @@ class Threads:
         """
         if self._closed:
             raise StoreUnavailableError("the byte store is closed")
-        call = self._pool.submit(work, *args)
+        loop = asyncio.get_running_loop()
+        result: asyncio.Future[T] = loop.create_future()
+        call = self._pool.submit(partial(_answer, loop, result, work, *args))
         try:
-            return await asyncio.wrap_future(call)  # when cancelled, it takes a call that waits off the queue
+            return await result
         except asyncio.CancelledError:
-            await _end_of(call)
+            if not call.cancel():
+                await _end_of(call)
             raise
 
     async def close(self) -> None:
@@ -42,7 +46,26 @@ class Threads:
         await asyncio.to_thread(self._pool.shutdown)
 
 
-async def _end_of(call: Future[T]) -> None:
+def _answer(loop: asyncio.AbstractEventLoop, result: asyncio.Future[T], work: Callable[[*Ts], T], *args: *Ts) -> None:
+    """Does the work in the thread. `asyncio.wrap_future` says the same with three times the steps."""
+    try:
+        done = work(*args)
+    except BaseException as error:  # noqa: BLE001  # it is the caller's
+        loop.call_soon_threadsafe(_settle, result, None, error)
+    else:
+        loop.call_soon_threadsafe(_settle, result, done, None)
+
+
+def _settle(result: asyncio.Future[Any], done: object, error: BaseException | None) -> None:
+    if result.cancelled():
+        return
+    if error is None:
+        result.set_result(done)
+    else:
+        result.set_exception(error)
+
+
+async def _end_of(call: Future[None]) -> None:
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
     call.add_done_callback(lambda _: loop.call_soon_threadsafe(ended.set))

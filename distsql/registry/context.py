@@ -11,6 +11,7 @@ from distsql.bytestore.contract import ByteStore
 from distsql.errors import CreationRefusedError, NameUnknownError, ReadOnlyError
 from distsql.oci.names import RepositoryName
 from distsql.registry.admissions import Admission, admit, suspension, warnings
+from distsql.registry.batches import BatchMemory
 from distsql.registry.hashes import RunningHashes
 from distsql.sql import admissions, audit, repositories
 from distsql.sql.database import Database, TenantDatabase, Transaction
@@ -41,6 +42,7 @@ class Backend:
     serve_layer: ServeLayer
     upload_lifetime: timedelta = timedelta(hours=24)
     hashes: RunningHashes = field(default_factory=RunningHashes)
+    batches: BatchMemory = field(default_factory=BatchMemory)
     read_only: bool = False
     makes_tenants: bool = True
     """Whether a push makes the tenant that it is for; otherwise `distsql tenant create` does."""

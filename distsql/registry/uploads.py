@@ -120,7 +120,7 @@ class Upload:
         """Shuts other writers out, and makes sure that none was faster since the session was read."""
         if self._content is not None:
             return self._content
-        content = BatchedWriter(self._store.writer(self._staged))
+        content = BatchedWriter(self._store.writer(self._staged), self._context.backend.batches)
         async with self._set_back_after(BaseException):
             await content.open()
             self._content = content

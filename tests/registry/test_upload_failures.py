@@ -10,7 +10,7 @@ from typing import Self
 
 import pytest
 
-from distsql.bytestore.contract import Observer, Staged, StagedWriter
+from distsql.bytestore.contract import Buffer, Observer, Staged, StagedWriter
 from distsql.bytestore.memory import MemoryStore
 from distsql.errors import (
     BytesMissingError,
@@ -83,9 +83,9 @@ class FailingWriter:
         self._store.open_writers -= 1
         await self._inner.__aexit__(kind, error, trace)
 
-    async def write(self, data: bytes | bytearray | memoryview, *, observe: Observer | None = None) -> None:
+    async def write(self, *data: Buffer, observe: Observer | None = None) -> None:
         await self._step("write")
-        await self._inner.write(data, observe=observe)
+        await self._inner.write(*data, observe=observe)
 
     async def flush(self) -> Staged:
         await self._step("flush")
