@@ -10,7 +10,8 @@ import click
 
 from distsql.cli.limits import given_settings, limit, settings_of
 from distsql.cli.options import as_json, caller, print_table, run, settings_options
-from distsql.settings import Settings
+from distsql.errors import SettingsError
+from distsql.settings import Settings, duration
 
 if TYPE_CHECKING:
     from distsql.app import Registry
@@ -141,3 +142,37 @@ def delete_tenant(settings: Settings, name: str) -> None:
     """Delete a tenant with everything in it. Its bytes go with the garbage collection after the grace period."""
     _run(settings, lambda tenants: tenants.delete(name))
     click.echo(f"{name} is deleted")
+
+
+@tenant.command("sql-access")
+@click.argument("name")
+@click.option("--timeout", metavar="DURATION", default="30s", show_default=True, help="Longest that a statement runs.")
+@click.option("--revoke", is_flag=True, help="Take the access away instead.")
+@settings_options(storage=True)
+@as_json
+def give_sql_access(settings: Settings, name: str, *, timeout: str, revoke: bool, as_json: bool) -> None:
+    """Print, once, a URL for reading a tenant's reports in SQL; the one that was printed before opens nothing more."""
+    from distsql.registry.sql_access import SqlAccess, SqlCredentials
+    from distsql.sql.sql_roles import role_url
+
+    try:
+        longest = duration(timeout)
+    except ValueError as error:
+        raise SettingsError(f"--timeout is {timeout!r}: {error}") from error
+
+    async def change(registry: Registry) -> tuple[SqlCredentials, str] | None:
+        access = SqlAccess(registry.backend.everything, caller())
+        if revoke:
+            await access.revoke(name)
+            return None
+        made = await access.grant(name, longest=longest)
+        return made, role_url(registry.backend.everything.url, made.role, made.password)
+
+    made = run(settings, change)
+    if made is None:
+        click.echo(f"{name} is read by no role of its own")
+    elif as_json:
+        click.echo(json.dumps({"tenant": name, "role": made[0].role, "url": made[1]}))
+    else:
+        click.echo(made[1])
+        click.echo(f"reads what {name} has, and nothing else: nobody can print it again", err=True)

@@ -9,7 +9,7 @@ from typing import Any, Final
 from distsql.errors import NameInvalidError, SettingInvalidError, TenantExistsError, TenantUnknownError
 from distsql.oci.names import MAX_NAME_LENGTH, RepositoryName
 from distsql.registry.paging import iterate
-from distsql.sql import audit, repositories, tenants, usage
+from distsql.sql import audit, repositories, sql_roles, tenants, usage
 from distsql.sql.database import Database, Transaction, transactional
 from distsql.sql.tenants import DescribedTenantRow, LockedTenantRow, TenantSettings
 from distsql.values import Caller
@@ -101,6 +101,7 @@ class Tenants:
         """From a second later on everybody hears that the tenant is suspended, and nothing else of it."""
         tenant = await self._lock(tx, name)
         tenants.suspend_tenant(tx, tenant.id, suspended=True)
+        await sql_roles.close_sql_role(tx, tenant.id, closed=True)
         self._audit(tx, tenant.id, "tenant.suspend", name)
 
     @transactional
@@ -108,6 +109,7 @@ class Tenants:
         """Lets a suspended tenant go on."""
         tenant = await self._lock(tx, name)
         tenants.suspend_tenant(tx, tenant.id, suspended=False)
+        await sql_roles.close_sql_role(tx, tenant.id, closed=False)
         self._audit(tx, tenant.id, "tenant.resume", name)
 
     @transactional
@@ -115,6 +117,7 @@ class Tenants:
         """Deletes the tenant with everything in it, for everybody at once; rows and bytes go with the garbage."""
         tenant = await self._lock(tx, name)
         tenants.mark_tenant_deleted(tx, tenant.id)
+        await sql_roles.remove_sql_role(tx, tenant.id)
         self._audit(tx, tenant.id, "tenant.delete", name)
 
     async def _lock(self, tx: Transaction, name: str) -> LockedTenantRow:

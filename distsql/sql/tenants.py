@@ -34,6 +34,7 @@ class LockedTenantRow(NamedTuple):
     """A tenant that nobody else changes until the end of the transaction."""
 
     id: int
+    suspended: bool
     settings: TenantSettings
 
 
@@ -104,6 +105,7 @@ _SETTINGS: Final = tuple(tenants.c[name] for name in TenantSettings._fields)
 
 class _SettingsRow(NamedTuple):
     id: int
+    suspended: bool
     read_only: bool
     deletable: bool
     sparse: bool
@@ -119,7 +121,9 @@ class _SettingsRow(NamedTuple):
 LOCK_TENANT: Final = statement(
     "lock_tenant",
     "A tenant with its settings, which nobody else changes until the end of the transaction.",
-    select(tenants.c.id, *_SETTINGS).where(tenants.c.name == TENANT).with_for_update(),
+    select(tenants.c.id, tenants.c.suspended_at.is_not(None).label("suspended"), *_SETTINGS)
+    .where(tenants.c.name == TENANT)
+    .with_for_update(),
     _SettingsRow,
 )
 
@@ -127,7 +131,7 @@ LOCK_TENANT: Final = statement(
 async def lock_tenant(tx: Transaction, tenant: str) -> LockedTenantRow | None:
     """The tenant, or None when there is none of this name."""
     row = await tx.one(LOCK_TENANT, tenant=tenant)
-    return LockedTenantRow(row.id, TenantSettings(*row[1:])) if row else None
+    return LockedTenantRow(row.id, row.suspended, TenantSettings(*row[2:])) if row else None
 
 
 _LIMITS: Final = ("manifest_limit_bytes", "quota_bytes", "quota_repositories", "quota_manifests", "quota_tags")
