@@ -136,7 +136,7 @@ lock() {
 # program:package. `ab` does HEAD requests, on which wrk hangs; docker-registry is whom the benchmarks compare with.
 readonly client_programs=(
     skopeo:skopeo podman:podman buildah:buildah runc:runc umoci:umoci docker-registry:docker-registry
-    wrk:wrk ab:apache2-utils psql:postgresql-client
+    wrk:wrk ab:apache2-utils psql:postgresql-client pgbouncer:pgbouncer
 )
 
 missing_packages() {
@@ -146,18 +146,21 @@ missing_packages() {
     done
 }
 
-# Debian's docker-registry starts itself on port 5000, which is ours. Masked until it is installed, then disabled.
+# Debian's services start themselves, docker-registry on port 5000, which is ours. Masked until they are installed, then
+# disabled.
 install_packages() {
-    local service=""
-    if [[ " $* " == *" docker-registry "* && -d /run/systemd/system ]]; then
-        service=docker-registry.service
-        as_root systemctl mask --runtime --quiet "$service" || true
+    local package services=()
+    for package in docker-registry pgbouncer; do
+        [[ " $* " != *" $package "* || ! -d /run/systemd/system ]] || services+=("$package.service")
+    done
+    if [[ ${#services[@]} -gt 0 ]]; then
+        as_root systemctl mask --runtime --quiet "${services[@]}" || true
     fi
     local status=0
     apt_install "$@" || status=$?
-    if [[ -n $service ]]; then
-        as_root systemctl unmask --runtime --quiet "$service" || true
-        as_root systemctl disable --now --quiet "$service" || true
+    if [[ ${#services[@]} -gt 0 ]]; then
+        as_root systemctl unmask --runtime --quiet "${services[@]}" || true
+        as_root systemctl disable --now --quiet "${services[@]}" || true
     fi
     return "$status"
 }

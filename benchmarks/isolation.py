@@ -1,7 +1,7 @@
 """`python -m benchmarks.isolation`: what row-level security costs a manifest GET by tag.
 
-The same requests with the serving role under its policies, and as the owner who needs none, in turn: what else the
-machine does meets both alike. CPU time of our own process and of PostgreSQL's, as in benchmarks/costs.py.
+The same requests as the owner who needs no policies, with the serving role under them, and as behind a pooler, in turn:
+what else the machine does meets all alike. CPU time of our own process and of PostgreSQL's, as in benchmarks/costs.py.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import asyncio
 import random
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -43,6 +43,8 @@ insert into tags (tenant_id, repository_id, name, digest, valid_from, actor)
 vacuum analyze
 """
 AT_ONCE: Final = 16
+VARIANTS: Final = {"off": "none", "on": "none", "on, pooler: prepared": "prepared", "on, pooler": "transaction"}
+"""What is measured, and what the registry believes to be between itself and PostgreSQL (where nothing is)."""
 
 
 class Cost(NamedTuple):
@@ -81,20 +83,31 @@ async def _measure(namespace: StoredNamespace, folder: Path, *, tenants: int, re
     return Cost(*(each * 1000 / requests for each in spent))
 
 
-async def measure(url: str, folder: Path, *, tenants: int, rounds: int, requests: int) -> tuple[Cost, Cost]:
-    """Medians with and without row-level security, of rounds in turn after one to warm up."""
-    settings = Settings(database_url=url, storage=(folder / "bytes").as_uri(), access_log=False)
-    async with Registry(settings) as registry:
-        plain = replace(registry.backend, database=_Unseparated(registry.backend))  # type: ignore[arg-type]
-        namespaces = [StoredNamespace(each, Caller()) for each in (registry.backend, plain)]
-        measured = [
-            [await _measure(each, folder, tenants=tenants, requests=requests) for each in namespaces]
-            for _ in range(rounds + 1)
-        ]
-    separated, unseparated = (
-        Cost(*(median(figures) for figures in zip(*each, strict=True))) for each in zip(*measured[1:], strict=True)
-    )
-    return separated, unseparated
+def _namespace(registry: Registry, *, separated: bool) -> StoredNamespace:
+    backend = registry.backend
+    if not separated:
+        backend = replace(backend, database=_Unseparated(backend))  # type: ignore[arg-type]
+    return StoredNamespace(backend, Caller())
+
+
+async def measure(
+    url: str, folder: Path, *, tenants: Sequence[int], rounds: int, requests: int
+) -> dict[tuple[int, str], Cost]:
+    """Medians by number of tenants and variant, of rounds in turn after one to warm up."""
+    measured: dict[tuple[int, str], list[Cost]] = {}
+    async with AsyncExitStack() as stack:
+        namespaces = {}
+        for variant, pooler in VARIANTS.items():
+            settings = Settings(database_url=url, storage=(folder / "bytes").as_uri(), access_log=False, pooler=pooler)
+            registry = await stack.enter_async_context(Registry(settings))
+            namespaces[variant] = _namespace(registry, separated=variant != "off")
+        for number in range(rounds + 1):
+            for among in tenants:
+                for variant, namespace in namespaces.items():
+                    cost = await _measure(namespace, folder, tenants=among, requests=requests)
+                    if number:
+                        measured.setdefault((among, variant), []).append(cost)
+    return {case: Cost(*(median(figures) for figures in zip(*costs, strict=True))) for case, costs in measured.items()}
 
 
 @contextmanager
@@ -115,15 +128,14 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--requests", type=int, default=2000, help="of a round")
     arguments = parser.parse_args()
-    table = Table("tenants", "row-level security", "server ms", "PostgreSQL ms", "together", "clock ms", "rate")
+    table = Table("tenants", "row-level security", "server ms", "PostgreSQL ms", "together", "clock ms", "of off")
     with make_folder() as folder, filled_catalogue(folder, tenants=max(arguments.tenants)) as url:
-        for tenants in arguments.tenants:
-            with_it, without = asyncio.run(
-                measure(url, folder, tenants=tenants, rounds=arguments.rounds, requests=arguments.requests)
-            )
-            for name, cost in (("on", with_it), ("off", without)):
-                figures = (f"{each:.3f}" for each in (cost.own, cost.postgres, cost.own + cost.postgres, cost.clock))
-                table.add_row(str(tenants), name, *figures, f"{without.clock / cost.clock:.0%}")
+        measured = asyncio.run(
+            measure(url, folder, tenants=arguments.tenants, rounds=arguments.rounds, requests=arguments.requests)
+        )
+    for (tenants, variant), cost in measured.items():
+        figures = (f"{each:.3f}" for each in (cost.own, cost.postgres, cost.own + cost.postgres, cost.clock))
+        table.add_row(str(tenants), variant, *figures, f"{measured[tenants, 'off'].clock / cost.clock:.0%}")
     Console(width=None if sys.stdout.isatty() else 150).print(table)
     return 0
 

@@ -43,6 +43,7 @@ class Registry:
             statement_timeout_s=settings.statement_timeout.total_seconds(),
             lock_timeout_s=settings.lock_timeout.total_seconds(),
             observe=observe,
+            pooler=settings.pooler,
         )
         self._database, self._everything = open_as(role=SERVE_ROLE), open_as()
         self._store = open_store(settings.storage_url)

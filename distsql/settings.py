@@ -81,6 +81,13 @@ def authentication(text: str) -> str:
     return text
 
 
+def pooler(text: str) -> str:
+    """Reads what is between here and PostgreSQL: auto, none, transaction or prepared."""
+    if text not in {"auto", "none", "transaction", "prepared"}:
+        raise ValueError("write auto, none, transaction or prepared")
+    return text
+
+
 def web_address(text: str) -> str:
     """Reads an http or https URL without a path's end, a query or credentials."""
     parts = urlsplit(text)
@@ -125,6 +132,7 @@ class Settings:
     redirect: bool = field(default=True, metadata=_SWITCH)
     access_log: bool = field(default=True, metadata=_SWITCH)
     pool_size: int = field(default=10, metadata=_NUMBER)
+    pooler: str = field(default="auto", metadata={"parse": pooler})
     statement_timeout: timedelta = field(default=timedelta(seconds=30), metadata=_DURATIONS)
     lock_timeout: timedelta = field(default=timedelta(seconds=10), metadata=_DURATIONS)
     upload_expiry: timedelta = field(default=timedelta(hours=24), metadata=_DURATIONS)

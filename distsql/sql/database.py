@@ -10,36 +10,24 @@ from contextlib import asynccontextmanager
 from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import psycopg
-from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 from sqlalchemy import BigInteger, Boolean, column, func, select
 
-from distsql.errors import CatalogueUnavailableError, QuotaExceededError, SettingsError, TenantSuspendedError
-from distsql.sql import types, usage
+from distsql.errors import CatalogueUnavailableError, QuotaExceededError
+from distsql.sql import usage
+from distsql.sql.connections import Connector
 from distsql.sql.pipeline import Pipeline, Rows
 from distsql.sql.pool import Pool, PooledConnection
 from distsql.sql.retries import REFUSALS, first_line, repeat
 from distsql.sql.statements import TENANT, Row, Statement, statement
+from distsql.sql.tenant_setting import KnownTenants, Who
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
 _PIPELINES: Final = 2
-# Plans are made once, for any parameters: planning takes longer than running, and locks every index of every table.
-# And what tests/plans sees is what production runs.
-_CONFIGURE: Final = (
-    "select set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false), "
-    "set_config('idle_in_transaction_session_timeout', %s, false), set_config('timezone', 'UTC', false), "
-    "set_config('plan_cache_mode', 'force_generic_plan', false), "
-    # From PostgreSQL 17 on. The timeout of idle transactions isn't kept after a pipeline: the Flush that psycopg sends
-    # last stops its clock.
-    "(select set_config(name, %s, false) from pg_settings where name = 'transaction_timeout')"
-)
-# An id that isn't known is looked up on the way. That of no tenant is null, which leaves the setting empty.
-_SET_TENANT: Final = "select set_config('app.tenant_id', coalesce(%(tenant_id)s, tenant_id_of(%(tenant)s)::text), true)"
-_FRESH_S: Final = 1
-_MANY_TENANTS: Final = 100_000
-_PREPARED_MAX: Final = 1000  # all statements, in all the combinations of parameters that may be null
+
+Parameters = Mapping[str, Any] | Sequence[Any]
 
 json_value = Jsonb
 """Wraps a JSON value for a ``jsonb`` parameter."""
@@ -72,18 +60,17 @@ class Transaction:
 
     __slots__ = ("_begun", "_observe", "_pending", "_pooled", "slot")
 
-    def __init__(self, pooled: PooledConnection, observe: Observer, *, slot: int | None = None) -> None:
+    def __init__(
+        self, pooled: PooledConnection, observe: Observer, *, who: Who = None, slot: int | None = None
+    ) -> None:
         self.slot = random.randrange(usage.SLOTS) if slot is None else slot  # noqa: S311  # no secret
         """Where it counts what it adds to its tenant's use (see `distsql.sql.usage`)."""
         self._pooled = pooled
         self._observe = observe
-        self._pending: list[tuple[str, str, Mapping[str, Any] | None]] = [("begin", "begin", None)]
+        self._pending: list[tuple[str, str, Parameters | None]] = [("begin", "begin", None)]
         self._begun = False
-
-    def begin_as(self, tenant: str, known_id: int | None) -> None:
-        """Goes on as the tenant of this name, whose id is looked up unless it is known."""
-        parameters = {"tenant": tenant, "tenant_id": None if known_id is None else str(known_id)}
-        self._pending.append(("set_tenant", _SET_TENANT, parameters))
+        if who is not None or not pooled.habits.keeps_settings:
+            self._pending.append(("set_tenant", *pooled.set_tenant(who)))
 
     async def all(self, statement: Statement[Row], /, **parameters: Any) -> list[Row]:
         """Runs the statement, behind everything that was queued, and gives its rows."""
@@ -108,7 +95,7 @@ class Transaction:
             if self._pooled.cursor.statusmessage != "COMMIT":
                 raise AssertionError("a statement failed and the transaction went on: nothing was committed")
 
-    async def _send(self, name: str, sql: str, parameters: Mapping[str, Any] | None) -> Rows:
+    async def _send(self, name: str, sql: str, parameters: Parameters | None) -> Rows:
         started = time.perf_counter()
         cursor = self._pooled.cursor
         pending, self._pending = self._pending, []
@@ -119,16 +106,19 @@ class Transaction:
                     for _, queued_sql, queued_parameters in pending:
                         # A cursor each: one that is used again would wait for its earlier result.
                         queued = self._pooled.connection.cursor(binary=True)
-                        await queued.execute(queued_sql, queued_parameters, prepare=queued_parameters is not None)
-                    await cursor.execute(sql, parameters, prepare=parameters is not None)
+                        await queued.execute(queued_sql, queued_parameters, prepare=self._prepare(queued_parameters))
+                    await cursor.execute(sql, parameters, prepare=self._prepare(parameters))
             else:
-                await cursor.execute(sql, parameters, prepare=parameters is not None)
+                await cursor.execute(sql, parameters, prepare=self._prepare(parameters))
             return await cursor.fetchall() if cursor.description else []
         finally:
             seconds = time.perf_counter() - started
             for queued_name, _, _ in pending:
                 self._observe(queued_name, seconds=seconds, round_trips=0)
             self._observe(name, seconds=seconds, round_trips=1)
+
+    def _prepare(self, parameters: Parameters | None) -> bool:
+        return parameters is not None and self._pooled.habits.keeps_statements
 
 
 SERVE_ROLE: Final = "distsql_serve"
@@ -159,16 +149,17 @@ class Database:
         pool_size: int = 10,
         statement_timeout_s: float = 30,
         lock_timeout_s: float = 10,
+        pooler: str = "auto",
         observe: Observer = ignore,
     ) -> None:
         self.url = url
         self.observe = observe
-        self._role = role
-        self._timeouts = (statement_timeout_s, lock_timeout_s)
-        # With the instant until which it is taken for true.
-        self._tenants: dict[str, tuple[TenantStateRow, float]] = {}
-        self._pool = Pool(self._connect_pooled, size=pool_size, wait_s=statement_timeout_s)
-        self._pipelines = [Pipeline(self._connect) for _ in range(_PIPELINES)]
+        connector = Connector(
+            url, role=role, statement_timeout_s=statement_timeout_s, lock_timeout_s=lock_timeout_s, pooler=pooler
+        )
+        self._pool = Pool(connector.connect, size=pool_size, wait_s=statement_timeout_s)
+        self._known = KnownTenants()
+        self._pipelines = [Pipeline(connector.connect, self._known) for _ in range(_PIPELINES)]
 
     @property
     def connections(self) -> dict[str, int]:
@@ -181,71 +172,21 @@ class Database:
             pipeline.close()
         await self._pool.close()
 
-    async def _connect_pooled(self) -> PooledConnection:
-        return PooledConnection(await self._connect())
-
-    async def _connect(self) -> AsyncConnection[tuple[Any, ...]]:
-        statement_s, lock_s = self._timeouts
-        try:
-            connection: AsyncConnection[tuple[Any, ...]] = await AsyncConnection.connect(
-                self.url, autocommit=True, connect_timeout=10, application_name="distsql"
-            )
-        except psycopg.ProgrammingError as error:
-            raise SettingsError(
-                f"The database URL can't be read: {error}. Write postgresql://user@host/name"
-            ) from error
-        try:
-            types.register(connection)
-            connection.prepared_max = _PREPARED_MAX
-            await connection.execute(
-                _CONFIGURE,
-                [f"{seconds * 1000:.0f}" for seconds in (statement_s, lock_s, 2 * statement_s, 2 * statement_s)],
-            )
-            if self._role is not None:
-                await connection.execute("select set_config('role', %s, false)", [self._role])
-        except psycopg.errors.InsufficientPrivilege as error:
-            await connection.close()
-            raise SettingsError(
-                f"The database's user may not work as {self._role}: let its owner run `grant {self._role} to ...`"
-            ) from error
-        except BaseException:
-            await connection.close()
-            raise
-        return connection
-
     def of(self, tenant: str) -> TenantDatabase:
         """The catalogue as the tenant of this name sees it."""
         return TenantDatabase(self, tenant)
 
     async def tenant_id(self, tenant: str) -> int | None:
-        """The id behind a tenant's name, which may be a second old, or None. `TenantSuspendedError` if it is so.
-
-        Only for row-level security: statements look names up themselves. What was true a second ago shows nothing to a
-        tenant who has the name since.
-        """
-        state = self._known_tenant(tenant)
-        if state.id is None:
-            state = await self.read(_find_tenant_state, tenant)
-            if state.id is not None:
-                if len(self._tenants) > _MANY_TENANTS:
-                    self._tenants.clear()
-                self._tenants[tenant] = state, time.monotonic() + _FRESH_S
-        if state.suspended:
-            raise TenantSuspendedError(f"{tenant} is suspended: ask the registry's operator")
-        return state.id
-
-    def _known_tenant(self, tenant: str) -> TenantStateRow:
-        state, fresh_until = self._tenants.get(tenant, (_NO_TENANT, 0))
-        return state if fresh_until > time.monotonic() else _NO_TENANT
+        """The id behind a tenant's name, or None. `TenantSuspendedError` if it is so."""
+        return (await self.read_as(tenant, _find_tenant_state, tenant)).id
 
     @asynccontextmanager
     async def transaction(self, *, tenant: str | None = None, slot: int | None = None) -> AsyncIterator[Transaction]:
         """Commits at the end of the block, or changes nothing when it raises."""
         pooled = await self._pool.acquire()
         try:
-            tx = Transaction(pooled, self.observe, slot=slot)
-            if tenant is not None:
-                tx.begin_as(tenant, self._known_tenant(tenant).id)
+            who = None if tenant is None else self._known.best(tenant)
+            tx = Transaction(pooled, self.observe, who=who, slot=slot)
             yield tx
             await _commit(tx)
         finally:
@@ -266,14 +207,14 @@ class Database:
 
     async def read_as(
         self,
-        tenant_id: int | None,
+        who: Who,
         query: Callable[Concatenate[Transaction, P], Awaitable[Result]],
         /,
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> Result:
-        """What `read` gives to the tenant."""
-        reads = _SingleReads(self, self._pipelines, tenant_id)
+        """What `read` gives to the tenant. `TenantSuspendedError` if it was so within the last second."""
+        reads = _SingleReads(self, self._pipelines, who)
         return await repeat(lambda: query(reads, *args, **kwargs), forget_idle=self.forget_idle)
 
     async def transact(
@@ -302,24 +243,24 @@ class Database:
 class _SingleReads(Transaction):
     """Statements that read, each a transaction by itself, over connections that all readers of the process share."""
 
-    __slots__ = ("_database", "_pipelines", "_tenant_id")
+    __slots__ = ("_database", "_pipelines", "_who")
 
-    def __init__(self, database: Database, pipelines: Sequence[Pipeline], tenant_id: int | None) -> None:
+    def __init__(self, database: Database, pipelines: Sequence[Pipeline], who: Who) -> None:
         self._database = database
         self._pipelines = pipelines
-        self._tenant_id = tenant_id
+        self._who = who
 
     async def _fetch(self, statement: Statement[Any], parameters: Mapping[str, Any]) -> Rows:
         started = time.perf_counter()
         try:
             pipeline = min(self._pipelines, key=self._cost)
-            return await pipeline.fetch(statement, parameters, tenant_id=self._tenant_id)
+            return await pipeline.fetch(statement, parameters, who=self._who)
         finally:
             self._database.observe(statement.name, seconds=time.perf_counter() - started, round_trips=1)
 
     def _cost(self, pipeline: Pipeline) -> float:
         """Another tenant's connection costs half a statement: to say who asks."""
-        return len(pipeline) + (0 if pipeline.tenant_id == self._tenant_id else 0.5)
+        return len(pipeline) + (0 if pipeline.serves(self._who) else 0.5)
 
 
 class TenantDatabase:
@@ -342,7 +283,7 @@ class TenantDatabase:
         **kwargs: P.kwargs,
     ) -> Result:
         """As `Database.read`."""
-        return await self._database.read_as(await self._database.tenant_id(self._tenant), query, *args, **kwargs)
+        return await self._database.read_as(self._tenant, query, *args, **kwargs)
 
     async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """As `Database.transact`. `QuotaExceededError` when the tenant would use more than it may."""

@@ -5,6 +5,10 @@ come: no checkout, no cursor, no task switch but the caller's own. A read by tag
 a pooled connection's reused cursor takes. Each Sync ends an implicit transaction, so an error touches nobody else's
 statement.
 
+Ahead of a statement, and in the same flush, goes whose rows it shows: part of the same implicit transaction, under one
+Sync. For who asks twice in a row it becomes the connection's own setting, in a transaction by itself, and what comes
+next from the same is sent alone. Behind a pooler the next transaction may be another connection's: nothing is kept.
+
 Only for single statements that read. What is slow holds up what was sent behind it, so there are two of them, and the
 statement timeout holds here too.
 """
@@ -13,38 +17,42 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import psycopg
-from psycopg import AsyncConnection, abc, adapt, pq
+from psycopg import abc, adapt, pq
 from psycopg.errors import error_from_result
 
+from distsql.sql.connections import Connect, Connection, Habits
 from distsql.sql.statements import Statement
-
-# Kept by the connection, in a transaction of its own: together with a statement that fails it would be undone.
-SET_TENANT: Final = b"select set_config('app.tenant_id', $1, false)"
+from distsql.sql.tenant_setting import KnownTenants, SettingStatements, TenantSetting, Who
 
 _AUTO: Final = [adapt.PyFormat.AUTO]
 _BINARY: Final = pq.Format.BINARY
+_TEXT: Final = pq.Format.TEXT
 _ERRORS: Final = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE)
 _TUPLES: Final = pq.ExecStatus.TUPLES_OK
 _PREPARED: Final = pq.ExecStatus.COMMAND_OK
 _SYNC: Final = pq.ExecStatus.PIPELINE_SYNC
 
 Rows = list[tuple[Any, ...]]
-Connect = Callable[[], Awaitable[AsyncConnection[tuple[Any, ...]]]]
 
 
 class _Sent:
-    """A statement whose answer has not come yet."""
+    """What was sent, and whose answer has not come yet."""
 
-    __slots__ = ("answer", "error", "name", "result", "to_prepare")
+    __slots__ = ("answer", "error", "name", "parts", "result", "setting", "synced", "to_prepare")
 
-    def __init__(self, name: str, answer: asyncio.Future[Rows] | None, *, to_prepare: bool) -> None:
+    def __init__(
+        self, name: str, setting: TenantSetting, answer: asyncio.Future[Rows] | None, *, to_prepare: bool, synced: bool
+    ) -> None:
         self.name = name
-        self.answer = answer  # none for what nobody asked for: the tenant's setting
+        self.setting = setting  # under which it is run, or which it is
+        self.answer = answer  # none for the setting: nobody asked for it
         self.to_prepare = to_prepare  # it was sent to be prepared too, and the answer to that has not come
+        self.synced = synced  # a Sync of its own ends it, else so many answers
+        self.parts = 1 + to_prepare
         self.result: pq.abc.PGresult | None = None
         self.error: psycopg.Error | None = None
 
@@ -52,35 +60,38 @@ class _Sent:
 class Pipeline:
     """One connection in pipeline mode. It connects with the first statement, and again after it was lost."""
 
-    def __init__(self, connect: Connect) -> None:
+    def __init__(self, connect: Connect, known: KnownTenants | None = None) -> None:
         self._connect = connect
-        self._connection: AsyncConnection[tuple[Any, ...]] | None = None
+        self._known = known or KnownTenants()
+        self._connection: Connection | None = None
+        self._habits = Habits()
+        self._settings = SettingStatements(self._habits)
         self._socket = -1  # remembered: a connection that was lost doesn't tell any more
         self._connecting = asyncio.Lock()
         self._sent: deque[_Sent] = deque()
         self._blocked = False  # the socket took less than there was to send
         self._prepared: set[str] = set()
         self._transformers: dict[str, abc.Transformer] = {}
-        self.tenant_id: int | None = None
-        """Whose rows the statement that was sent last sees."""
+        self._kept = TenantSetting(None)
+        self._last: Who = None  # who asked last
 
     def __len__(self) -> int:
         """How many statements wait for their answer."""
         return len(self._sent)
 
-    async def fetch(
-        self, statement: Statement[Any], parameters: Mapping[str, Any], *, tenant_id: int | None = None
-    ) -> Rows:
+    def serves(self, who: Who) -> bool:
+        """Whether it needn't be told anew who asks."""
+        return self._habits.keeps_settings and self._kept.serves(who)
+
+    async def fetch(self, statement: Statement[Any], parameters: Mapping[str, Any], *, who: Who = None) -> Rows:
         """The statement's rows, as the tenant sees them; without one, nobody's.
 
-        Raises psycopg's errors; `psycopg.OperationalError` when the connection was lost.
+        Raises psycopg's errors, `psycopg.OperationalError` when the connection was lost, and `TenantSuspendedError`.
         """
         if self._connection is None:
             await self._open()
         try:
-            if tenant_id != self.tenant_id:
-                self._send_tenant(tenant_id)
-            answer = self._send(statement, parameters)
+            answer = self._send(statement, parameters, who)
         except psycopg.OperationalError as error:
             self._drop(str(error))  # it was lost, but the event loop hasn't told us yet
             raise
@@ -94,48 +105,66 @@ class Pipeline:
         async with self._connecting:
             if self._connection is not None:
                 return
-            connection = await self._connect()
+            connection, self._habits = await self._connect()
+            self._settings = SettingStatements(self._habits)
             connection.pgconn.enter_pipeline_mode()
             self._prepared.clear()
             self._transformers.clear()
-            self.tenant_id = None
+            self._kept, self._last = TenantSetting(None), None
             self._connection, self._socket = connection, connection.pgconn.socket
             asyncio.get_running_loop().add_reader(self._socket, self._receive)
 
     # -- sending ------------------------------------------------------------------------------------------------------
 
-    def _send(self, statement: Statement[Any], parameters: Mapping[str, Any]) -> asyncio.Future[Rows]:
-        loop = asyncio.get_running_loop()
+    def _send(self, statement: Statement[Any], parameters: Mapping[str, Any], who: Who) -> asyncio.Future[Rows]:
         connection = self._connection
         if connection is None:
             raise psycopg.OperationalError("the connection was lost")
-        name, wire_name = statement.name, statement.name.encode()
+        name = statement.name
         transformer = self._transformers.get(name) or self._transformers.setdefault(name, adapt.Transformer(connection))
+        # First what may fail: a value that has no form in SQL leaves nothing half sent.
         values = transformer.dump_sequence([parameters[each] for each in statement.order], _AUTO * len(statement.order))
         pgconn = connection.pgconn
-        to_prepare = name not in self._prepared
-        if to_prepare:
-            pgconn.send_prepare(wire_name, statement.numbered_sql, transformer.types)
-            self._prepared.add(name)
-        pgconn.send_query_prepared(wire_name, values, transformer.formats, _BINARY)
+        setting = self._kept if self.serves(who) else self._send_setting(pgconn, who)
+        to_prepare = self._send_query(pgconn, name, statement.numbered_sql, values, transformer, _BINARY)
         pgconn.pipeline_sync()
-        answer: asyncio.Future[Rows] = loop.create_future()
-        self._sent.append(_Sent(name, answer, to_prepare=to_prepare))
+        answer: asyncio.Future[Rows] = asyncio.get_running_loop().create_future()
+        self._sent.append(_Sent(name, setting, answer, to_prepare=to_prepare, synced=True))
         self._flush()
         return answer
 
-    def _send_tenant(self, tenant_id: int | None) -> None:
-        if self._connection is None:
-            raise psycopg.OperationalError("the connection was lost")
-        pgconn, name = self._connection.pgconn, "set_tenant"
+    def _send_setting(self, pgconn: pq.abc.PGconn, who: Who) -> TenantSetting:
+        keep, self._last = self._habits.keeps_settings and who == self._last, who
+        name, sql, value = self._settings.pick(who, keep=keep)
+        setting = TenantSetting(who)
+        to_prepare = self._send_query(pgconn, name, sql.encode(), [value.encode()], None, _TEXT)
+        if keep:  # by itself: together with a statement that fails it would be undone
+            pgconn.pipeline_sync()
+            self._kept = setting
+        self._sent.append(_Sent(name, setting, None, to_prepare=to_prepare, synced=keep))
+        return setting
+
+    def _send_query(
+        self,
+        pgconn: pq.abc.PGconn,
+        name: str,
+        sql: bytes,
+        values: Sequence[abc.Buffer | None],
+        transformer: abc.Transformer | None,
+        result_format: int,
+    ) -> bool:
+        """Sends a statement, prepared if that stays, and tells whether it was sent to be prepared as well."""
+        types, formats = (transformer.types, transformer.formats) if transformer else (None, None)
+        if not self._habits.keeps_statements:
+            pgconn.send_query_params(sql, values, types, formats, result_format)
+            return False
+        wire_name = name.encode()
         to_prepare = name not in self._prepared
         if to_prepare:
-            pgconn.send_prepare(name.encode(), SET_TENANT)
+            pgconn.send_prepare(wire_name, sql, types)
             self._prepared.add(name)
-        pgconn.send_query_prepared(name.encode(), [b"" if tenant_id is None else b"%d" % tenant_id])
-        pgconn.pipeline_sync()
-        self._sent.append(_Sent(name, None, to_prepare=to_prepare))
-        self.tenant_id = tenant_id
+        pgconn.send_query_prepared(wire_name, values, formats, result_format)
+        return to_prepare
 
     def _flush(self) -> None:
         """Sends what is buffered; what the socket doesn't take now goes when it can."""
@@ -173,35 +202,44 @@ class Pipeline:
             self._drop(str(error))
 
     def _take(self, sent: _Sent, result: pq.abc.PGresult) -> None:
-        """One part of the answer to the statement that was sent first."""
+        """One part of the answer to what was sent first."""
         status = result.status
-        if status == _SYNC:
-            self._sent.popleft()
-            self._answer(sent)
-        elif status == _TUPLES:
+        if status == _TUPLES:
             sent.result = result
         elif status == _PREPARED:
             sent.to_prepare = False
         elif status in _ERRORS:
             sent.error = error_from_result(result)
+        sent.parts -= 1
+        if status == _SYNC or (not sent.synced and sent.parts == 0):
+            self._sent.popleft()
+            self._answer(sent)
 
     def _answer(self, sent: _Sent) -> None:
         if sent.to_prepare:
             self._prepared.discard(sent.name)
         if sent.answer is None:
-            if sent.error is not None:  # what was sent behind it would see another tenant's rows
-                raise sent.error
+            self._learn(sent)
+        elif sent.answer.done():  # nobody waits any more
             return
-        if sent.answer.done():  # nobody waits any more
-            return
-        if sent.error is not None:
-            sent.answer.set_exception(sent.error)
+        elif error := sent.setting.refusal() or sent.error:
+            sent.answer.set_exception(error)
         elif sent.result is None:
             sent.answer.set_result([])
         else:
             transformer = self._transformers[sent.name]
             transformer.set_pgresult(sent.result)
             sent.answer.set_result(transformer.load_rows(0, sent.result.ntuples, tuple))
+
+    def _learn(self, sent: _Sent) -> None:
+        """Whose rows are shown to what was sent behind it."""
+        if sent.error is not None:
+            if sent.synced:  # they would be those of whoever asked before
+                raise sent.error
+            sent.setting.error = sent.error  # the same transaction: what came behind it wasn't run
+        elif sent.result is not None:
+            sent.setting.take(sent.result)
+            self._known.learn(sent.setting)
 
     # -- losing the connection ----------------------------------------------------------------------------------------
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import psycopg
-from psycopg import AsyncConnection, AsyncCursor, generators
+from psycopg import AsyncCursor, generators
 from psycopg.pq import PipelineStatus, TransactionStatus
 
 from distsql.errors import CatalogueUnavailableError
+from distsql.sql.connections import Connect, Connection, Habits
+from distsql.sql.tenant_setting import SettingStatements, Who
 
 _IN_TRANSACTION: Final = {TransactionStatus.INTRANS, TransactionStatus.INERROR}
 _ROLLBACK_WAIT_S: Final = 5
@@ -20,13 +21,20 @@ _ROLLBACK_WAIT_S: Final = 5
 class PooledConnection:
     """A connection in autocommit mode with its one cursor, which is used again and again (a new one costs 20 us)."""
 
-    __slots__ = ("_poll", "connection", "cursor")
+    __slots__ = ("_poll", "_settings", "connection", "cursor", "habits")
 
-    def __init__(self, connection: AsyncConnection[tuple[Any, ...]]) -> None:
+    def __init__(self, connection: Connection, habits: Habits) -> None:
         self.connection = connection
+        self.habits = habits
+        self._settings = SettingStatements(habits)
         self.cursor: AsyncCursor[tuple[Any, ...]] = connection.cursor(binary=True)
         self._poll = select.poll()
         self._poll.register(connection.pgconn.socket, select.POLLIN)
+
+    def set_tenant(self, who: Who) -> tuple[str, tuple[str]]:
+        """The statement that makes a transaction the tenant's, with its parameters."""
+        _, sql, value = self._settings.pick(who)
+        return sql.replace("$1", "%s"), (value,)
 
     @property
     def idle(self) -> bool:
@@ -62,7 +70,7 @@ class PooledConnection:
 class Pool:
     """At most ``size`` connections, the one used last first, opened when they are needed."""
 
-    def __init__(self, connect: Callable[[], Awaitable[PooledConnection]], *, size: int, wait_s: float) -> None:
+    def __init__(self, connect: Connect, *, size: int, wait_s: float) -> None:
         self._connect = connect
         self._free: list[PooledConnection] = []
         self._slots = asyncio.Semaphore(size)
@@ -86,7 +94,7 @@ class Pool:
                 if pooled.idle and pooled.silent:
                     return pooled
                 await pooled.connection.close()
-            return await self._connect()
+            return PooledConnection(*await self._connect())
         except psycopg.Error as error:
             self._leave()
             raise CatalogueUnavailableError(f"The catalogue's PostgreSQL doesn't answer: {error}") from error

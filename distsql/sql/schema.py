@@ -95,8 +95,21 @@ def migrate(url: str, *, to: str = "head") -> tuple[str | None, str | None]:
     return before, after
 
 
+def _refuse_poolers(connection: Connection) -> None:
+    """A pooler's next transaction may be another connection's, without the lock and the timeouts of this one."""
+    here = connection.connection.driver_connection
+    if isinstance(here, psycopg.Connection) and here.info.backend_pid != connection.scalar(
+        text("select pg_backend_pid()")
+    ):
+        raise SettingsError(
+            "A pooler is between here and PostgreSQL, and migrations need a connection of their own: give the "
+            "--database-url of PostgreSQL itself"
+        )
+
+
 @contextmanager
 def _in_turn(connection: Connection) -> Iterator[None]:
+    _refuse_poolers(connection)
     # Asked again and again: a statement that waits holds a snapshot, for which concurrent index builds would wait.
     while not connection.execute(text("select pg_try_advisory_lock(:key)"), {"key": _MIGRATION_LOCK}).scalar():
         connection.commit()

@@ -10,8 +10,9 @@ import pytest
 
 from distsql.app import Registry
 from distsql.settings import Settings
-from distsql.sql import database
+from distsql.sql import health, tenant_setting
 from distsql.sql.database import Database, Transaction
+from distsql.sql.tenant_setting import Who
 from distsql.values import Caller
 from tests.plans import operations
 from tests.plans.operations import Call, World
@@ -60,7 +61,7 @@ BUDGETS = {
     "swap tag": Budget(operations.swap_tag, 8, 4, 16, 16),
     "untag": Budget(operations.untag, 7, 3, 8, 9),
     "begin upload": Budget(operations.begin_upload, 6, 3, 8, 9),
-    "begin upload, new repository": Budget(operations.begin_upload_in_a_new_repository, 11, 5, 16, 14),
+    "begin upload, new repository": Budget(operations.begin_upload_in_a_new_repository, 10, 4, 16, 14),
     "write chunk": Budget(operations.write_chunk, 6, 4, 7, 11),
     "finish upload": Budget(operations.finish_upload, 8, 3, 13, 18),
     "cancel upload": Budget(operations.cancel_upload, 5, 2, 6, 6),
@@ -105,7 +106,7 @@ def watch() -> Watch:
 @pytest.fixture
 async def world(settings: Settings, watch: Watch, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     # Else an operation that begins a second after the one before would look up its tenant's id.
-    monkeypatch.setattr(database, "_FRESH_S", 3600)
+    monkeypatch.setattr(tenant_setting, "FRESH_S", 3600)
     async with Registry(settings) as registry:
         backend = registry.backend
         backend.database.observe = backend.everything.observe = watch
@@ -115,7 +116,7 @@ async def world(settings: Settings, watch: Watch, monkeypatch: pytest.MonkeyPatc
 @pytest.fixture
 def count_locks(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
     """Looks at the transaction's locks just before each commit. Reads become transactions, so that they have one."""
-    commit = Transaction.commit
+    commit, read_over_pipeline = Transaction.commit, Database.read_as
 
     async def counted(tx: Transaction) -> None:
         rows = await look(
@@ -127,8 +128,14 @@ def count_locks(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
         await commit(tx)
 
     async def read_as(
-        self: Database, tenant_id: int | None, query: Callable[..., Awaitable[object]], /, *args: Any, **kwargs: Any
+        self: Database, who: Who, query: Callable[..., Awaitable[object]], /, *args: Any, **kwargs: Any
     ) -> object:
+        tenant_id = who
+        if isinstance(who, str):
+            await read_over_pipeline(self, who, health.ping)  # learns the id
+            known = self._known.best(who)
+            tenant_id = known if isinstance(known, int) else None
+
         async def work(tx: Transaction) -> object:
             await look(tx, f"select set_config('app.tenant_id', '{'' if tenant_id is None else tenant_id}', true)")
             return await query(tx, *args, **kwargs)

@@ -29,7 +29,7 @@ from distsql.registry.grants import Grant
 from distsql.registry.namespace import StoredNamespace
 from distsql.registry.repository_settings import RepositoryAdministration
 from distsql.registry.tenants import Tenants
-from distsql.sql import database, recounts
+from distsql.sql import recounts, tenant_setting
 from distsql.sql.usage import UseRow
 from distsql.values import Action, Caller, Unlimited
 from tests.registry.pushing import image, index, push_blob, push_image
@@ -41,7 +41,7 @@ ADMINISTRATOR = Caller(actor="administrator")
 
 @pytest.fixture
 async def backend(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Backend]:
-    monkeypatch.setattr(database, "_FRESH_S", 0)
+    monkeypatch.setattr(tenant_setting, "FRESH_S", 0)
     async with opened(database_url) as machinery:
         yield machinery
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from distsql.errors import SettingsError
-from distsql.settings import Settings, duration, load, port, positive, size, switch
+from distsql.settings import Settings, duration, load, pooler, port, positive, size, switch
 
 
 @pytest.fixture
@@ -67,7 +67,11 @@ def test_every_setting_has_its_variable(name: str) -> None:
     texts = {"timedelta": "17s", "int": "17", "bool": "on", "str": "text", "Path": "folder"}
     values = {"timedelta": timedelta(seconds=17), "int": 17, "bool": True, "str": "text", "Path": Path("folder")}
     kind = str(Settings.__annotations__[name])
-    special = {"auth": "token", "public_url": "https://registry.example"}  # texts that not everything is one of
+    special = {
+        "auth": "token",
+        "public_url": "https://registry.example",
+        "pooler": "none",
+    }  # texts that not everything is one of
     found = read(environ={f"DISTSQL_{name.upper()}": special.get(name, texts[kind])})
     assert getattr(found, name) == special.get(name, values[kind])
 
@@ -299,3 +303,9 @@ def test_what_is_no_public_url(text: str) -> None:
     """It goes into a header between quotes: nothing that would end them."""
     with pytest.raises(SettingsError, match="URL"):
         read({"public_url": text})
+
+
+def test_what_is_between_here_and_postgresql_is_one_of_a_few() -> None:
+    assert [pooler(each) for each in ("auto", "none", "transaction", "prepared")][1:3] == ["none", "transaction"]
+    with pytest.raises(SettingsError, match="DISTSQL_POOLER"):
+        read(environ={"DISTSQL_POOLER": "session"})

@@ -13,6 +13,7 @@ from sqlalchemy.sql.elements import ClauseElement
 
 from distsql.oci.digest import Digest
 from distsql.sql import types
+from distsql.sql.connections import Habits
 from distsql.sql.pipeline import Pipeline
 from distsql.sql.statements import Statement, parameter, registered, statement
 from distsql.sql.types import DigestType
@@ -45,10 +46,10 @@ ECHO_NULL = _made("test_echo_null", select(func.coalesce(parameter("value", Text
 
 @pytest.fixture
 async def pipeline(database_url: str) -> AsyncIterator[Pipeline]:
-    async def connect() -> psycopg.AsyncConnection[tuple[object, ...]]:
+    async def connect() -> tuple[psycopg.AsyncConnection[tuple[object, ...]], Habits]:
         connection = await psycopg.AsyncConnection.connect(database_url, autocommit=True, application_name="pipelined")
         types.register(connection)
-        return connection
+        return connection, Habits()
 
     opened = Pipeline(connect)
     yield opened

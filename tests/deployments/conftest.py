@@ -1,0 +1,38 @@
+"""PostgreSQL as it is run elsewhere: behind a pooler, over TLS, with replicas, under several servers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import postgres
+from tests.deployments.poolers import pgbouncer
+from tests.places import make_place
+
+
+@pytest.fixture(scope="session")
+def pooled_catalogue(postgres_server: str, template_database: str) -> Iterator[tuple[str, str]]:
+    """The URLs of a migrated catalogue, and of the same through PgBouncer."""
+    folder = make_place()
+    with postgres.new_database(postgres_server, template=template_database) as url, pgbouncer(url, folder) as pooled:
+        yield url, pooled
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def pooled_url(pooled_catalogue: tuple[str, str]) -> Iterator[str]:
+    """A catalogue with nothing in it, through PgBouncer in transaction mode."""
+    direct, pooled = pooled_catalogue
+    yield pooled
+    postgres.empty(direct)
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A folder that other users may enter."""
+    folder = make_place()
+    yield folder
+    shutil.rmtree(folder)
