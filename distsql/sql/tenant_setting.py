@@ -88,9 +88,12 @@ class TenantSetting:
         self._fresh_until = time.monotonic() + FRESH_S if isinstance(who, str) else float("inf")
 
     def serves(self, who: Who) -> bool:
-        """Whether a statement may follow for this one, without another setting."""
+        """Whether a statement may follow for this one, without another setting.
+
+        Not before a name's id is known: a tenant that wasn't there may be made at any time.
+        """
         if who == self.who:
-            return self._fresh_until > time.monotonic()
+            return who is None or (self.id is not None and self._fresh_until > time.monotonic())
         return isinstance(who, int) and who == self.id
 
     def take(self, result: PGresult) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from distsql.sql import database
+from distsql.sql import tenant_setting
 from tests import postgres
 from tests.isolation.things import Stock
 from tests.isolation.world import ACME, Origin, World, copied, fill, settings_of
@@ -41,7 +41,7 @@ def nowhere(origin: Origin) -> Stock:
 async def worlds(origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[World, World]]:
     """Two of the same. In one is asked for what is there, in the other for what is nowhere."""
     # A tenant's id is not looked up again in the middle, in one of the two.
-    monkeypatch.setattr(database, "_FRESH_S", 3600)
+    monkeypatch.setattr(tenant_setting, "FRESH_S", 3600)
     async with copied(origin, tmp_path / "first") as first, copied(origin, tmp_path / "second") as second:
         yield first, second
 

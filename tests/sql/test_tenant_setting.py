@@ -99,6 +99,19 @@ async def test_a_transaction_that_made_its_tenant_goes_on_as_it(serving: Databas
     assert await serving.transact(look_seen) == []
 
 
+async def test_a_tenant_that_others_make_is_seen_at_once(serving: Database, sql: Sql) -> None:
+    """However often it was asked for before; also by who doesn't wait for the answer."""
+    for number in range(10):
+        name = f"late-{number}"
+        for _ in range(6):
+            assert await serving.of(name).read(list_seen) == []
+        asked = asyncio.gather(*(serving.of(name).read(list_seen) for _ in range(6)))
+        await asyncio.sleep(0)
+        sql.execute("select ensure_tenant(%s)", (name,))
+        assert await serving.of(name).read(list_seen) == [name]
+        await asked
+
+
 async def test_nothing_is_left_behind_by_what_fails(serving: Database, sql: Sql) -> None:
     """An error, a cancelled task, a server that goes away: the next one on the connection is nobody again."""
     first, second = serving.of(TENANTS[0]), serving.of(TENANTS[1])
