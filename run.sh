@@ -124,7 +124,7 @@ lock() {
     local compile=("$root/.venv/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-config
         --custom-compile-command "./run.sh lock")
     "${compile[@]}" pyproject.toml --group dev --output-file requirements.lock "$@"
-    "${compile[@]}" pyproject.toml --constraints requirements.lock --no-annotate --output-file requirements-serve.lock
+    "${compile[@]}" pyproject.toml --extra s3 --constraints requirements.lock --no-annotate --output-file requirements-serve.lock
     "${compile[@]}" --group build --constraints requirements.lock --no-annotate --output-file requirements-build.lock
     if grep -nE '(https?|file|git\+[a-z]+)://|--(extra-)?index-url|--find-links' requirements*.lock; then
         fail "the lock names a host or a path of this machine"

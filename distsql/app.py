@@ -54,6 +54,7 @@ class Registry:
             serve_layer,
             settings.upload_expiry,
             read_only=settings.read_only,
+            redirect=settings.redirect,
             makes_tenants=settings.auth == "none",
         )
         self._namespace = StoredNamespace(self.backend, Caller())

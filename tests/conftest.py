@@ -17,7 +17,7 @@ from distsql.app import Registry
 from distsql.registry.namespace import StoredNamespace
 from distsql.settings import Settings
 from distsql.values import Caller
-from tests import postgres
+from tests import objectstore, postgres
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +39,13 @@ def worker_database(postgres_server: str, template_database: str) -> Iterator[st
     """One migrated database for the tests of this worker, emptied after each."""
     with postgres.new_database(postgres_server, template=template_database) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[objectstore.ObjectStore]:
+    """This worker's object store: a real server, started when the first test wants it."""
+    with objectstore.running_store() as store:
+        yield store
 
 
 @pytest.fixture

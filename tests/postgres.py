@@ -29,7 +29,7 @@ def running_server() -> Iterator[str]:
     choice = os.environ.get("DISTSQL_TEST_POSTGRES", "")
     if given:
         yield given
-    elif choice == "docker" or (not choice and _docker_answers()):
+    elif choice == "docker" or (not choice and docker_answers()):
         from testcontainers.community.postgres import PostgresContainer  # noqa: PLC0415  # fails without an engine
 
         with PostgresContainer("postgres:18", driver=None) as container:
@@ -48,7 +48,8 @@ def running_server() -> Iterator[str]:
         raise ValueError(f"DISTSQL_TEST_POSTGRES is {choice!r}: docker or packaged")
 
 
-def _docker_answers() -> bool:
+def docker_answers() -> bool:
+    """Whether there is a Docker engine."""
     if not os.environ.get("DOCKER_HOST") and not Path("/var/run/docker.sock").exists():
         return False  # without asking: docker's client leaks a socket when nobody listens
     import docker  # noqa: PLC0415  # slow to import

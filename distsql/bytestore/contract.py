@@ -5,8 +5,14 @@ prefix that anything depends on. The catalogue remembers keys; a key is never us
 being deleted can never be a newer one. A key that the store can't have made names nothing.
 
 The life of an object: ``begin`` chooses its key, ``writer`` adds bytes (as often as wanted, from any process, by means
-of the `Staged` value that the catalogue keeps), whose ``complete`` makes it readable under its key without copying it.
-``abort`` forgets it instead.
+of the `Staged` value that the catalogue keeps), whose ``complete`` makes it readable without copying it, and gives the
+key that it has from then on. ``abort`` forgets it instead.
+
+Where locks reach every process that uses the store (``exclusive``), an open writer shuts all others out. An object
+store has no such locks. There the catalogue decides, by comparing and swapping the value that it keeps: a writer's
+owner has it remember ``claim(staged)`` before entering, which outdates everybody else's value; what ``flush`` gives
+before going on; and what ``seal`` gives before ``complete``. Of several writers at once each makes things of its own
+names, so one whose value is outdated harms nothing of what the newest value names, however late its requests arrive.
 
 Errors, all from `distsql.errors`: `StoreUnavailableError`, `StoreFullError`, `BytesMissingError`, `UploadBusyError`.
 `StoreFullError` and `StoreUnavailableError` leave every `Staged` value good: go on from it when there is room again.
@@ -43,13 +49,18 @@ class StoredObject:
     """What a walk over the store finds. ``complete`` is false for an object that is still being written.
 
     ``length`` of such an object may count bytes that no ``flush`` acknowledged. ``modified_at`` is when bytes were last
-    added: an object may be completed long after.
+    added: an object may be completed long after. ``staged_key`` is the key of the `Staged` value that it came from,
+    when that is another one: as long as a row names either of them, the object is no orphan.
+
+    In a store that is not ``exclusive`` what is flushed of a small object may be called complete, and what an
+    unfinished one consists of comes in several of these, each of which can be aborted by its key.
     """
 
     key: str
     length: int
     modified_at: datetime
     complete: bool
+    staged_key: str = ""
 
 
 class StagedWriter(Protocol):
@@ -62,6 +73,10 @@ class StagedWriter(Protocol):
 
     One call at a time; after one that failed or was cancelled it takes no more (`StoreUnavailableError`): a new writer
     goes on from the last flush.
+
+    Of a store that is not ``exclusive``: a second one is `UploadBusyError` in the same process only, bytes that are
+    missing may be told as late as the first ``write`` or ``complete``, and after ``flush`` it takes no more bytes
+    (`StoreUnavailableError`): claim what it gave, and go on with a new writer.
     """
 
     async def __aenter__(self) -> Self: ...
@@ -82,16 +97,32 @@ class StagedWriter(Protocol):
     async def flush(self) -> Staged:
         """Makes everything written durable (it survives power loss) and gives the value to go on with.
 
-        `BytesMissingError` when the object was aborted since bytes were added.
+        `BytesMissingError` when the object was aborted since bytes were added (where the store can tell).
+        """
+
+    @property
+    def checkpoint_due(self) -> bool:
+        """Whether the catalogue should remember what there is before more bytes are written. Never if ``exclusive``."""
+
+    async def checkpoint(self) -> Staged:
+        """What is durable just now, for the catalogue to remember in the middle of a long stream.
+
+        It may be less than what was written. Once it is remembered this writer goes on; otherwise it must be closed.
+        """
+
+    async def seal(self) -> Staged | None:
+        """Flushes in the form in which the object can be completed; to be remembered before ``complete`` is called.
+
+        None when ``complete`` needs no such preparation, as always if ``exclusive``.
         """
 
     async def complete(self) -> Staged:
-        """Flushes, and makes the object readable under its key without a copy, while nobody else can write to it.
+        """Flushes, and makes the object readable without a copy, under the key of the value that it gives.
 
         What is past the bytes that this writer knows of is cut off. Doing it again is harmless. `BytesMissingError`
-        when the store has fewer bytes, or has completed the object at another length. Adding bytes afterwards takes the
-        object back into its unfinished state where the store can (the commit that should have named it failed), else
-        raises `BytesMissingError`.
+        when the store has fewer bytes, or has completed the object at another length. Adding bytes afterwards (the
+        commit that should have named it failed) takes the object back into its unfinished state; a store that is not
+        ``exclusive`` leaves it where it is, and begins another one with its bytes.
         """
 
 
@@ -106,6 +137,10 @@ class ByteStore(Protocol):
     def minimum_chunk(self) -> int:
         """The smallest piece, in bytes, that ``writer`` takes well except as the last one; 0 when any size will do."""
 
+    @property
+    def exclusive(self) -> bool:
+        """Whether an open writer shuts out those of all other processes. If not, the catalogue has to: see above."""
+
     async def open(self) -> None:
         """Makes the store ready and checks that it can be written to."""
 
@@ -115,19 +150,33 @@ class ByteStore(Protocol):
     async def begin(self) -> Staged:
         """A new object of no bytes under a key that was never used."""
 
+    async def claim(self, staged: Staged) -> Staged:
+        """The value for the next writer, once the catalogue has remembered it instead of ``staged``.
+
+        ``staged`` itself if the store is ``exclusive``. `UploadBusyError` while a writer is open in this process.
+        """
+
     def writer(self, staged: Staged) -> StagedWriter:
         """An async context manager that adds bytes behind ``staged.length``."""
 
     def staged_stream(self, staged: Staged) -> AsyncIterator[bytes]:
         """The bytes written so far, ``staged.length`` of them: to hash what another process wrote.
 
-        Works beside a writer, and on a completed object as well. Fails before the first piece if there are fewer.
+        Works beside a writer, and on a completed object as well. Fails before the first piece if there are fewer. A
+        store that is not ``exclusive`` may need the value that ``complete`` gave: else it raises `BytesMissingError`.
         """
 
     async def abort(self, staged: Staged) -> None:
         """Removes an unfinished (or just completed) object and all its parts; nothing there is no error.
 
-        It works beside an open writer too, whose next ``flush`` of new bytes is then `BytesMissingError`.
+        It works beside an open writer too, whose next ``flush`` of new bytes is then `BytesMissingError` where the
+        store can tell.
+        """
+
+    async def settle(self, staged: Staged) -> None:
+        """Removes what was needed only to go on with a completed object: once the catalogue has its key for good.
+
+        Doing without leaves orphans, which a walk finds.
         """
 
     async def length(self, key: str) -> int | None:

@@ -26,6 +26,7 @@ class FilesystemStore:
     """A `ByteStore` in the folder ``root``, with ``threads`` threads for what may wait for the disk."""
 
     minimum_chunk = 0
+    exclusive = True
 
     def __init__(self, root: Path, *, threads: int = 16) -> None:
         self._layout = Layout(root.absolute())
@@ -46,6 +47,9 @@ class FilesystemStore:
     async def begin(self) -> Staged:
         return Staged(new_key())
 
+    async def claim(self, staged: Staged) -> Staged:
+        return staged
+
     def writer(self, staged: Staged) -> FilesystemWriter:
         return FilesystemWriter(self._layout, self._threads, staged)
 
@@ -54,6 +58,9 @@ class FilesystemStore:
 
     async def abort(self, staged: Staged) -> None:
         await self._threads.run(objects.abort, self._layout, staged.key)
+
+    async def settle(self, staged: Staged) -> None:
+        """A finished file is all there is."""
 
     # -- reading --------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,8 @@ _WRITEBACK_BYTES: Final = 8 * 1024 * 1024
 class FilesystemWriter:
     """The `StagedWriter` of a `FilesystemStore`: thread hops are one to enter, one each to write much and to flush."""
 
+    checkpoint_due = False
+
     def __init__(self, layout: Layout, threads: Threads, staged: Staged) -> None:
         self._layout = layout
         self._threads = threads
@@ -77,6 +79,12 @@ class FilesystemWriter:
             await self._step(self._flush)
             self._staged = replace(self._staged, length=self._position)
         return self._staged
+
+    async def checkpoint(self) -> Staged:
+        return await self.flush()
+
+    async def seal(self) -> Staged | None:
+        return None
 
     async def complete(self) -> Staged:
         self._check_usable()

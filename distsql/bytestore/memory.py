@@ -28,6 +28,7 @@ class MemoryStore:
 
     url = "memory:"
     minimum_chunk = 0
+    exclusive = True
 
     def __init__(self) -> None:
         self._finished: dict[str, _Content] = {}
@@ -43,6 +44,9 @@ class MemoryStore:
     async def begin(self) -> Staged:
         return Staged(secrets.token_hex(16))
 
+    async def claim(self, staged: Staged) -> Staged:
+        return staged
+
     def writer(self, staged: Staged) -> MemoryWriter:
         return MemoryWriter(self, staged)
 
@@ -54,6 +58,9 @@ class MemoryStore:
     async def abort(self, staged: Staged) -> None:
         self._finished.pop(staged.key, None)
         self._unfinished.pop(staged.key, None)
+
+    async def settle(self, staged: Staged) -> None:
+        """Nothing was needed besides."""
 
     async def length(self, key: str) -> int | None:
         content = self._finished.get(key)
@@ -112,6 +119,8 @@ class MemoryStore:
 class MemoryWriter:
     """The `StagedWriter` of a `MemoryStore`."""
 
+    checkpoint_due = False
+
     def __init__(self, store: MemoryStore, staged: Staged) -> None:
         self._store = store
         self._staged = staged
@@ -149,6 +158,12 @@ class MemoryWriter:
             raise _missing(self._staged.key, len(content.data))
         self._staged = replace(self._staged, length=len(content.data))
         return self._staged
+
+    async def checkpoint(self) -> Staged:
+        return await self.flush()
+
+    async def seal(self) -> Staged | None:
+        return None
 
     async def complete(self) -> Staged:
         staged = await self.flush()

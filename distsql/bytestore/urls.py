@@ -9,9 +9,13 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from distsql.bytestore.contract import ByteStore
 from distsql.bytestore.filesystem import FilesystemStore
 from distsql.bytestore.memory import MemoryStore
+from distsql.bytestore.s3_address import S3Address, parse_address
 from distsql.errors import SettingsError
 
-_KNOWN: Final = "file:///path (a folder) or memory: (for tests, gone with the process)"
+_KNOWN: Final = (
+    "file:///path (a folder), s3://bucket/prefix?endpoint=http://host:port&region=name (an object store) or memory: "
+    "(for tests, gone with the process)"
+)
 
 
 def open_store(url: str) -> ByteStore:
@@ -26,6 +30,8 @@ def open_store(url: str) -> ByteStore:
     match parts.scheme:
         case "file":
             return FilesystemStore(_folder(parts))
+        case "s3":
+            return _object_store(parse_address(parts))
         case "memory" if url == "memory:":
             return MemoryStore()
         case "memory":
@@ -34,6 +40,16 @@ def open_store(url: str) -> ByteStore:
             raise SettingsError("the byte store's address is a URL: write file:///path for the folder /path")
         case scheme:
             raise SettingsError(f"there is no byte store of scheme {scheme}: in the address; give {_KNOWN}")
+
+
+def _object_store(address: S3Address) -> ByteStore:
+    try:
+        from distsql.bytestore.s3 import S3Store  # noqa: PLC0415  # its client library is an extra, and heavy
+    except ModuleNotFoundError as error:
+        if error.name not in {"boto3", "botocore"}:
+            raise
+        raise SettingsError("an s3: address needs a library that isn't there: pip install 'distsql[s3]'") from error
+    return S3Store(address)
 
 
 def _folder(parts: SplitResult) -> Path:

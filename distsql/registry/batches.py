@@ -82,6 +82,21 @@ class BatchedWriter:
         await self.settle()
         return await self._writer.flush()
 
+    @property
+    def checkpoint_due(self) -> bool:
+        """Whether the catalogue should remember what there is before more is written."""
+        return self._writer.checkpoint_due
+
+    async def checkpoint(self) -> Staged:
+        """What is durable, in the middle of a stream."""
+        await self._store_earlier()
+        return await self._writer.checkpoint()
+
+    async def seal(self) -> Staged | None:
+        """Makes everything durable in the form in which it is completed, where the store needs that remembered."""
+        await self.settle()
+        return await self._writer.seal()
+
     async def complete(self) -> Staged:
         """Makes everything durable, and the object readable."""
         await self.settle()

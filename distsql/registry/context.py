@@ -44,6 +44,8 @@ class Backend:
     hashes: RunningHashes = field(default_factory=RunningHashes)
     batches: BatchMemory = field(default_factory=BatchMemory)
     read_only: bool = False
+    redirect: bool = True
+    """Whether clients are sent to the store for bytes, where it has addresses."""
     makes_tenants: bool = True
     """Whether a push makes the tenant that it is for; otherwise `distsql tenant create` does."""
 

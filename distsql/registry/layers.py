@@ -54,7 +54,7 @@ class Layers:
         new_hash(algorithm)
         admission = await self._context.admit()
         staged = await self._context.backend.store.begin()
-        return Upload(self._context, await self._begin(admission, algorithm, staged))
+        return Upload(self._context, await self._begin(admission, algorithm, staged), begun_here=True)
 
     @transactional
     async def _begin(self, tx: Transaction, admission: Admission, algorithm: str, staged: Staged) -> UploadRow:

@@ -33,5 +33,6 @@ async def find_orphans(backend: Backend, *, grace: timedelta) -> AsyncIterator[S
 
 
 async def _unknown(backend: Backend, batch: list[StoredObject]) -> list[StoredObject]:
-    known = await backend.everything.read(garbage.find_store_keys, [stored.key for stored in batch])
-    return [stored for stored in batch if stored.key not in known]
+    keys = {name for stored in batch for name in (stored.key, stored.staged_key) if name}
+    known = await backend.everything.read(garbage.find_store_keys, sorted(keys))
+    return [stored for stored in batch if stored.key not in known and stored.staged_key not in known]

@@ -78,6 +78,8 @@ class StoredLayer:
 
     async def redirect_url(self) -> str | None:
         """Where a client gets the content from the store itself, when it may."""
+        if not self._backend.redirect:
+            return None
         return await self._store.redirect_url(self._row.store_key, expires_s=_REDIRECT_S)
 
     def handler(self, request: ASGIScope) -> ASGIApplication:

@@ -8,7 +8,7 @@ import os
 from collections.abc import AsyncIterator
 from datetime import datetime
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from uuid import UUID
 
 from distsql.bytestore.contract import ByteStore, Staged
@@ -31,6 +31,9 @@ from distsql.sql.repositories import RepositoryRow
 from distsql.sql.uploads import UploadRow
 from distsql.values import position
 
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
 
 class Upload:
     """`distsql.contract.LayerUpload` over the catalogue and a byte store.
@@ -39,9 +42,10 @@ class Upload:
     other writers out; when something fails, it is dropped, and the session stands where the row says.
     """
 
-    def __init__(self, context: RepositoryContext, row: UploadRow) -> None:
+    def __init__(self, context: RepositoryContext, row: UploadRow, *, begun_here: bool = False) -> None:
         self._context = context
         self._row = row
+        self._begun_here = begun_here  # nobody else can know of it yet
         self._offset = row.offset_bytes
         self._content: BatchedWriter | None = None
 
@@ -92,6 +96,9 @@ class Upload:
     async def write(self, data: bytes | bytearray | memoryview) -> int:
         """Adds the data at the end."""
         content = self._content or await self._open()
+        if content.checkpoint_due:
+            async with self._set_back_after(Exception):
+                await self._advance_to(await content.checkpoint())
         length = len(data) if isinstance(data, bytes) else memoryview(data).nbytes
         self._offset += length
         try:
@@ -120,6 +127,8 @@ class Upload:
         """Shuts other writers out, and makes sure that none was faster since the session was read."""
         if self._content is not None:
             return self._content
+        if not self._store.exclusive:
+            await self._claim()
         content = BatchedWriter(self._store.writer(self._staged), self._context.backend.batches)
         async with self._set_back_after(BaseException):
             await content.open()
@@ -127,6 +136,15 @@ class Upload:
             await self._check_newest()
         content.hash = self._context.backend.hashes.take(self.uuid, offset=self._offset, algorithm=self._row.algorithm)
         return content
+
+    async def _claim(self) -> None:
+        """Outdates what other writers hold, where the store can't shut them out itself."""
+        claimed = await self._store.claim(self._staged)
+        if self._begun_here:
+            self._row = self._row._replace(store_state=claimed.state)
+        else:
+            await self._advance_to(claimed)
+        self._begun_here = False
 
     @property
     def _staged(self) -> Staged:
@@ -136,13 +154,17 @@ class Upload:
         staged = await content.flush()
         if staged.length == self._row.offset_bytes:
             return
+        await self._advance_to(staged)
+        if content.hash is not None:
+            self._context.backend.hashes.keep(self.uuid, content.hash, offset=staged.length)
+
+    async def _advance_to(self, staged: Staged) -> None:
+        """Has the catalogue remember the value, if ours was the newest."""
         version = await self._advance(staged)
         if version is None:
             await self._check_newest()
             raise self._ended()
         self._row = self._row._replace(version=version, offset_bytes=staged.length, store_state=staged.state)
-        if content.hash is not None:
-            self._context.backend.hashes.keep(self.uuid, content.hash, offset=staged.length)
 
     @transactional
     async def _advance(self, tx: Transaction, staged: Staged) -> int | None:
@@ -199,28 +221,36 @@ class Upload:
         """Ends the session: the content becomes a blob of the repository, if it has this digest."""
         content = await self._open()
         async with self._set_back_after(BaseException):
-            await self._check_digest(content, digest)
-            staged = await content.complete()
+            await content.settle()
+            hasher = content.hash
+            if hasher is None or hasher.name != digest.algorithm:
+                hasher = await self._hash_again(content, digest.algorithm)
+            _check_digest(hasher, digest)
+            staged = await self._complete(content)
             blob = await self._finish(digest, staged)
         self._row = self._row._replace(offset_bytes=staged.length)
         await self._let_go()
         if blob.store_key != staged.key:
             blob = await self._settle_duplicate(blob, staged)
+        if blob.store_key == staged.key:
+            with contextlib.suppress(StoreUnavailableError):  # the blob is there
+                await self._store.settle(staged)
         return StoredLayer(self._context.backend, blob)
 
-    async def _check_digest(self, content: BatchedWriter, digest: Digest) -> None:
-        await content.settle()
-        running = content.hash
-        if running is None or running.name != digest.algorithm:
-            running = new_hash(digest.algorithm)
-            async for piece in self._store.staged_stream(await content.flush()):
-                await asyncio.to_thread(running.update, piece)
-        found = Digest.from_hash(running)
-        if found != digest:
-            raise DigestInvalidError(
-                f"The content has the digest {found}, not {digest}",
-                detail={"digest": str(digest), "content": str(found)},
-            )
+    async def _hash_again(self, content: BatchedWriter, algorithm: str) -> _Hash:
+        """The hash of everything, some of which another process wrote, or with another algorithm."""
+        hasher = new_hash(algorithm)
+        # What an object store has of an unfinished object can't be read. Completed and wrong, it can be gone on with.
+        staged = await (content.flush() if self._store.exclusive else self._complete(content))
+        async for piece in self._store.staged_stream(staged):
+            await asyncio.to_thread(hasher.update, piece)
+        return hasher
+
+    async def _complete(self, content: BatchedWriter) -> Staged:
+        sealed = await content.seal()
+        if sealed is not None:
+            await self._advance_to(sealed)
+        return await content.complete()
 
     @transactional
     async def _finish(self, tx: Transaction, digest: Digest, staged: Staged) -> BlobRow:
@@ -239,7 +269,7 @@ class Upload:
             healed = await self._replace_bytes(blob, staged)
             if healed is not None:
                 return healed
-        await self._forget(staged)
+        await self._forget(self._staged)
         return blob
 
     @transactional
@@ -279,3 +309,12 @@ class Upload:
         else:
             with contextlib.suppress(DistsqlError):  # the error that is on its way says more
                 await self.close()
+
+
+def _check_digest(hasher: _Hash, digest: Digest) -> None:
+    found = Digest.from_hash(hasher)
+    if found != digest:
+        raise DigestInvalidError(
+            f"The content has the digest {found}, not {digest}",
+            detail={"digest": str(digest), "content": str(found)},
+        )

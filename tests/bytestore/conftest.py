@@ -4,27 +4,42 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from distsql.bytestore.contract import ByteStore, Staged
 from distsql.bytestore.filesystem import FilesystemStore
 from distsql.bytestore.memory import MemoryStore
-from tests.bytestore.steps import complete
+from distsql.bytestore.s3 import S3Store
+from distsql.bytestore.s3_address import parse_address
+from distsql.bytestore.s3_layout import PartSizes
+from tests import objectstore
+from tests.bytestore.steps import append, complete
 
-Opener = Callable[[Path], tuple[ByteStore, ByteStore]]
+Opener = Callable[[Path, pytest.FixtureRequest], tuple[ByteStore, ByteStore]]
+
+# As small as the protocol allows, and growing soon.
+MIB = 1024 * 1024
+SMALL_PARTS = PartSizes(((1, 5 * MIB), (4, 6 * MIB)), held=15 * MIB)
 
 
-def _memory(_folder: Path) -> tuple[ByteStore, ByteStore]:
+def _memory(_folder: Path, _request: pytest.FixtureRequest) -> tuple[ByteStore, ByteStore]:
     store = MemoryStore()  # belongs to one process: its own twin
     return store, store
 
 
-def _filesystem(folder: Path) -> tuple[ByteStore, ByteStore]:
+def _filesystem(folder: Path, _request: pytest.FixtureRequest) -> tuple[ByteStore, ByteStore]:
     return FilesystemStore(folder / "store"), FilesystemStore(folder / "store")
 
 
-STORES: dict[str, Opener] = {"memory": _memory, "filesystem": _filesystem}
+def _s3(_folder: Path, request: pytest.FixtureRequest) -> tuple[ByteStore, ByteStore]:
+    server: objectstore.ObjectStore = request.getfixturevalue("object_store")
+    address = parse_address(urlsplit(server.url()))
+    return S3Store(address, sizes=SMALL_PARTS), S3Store(address, sizes=SMALL_PARTS)
+
+
+STORES: dict[str, Opener] = {"memory": _memory, "filesystem": _filesystem, "s3": _s3}
 
 Keep = Callable[[ByteStore, bytes], Awaitable[Staged]]
 
@@ -32,7 +47,7 @@ Keep = Callable[[ByteStore, bytes], Awaitable[Staged]]
 @pytest.fixture(params=list(STORES))
 async def twins(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[ByteStore, ByteStore]]:
     """Two stores over the same bytes, as two processes have them."""
-    store, twin = STORES[request.param](tmp_path)
+    store, twin = STORES[request.param](tmp_path, request)
     await store.open()
     await twin.open()
     yield store, twin
@@ -69,9 +84,7 @@ def stage() -> Keep:
     """Writes content to a new object and flushes it."""
 
     async def stage(store: ByteStore, content: bytes) -> Staged:
-        async with store.writer(await store.begin()) as writer:
-            await writer.write(content)
-            return await writer.flush()
+        return await append(store, await store.begin(), content)
 
     return stage
 
@@ -81,8 +94,6 @@ def keep(stage: Keep) -> Keep:
     """Writes content to a new object and completes it."""
 
     async def keep(store: ByteStore, content: bytes) -> Staged:
-        staged = await stage(store, content)
-        await complete(store, staged)
-        return staged
+        return await complete(store, await stage(store, content))
 
     return keep

@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
-from distsql.bytestore.contract import ByteStore, Staged
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from distsql.bytestore.contract import ByteStore, Staged, StagedWriter, StoredObject
+
+
+@asynccontextmanager
+async def writing(store: ByteStore, staged: Staged) -> AsyncIterator[StagedWriter]:
+    """A writer, for which the value was claimed."""
+    async with store.writer(await store.claim(staged)) as writer:
+        yield writer
+
+
+async def append(store: ByteStore, staged: Staged, *pieces: bytes) -> Staged:
+    """Adds pieces and flushes them."""
+    async with writing(store, staged) as writer:
+        for piece in pieces:
+            await writer.write(piece)
+        return await writer.flush()
 
 
 async def complete(store: ByteStore, staged: Staged) -> Staged:
     """Makes what was flushed readable, as a process does that comes to it later."""
-    async with store.writer(staged) as writer:
+    async with writing(store, staged) as writer:
         return await writer.complete()
+
+
+async def found(store: ByteStore, staged: Staged) -> list[StoredObject]:
+    """Everything there is of the object."""
+    return [item async for item in store.walk() if staged.key in (item.key, item.staged_key)]

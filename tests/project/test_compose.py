@@ -6,8 +6,11 @@ import os
 import subprocess
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
+
+from distsql.bytestore.s3_address import parse_address
 
 ROOT = Path(__file__).parents[2]
 COMPOSE_FILE = ROOT / "docker-compose.yml"
@@ -51,7 +54,11 @@ def test_no_secret_has_a_default(tmp_path: Path, secret: str) -> None:
 def test_only_loopback_reaches_a_registry_without_authentication(config: dict[str, Any]) -> None:
     assert "--insecure" in config["services"]["distsql"]["command"]
     published = [port for service in config["services"].values() for port in service.get("ports", [])]
-    assert [(port["host_ip"], port["published"], port["target"]) for port in published] == [("127.0.0.1", "5000", 5000)]
+    # The registry, and the store to which it sends its clients.
+    assert sorted((port["host_ip"], port["published"], port["target"]) for port in published) == [
+        ("127.0.0.1", "5000", 5000),
+        ("127.0.0.1", "8333", 8333),
+    ]
 
 
 def test_it_serves_only_after_the_database_is_healthy_and_migrated(config: dict[str, Any]) -> None:
@@ -69,8 +76,17 @@ def test_what_is_kept_is_in_volumes(config: dict[str, Any]) -> None:
         "postgres": [("volume", "/var/lib/postgresql")],
         "s3": [("volume", "/data")],
         "migrate": [],
-        "distsql": [("volume", "/var/lib/distsql")],
+        "distsql": [],
     }
+
+
+def test_bytes_are_kept_in_the_object_store(config: dict[str, Any]) -> None:
+    serve, store = config["services"]["distsql"]["environment"], config["services"]["s3"]
+    address = parse_address(urlsplit(serve["DISTSQL_STORAGE"]))
+    assert f"-bucket={address.bucket}" in store["command"]
+    assert (address.endpoint, address.public_endpoint) == ("http://s3:8333", "http://127.0.0.1:8333")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        assert serve[name] == store["environment"][name]
 
 
 def test_both_commands_use_the_same_database(config: dict[str, Any]) -> None:

@@ -91,6 +91,16 @@ class FailingWriter:
         await self._step("flush")
         return await self._inner.flush()
 
+    @property
+    def checkpoint_due(self) -> bool:
+        return self._inner.checkpoint_due
+
+    async def checkpoint(self) -> Staged:
+        return await self._inner.checkpoint()
+
+    async def seal(self) -> Staged | None:
+        return await self._inner.seal()
+
     async def complete(self) -> Staged:
         await self._step("complete")
         return await self._inner.complete()
