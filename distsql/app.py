@@ -20,11 +20,14 @@ from distsql.api.scrapes import Scrapes
 from distsql.api.traces import Traces
 from distsql.bytestore.urls import open_store
 from distsql.contract import Namespace
+from distsql.registry.audit_seals import AuditSeals
 from distsql.registry.authentication import Authenticator
 from distsql.registry.authorities import Authorities
 from distsql.registry.context import Backend
+from distsql.registry.incidents import Incidents
 from distsql.registry.namespace import StoredNamespace
 from distsql.registry.pulls import Pulls
+from distsql.registry.repeating import Repeated
 from distsql.settings import Settings
 from distsql.sql import gauges, health
 from distsql.sql.database import SERVE_ROLE, Database, Observer, ignore
@@ -34,8 +37,11 @@ from distsql.values import ASGIApplication, Caller
 class Registry:
     """A registry in this process: opened, used through its namespace, closed."""
 
-    def __init__(self, settings: Settings, *, check_schema: bool = True, observe: Observer = ignore) -> None:
+    def __init__(
+        self, settings: Settings, *, check_schema: bool = True, observe: Observer = ignore, serving: bool = False
+    ) -> None:
         self._check_schema = check_schema
+        self._serving = serving  # and so does by itself what a server does
         open_as = functools.partial(
             Database,
             settings.database_url,
@@ -58,6 +64,16 @@ class Registry:
             makes_tenants=settings.auth == "none",
         )
         self._namespace = StoredNamespace(self.backend, Caller())
+        seals, interval = AuditSeals(self._everything), settings.audit_seal_interval
+        self._repeated = [
+            Repeated(
+                "sealing the audit",
+                # All servers take turns: whoever is first.
+                lambda: seals.seal(unless_since=interval * 0.9),
+                seconds=interval.total_seconds(),
+            )
+        ]
+        self.incidents = Incidents(self._everything)
         self.pulls = Pulls(self._everything, interval_s=settings.pull_flush_interval.total_seconds())
 
     @property
@@ -72,10 +88,15 @@ class Registry:
 
             await asyncio.to_thread(schema.check_revision, self._database.url)
         await self._store.open()
+        for repeated in self._repeated if self._serving else ():
+            repeated.begin()
 
     async def close(self) -> None:
         """Writes down what was put off, and lets go of connections and of the store."""
+        for repeated in self._repeated:
+            await repeated.close()
         await self.pulls.close()
+        await self.incidents.close()
         await self._database.close()
         await self._everything.close()
         await self._store.close()
@@ -110,13 +131,14 @@ def create_application(
     """
     metrics, traces = Metrics(), Traces() if settings.traces else None
     observe = metrics.add_statement if traces is None else _both(metrics.add_statement, traces.add_statement)
-    registry = Registry(settings, check_schema=check_schema, observe=observe)
+    registry = Registry(settings, check_schema=check_schema, observe=observe, serving=True)
     application = Application(
         registry,
         limits=Limits(manifest_bytes=settings.manifest_limit, body_timeout_s=settings.body_timeout.total_seconds()),
         access_log=AccessLog() if settings.access_log else None,
         authorizer=create_authorizer(registry.backend, settings) if settings.auth == "token" else None,
         pulls=registry.pulls,
+        incidents=registry.incidents,
         scrapes=create_scrapes(registry, settings, metrics, folder=metrics_folder),
         tenant_domain=settings.tenant_domain,
     )

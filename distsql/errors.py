@@ -179,6 +179,10 @@ class CredentialsInvalidError(RegistryError):
     """No account has this name and secret just now, or a token that doesn't count (any more)."""
 
 
+class AuditExportError(RegistryError):
+    """Old events can't be written out just now, or what was written isn't what was sealed; nothing was dropped."""
+
+
 class UnsupportedError(RegistryError):
     """The operation doesn't exist, or is switched off here."""
 

@@ -141,6 +141,7 @@ class Settings:
     stop_timeout: timedelta = field(default=timedelta(seconds=30), metadata=_DURATIONS)
     metrics_token: str = field(default="", metadata=_TEXT, repr=False)
     traces: bool = field(default=False, metadata=_SWITCH)
+    audit_seal_interval: timedelta = field(default=timedelta(minutes=1), metadata=_DURATIONS)
     pull_flush_interval: timedelta = field(default=timedelta(seconds=5), metadata=_DURATIONS)
     gc_grace: timedelta = field(default=timedelta(hours=1), metadata=_DURATIONS)
 

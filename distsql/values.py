@@ -7,7 +7,7 @@ import os
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from distsql.errors import NameInvalidError
 from distsql.oci.digest import Digest
@@ -105,8 +105,28 @@ class Caller:
     user_agent: str = ""
     request_id: str = ""
     authority: Authority = UNLIMITED
+    account_id: int | None = None
+    token_id: str | None = None
     warn: Callable[[str], None] = field(default=_unheard, repr=False, compare=False)
     """Told what the caller should know although all went well."""
+
+
+class Incident(NamedTuple):
+    """A refusal, or a login: what is told of it, and what makes it another one than the one before."""
+
+    tenant: str | None
+    """Whose it is; None, or a name that nobody has: the server's."""
+    actor: str
+    action: str
+    outcome: str
+    cause: str | None = None
+    account_id: int | None = None
+    token_id: str | None = None
+    repository: str | None = None
+    reference: str | None = None
+    digest: Digest | None = None
+    client_address: str = ""
+    user_agent: str = ""
 
 
 class Anything(enum.Enum):

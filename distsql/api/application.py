@@ -16,6 +16,7 @@ from urllib.parse import quote
 from distsql.api.authorization import TOKEN_PATH, Authorizer
 from distsql.api.errors import error_response, response_to
 from distsql.api.hosts import TenantHosts
+from distsql.api.incidents import cause_of, tell
 from distsql.api.logs import AccessLog
 from distsql.api.pulls import count
 from distsql.api.requests import Limits, Request, printable
@@ -24,7 +25,8 @@ from distsql.api.routes import answer
 from distsql.api.scrapes import Scrapes
 from distsql.api.tokens import answer_token_request
 from distsql.contract import Namespace
-from distsql.errors import DistsqlError
+from distsql.errors import DistsqlError, RefusedError
+from distsql.registry.incidents import Incidents
 from distsql.registry.pulls import Pulls
 from distsql.values import ASGIApplication, ASGIMessage, ASGIReceive, ASGIScope, ASGISend
 
@@ -67,6 +69,7 @@ class Application:
         pulls: Pulls | None = None,
         scrapes: Scrapes | None = None,
         tenant_domain: str = "",
+        incidents: Incidents | None = None,
     ) -> None:
         self._service = service
         self._authorizer = authorizer
@@ -75,6 +78,7 @@ class Application:
         self._access_log = access_log
         self._pulls = pulls
         self._scrapes = scrapes
+        self._incidents = incidents
         self._ids = map("{}-{:x}".format, itertools.repeat(secrets.token_hex(4)), itertools.count(1))
 
     async def __call__(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
@@ -102,6 +106,8 @@ class Application:
     def _record(self, request: Request, sent: _Sent, seconds: float) -> None:
         if self._pulls is not None and request.repository is not None:
             count(self._pulls, request, status=sent.status, length=sent.length)
+        if self._incidents is not None and (request.refusal is not None or request.logged_in is not None):
+            tell(self._incidents, request)
         if self._scrapes is not None:
             self._scrapes.metrics.add_request(
                 request.route,
@@ -161,6 +167,8 @@ class Application:
             return await work()
         except DistsqlError as error:
             response = response_to(error, request.shown)
+            if isinstance(error, RefusedError):
+                request.refusal = cause_of(error)
             if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 _log.error("%s: %s", _named(request), error, extra=_extra(request))
             return response

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from distsql.api.errors import error_response
 from distsql.api.permissions import Need, Permission, need_of
-from distsql.api.requests import Request
+from distsql.api.requests import Request, printable
 from distsql.api.responses import Response, header
 from distsql.api.scopes import CATALOG, repository_scope
 from distsql.errors import CredentialsInvalidError, NameInvalidError
@@ -27,6 +27,7 @@ from distsql.values import Action
 
 TOKEN_PATH: Final = "/token"  # noqa: S105  # where tokens are had, not one
 _MAX_HEADER: Final = 40 * 1024
+_LOGIN_S: Final = 60
 # Clients that pull ask for pull; what writes needs to look first.
 _ASKED: Final[dict[Need, tuple[Action, ...]]] = {
     Action.PULL: (Action.PULL,),
@@ -66,6 +67,7 @@ class Authorizer:
         self.authorities = authorities
         self._public_url = public_url.rstrip("/")
         self._decisions: Remembered[_Asked, _Decision] = Remembered()
+        self._heard: Remembered[tuple[tuple[int, int], str], bool] = Remembered()
 
     async def refuse(self, request: Request, handler: Callable[..., Any], arguments: Sequence[str]) -> Response | None:
         """The answer to a caller who may not do this; None, and the request has its caller, for one who may."""
@@ -73,22 +75,24 @@ class Authorizer:
         asked = _asked(request, need, arguments)
         known = self._decisions.find(asked) if asked else None
         if known is not None and self.authenticator.counts(known.token, known.account):
-            _set_caller(request, known.authority)
+            _set_caller(request, Identity(known.account, known.token), known.authority)
             return None
         names = _names(request, need, arguments)
         try:
             identity = await self._identify(request, need)
         except CredentialsInvalidError as error:
+            request.refusal = "credentials"
             scopes = _scopes(request, need, names, arguments)
             return self._challenge(request, scopes, error="invalid_token", message=error.message)
         if identity is None:
             return self._challenge(request, _scopes(request, need, names, arguments))
         authority = await self._settle(identity, names)
+        _set_caller(request, identity, authority)
         if not _allows(identity, authority, need, names):
+            request.refusal = "rights"
             if identity.token is None:
                 return error_response(403, "DENIED", "The account may not do this, or there is no such thing")
             return self._challenge(request, _scopes(request, need, names, arguments), error="insufficient_scope")
-        _set_caller(request, authority)
         if asked and identity.token and _lasts(identity.token, names):
             decision = _Decision(identity.token, identity.account, authority)
             self._decisions.add(asked, decision, seconds=ACCESS_LIFETIME.total_seconds())
@@ -102,8 +106,17 @@ class Authorizer:
             token, account = await self.authenticator.read_token(value, with_grants=need is Permission.CATALOG)
             return Identity(account, token)
         if kind == "basic":
-            return Identity(await self.authenticator.log_in(*read_basic(value)), None)
+            return Identity(await self._log_in(request, *read_basic(value)), None)
         return None
+
+    async def _log_in(self, request: Request, login: str, secret: str) -> Account:
+        """The account; the audit hears of it once in a while, and not of each request."""
+        request.actor = printable(login)
+        account = await self.authenticator.log_in(login, secret)
+        if self._heard.find((account.key, request.client_address)) is None:
+            self._heard.add((account.key, request.client_address), value=True, seconds=_LOGIN_S)
+            request.logged_in = account
+        return account
 
     async def _settle(self, identity: Identity, names: Sequence[RepositoryName]) -> GrantedAuthority:
         accesses = identity.token.accesses if identity.token else None
@@ -133,8 +146,10 @@ class Authorizer:
         return f"{scheme}://{host}"
 
 
-def _set_caller(request: Request, authority: GrantedAuthority) -> None:
+def _set_caller(request: Request, identity: Identity, authority: GrantedAuthority) -> None:
     request.authority, request.actor, request.actor_kind = authority, authority.actor, authority.actor_kind
+    request.account_id = identity.account.key[1] if identity.account else None
+    request.token_id = identity.token.id if identity.token else None
 
 
 _UNQUOTED: Final = {ord(character): None for character in '"\\,; \r\n'}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, NamedTuple
@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl
 from distsql.contract import Namespace, Repository
 from distsql.errors import DistsqlError, ManifestTooLargeError, PageInvalidError, SizeInvalidError
 from distsql.oci.digest import Digest
+from distsql.registry.authorities import Account
 from distsql.values import ANONYMOUS, UNLIMITED, ActorKind, ASGIApplication, ASGIReceive, ASGIScope, Authority, Caller
 
 MAX_PAGE: Final = 10_000
@@ -76,9 +77,14 @@ class Request:
         # Whoever mounts the application and knows its users says so in the scope. No client can.
         self.actor: str = scope.get("distsql.actor", ANONYMOUS)
         self.actor_kind: ActorKind = "anonymous" if self.actor == ANONYMOUS else "account"
+        self.account_id: int | None = None
+        self.token_id: str | None = None
+        self.logged_in: Account | None = None  # whose secret was shown, if it was just now
+        self.refusal: str | None = None  # why, if it was refused
         # What the request turned out to be, for those who count: a handler's name, and the repository.
         self.route = "none"
         self.repository: str | None = None
+        self.arguments: Sequence[str] = ()
         self.pull: Pull | None = None
 
     @cached_property
@@ -119,6 +125,8 @@ class Request:
                 user_agent=printable(self.header(b"user-agent") or ""),
                 request_id=self.request_id,
                 authority=self.authority,
+                account_id=self.account_id,
+                token_id=self.token_id,
                 warn=self.warnings.append,
             )
         )

@@ -80,7 +80,7 @@ async def answer(request: Request, path: bytes, authorizer: Authorizer | None = 
     if handler is None:
         allowed = header(b"allow", ", ".join(methods))
         return error_response(405, "UNSUPPORTED", f"{request.method} is not for this path", headers=(allowed,))
-    request.route = handler.__name__
+    request.route, request.arguments = handler.__name__, arguments
     refusal = await authorizer.refuse(request, handler, arguments) if authorizer else None
     if refusal is None and isinstance(need_of(handler), Action):
         request.repository = request.full_name(arguments[0])

@@ -8,6 +8,7 @@ import click
 
 from distsql import __version__
 from distsql.cli.accounts import account, grant
+from distsql.cli.audit import audit
 from distsql.cli.checks import check
 from distsql.cli.database_urls import database_url
 from distsql.cli.garbage import collect_garbage
@@ -56,6 +57,7 @@ COMMANDS = (
     grant,
     key,
     report,
+    audit,
 )
 for command in COMMANDS:
     main.add_command(command)

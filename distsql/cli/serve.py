@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _READ_AHEAD: Final = 256 * 1024
 _PORT_WAIT_S: Final = 5
 _READY_WAIT_S: Final = 120
+_MONTHS_CHECK_S: Final = 6 * 60 * 60
 
 
 @click.command()
@@ -148,10 +149,25 @@ def _run(settings: Settings, address: str) -> None:
         log_level=LogLevels.warning,
         log_dictconfig=logging_configuration(),
     )
+    threading.Thread(target=_keep_months, args=(settings.database_url,), daemon=True).start()
     threading.Thread(target=_announce, args=(settings, address), daemon=True).start()
     with tempfile.TemporaryDirectory(prefix="distsql-metrics-") as folder:
         loader = functools.partial(load_application, settings, parent=os.getpid(), metrics_folder=Path(folder))
         server.serve(target_loader=loader, wrap_loader=False)
+
+
+def _keep_months(database_url: str) -> None:
+    """The audit's partitions are there before their months begin, also when nobody migrates for long."""
+    import logging
+
+    from distsql.sql import schema
+
+    while True:
+        try:
+            schema.make_partitions(database_url)
+        except Exception:  # the next turn may do better; until then events are in the partition of the rest
+            logging.getLogger("distsql").warning("The audit's partitions could not be made", exc_info=True)
+        time.sleep(_MONTHS_CHECK_S)
 
 
 def _announce(settings: Settings, address: str) -> None:

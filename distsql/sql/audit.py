@@ -2,48 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
-from sqlalchemy import BigInteger, Text, literal_column, select
+from sqlalchemy import BigInteger, Text, func, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
 
 from distsql.oci.digest import Digest
 from distsql.sql.database import Transaction
-from distsql.sql.statements import ACTOR, DIGEST, TENANT_ID, Nothing, parameter, statement, unnested
-from distsql.sql.tables import audit_events
-from distsql.values import Caller
+from distsql.sql.statements import ACTOR, DIGEST, ONE, TENANT_ID, Nothing, parameter, statement, unnested
+from distsql.sql.tables import SERVER_TENANT_ID, audit_events, tenants
+from distsql.sql.types import DigestType
+from distsql.values import Caller, Incident
 
+_RANDOM: Final = literal_column("(random() * 9007199254740991)::bigint", BigInteger())
+_WHO: Final = ("actor", "account_id", "token_id")
+_WHENCE: Final = ("client_address", "user_agent", "request_id")
 _new = unnested({"reference": Text()})
 
 INSERT_AUDIT_EVENTS: Final = statement(
     "insert_audit_events",
     "What was done; one event for each reference.",
     insert(audit_events).from_select(
-        [
-            "tenant_id",
-            "id",
-            "actor",
-            "action",
-            "repository",
-            "reference",
-            "digest",
-            "client_address",
-            "user_agent",
-            "request_id",
-        ],
+        ["tenant_id", "id", *_WHO, "action", "repository", "reference", "digest", *_WHENCE],
         select(
             TENANT_ID,
-            literal_column("(random() * 9007199254740991)::bigint", BigInteger()),
+            _RANDOM,
             ACTOR,
+            parameter("account_id", BigInteger()),
+            parameter("token_id", Text()),
             parameter("action", Text()),
             parameter("repository", Text()),
             _new.c.reference,
             DIGEST,
-            parameter("client_address", Text()),
-            parameter("user_agent", Text()),
-            parameter("request_id", Text()),
+            *(parameter(name, Text()) for name in _WHENCE),
         ),
     ),
     Nothing,
@@ -65,6 +58,8 @@ def insert_audit_events(
         INSERT_AUDIT_EVENTS,
         tenant_id=tenant_id,
         actor=caller.actor,
+        account_id=caller.account_id,
+        token_id=caller.token_id,
         action=action,
         repository=repository,
         references=list(references),
@@ -73,6 +68,42 @@ def insert_audit_events(
         user_agent=caller.user_agent,
         request_id=caller.request_id,
     )
+
+
+_incidents = unnested(
+    {
+        **{name: Text() for name in Incident._fields},
+        "account_id": BigInteger(),
+        "digest": DigestType(),
+        "times": BigInteger(),
+        "request_id": Text(),
+    },
+    suffix="_each",
+)
+_tenant = select(tenants.c.id).where(tenants.c.name == _incidents.c.tenant).limit(ONE).scalar_subquery()
+_TOLD: Final = (*Incident._fields[1:], "times", "request_id")
+
+INSERT_INCIDENTS: Final = statement(
+    "insert_incidents",
+    "Refusals and logins of the last few seconds; those that were alike are one event with a count.",
+    insert(audit_events).from_select(
+        ["tenant_id", "id", *_TOLD],
+        select(
+            func.coalesce(_tenant, literal_column(str(SERVER_TENANT_ID), BigInteger())),
+            _RANDOM,
+            *(_incidents.c[name] for name in _TOLD),
+        ),
+    ),
+    Nothing,
+)
+
+
+async def insert_incidents(tx: Transaction, found: Mapping[Incident, tuple[int, str]]) -> None:
+    """Remembers them, each with how often it was, and the id of its first request."""
+    columns = dict(zip(Incident._fields, map(list, zip(*found, strict=True)), strict=True))
+    counts, request_ids = map(list, zip(*found.values(), strict=True))
+    arrays = {**columns, "times": counts, "request_id": request_ids}
+    await tx.all(INSERT_INCIDENTS, **{f"{name}_each": values for name, values in arrays.items()})
 
 
 _MOVE_EVENTS: Final = """

@@ -24,6 +24,7 @@ from distsql.sql.audit import partition_statements
 
 _MONTHS_AHEAD: Final = 3
 _TURN_POLL_S: Final = 0.1
+_PARTITIONS_LOCK: Final = 0x6D6F6E746873
 _MIGRATION_LOCK: Final = 0x6469737473716C  # "distsql": two that migrate at the same time do it in turn
 
 
@@ -142,6 +143,7 @@ def make_partitions(url: str) -> None:
 
 def _make_partitions(connection: Connection) -> None:
     connection.execute(text("select set_config('lock_timeout', '5s', true)"))  # writers wait behind this one
+    connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _PARTITIONS_LOCK})  # others do this too
     for name, statements in partition_statements(datetime.now(UTC).date(), 1 + _MONTHS_AHEAD).items():
         if connection.execute(text("select to_regclass(:name)"), {"name": name}).scalar() is None:
             for ddl in statements:

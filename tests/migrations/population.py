@@ -12,6 +12,7 @@ from distsql.app import Registry
 from distsql.contract import Manifest, Repository
 from distsql.oci.digest import Digest
 from distsql.registry.accounts import Accounts
+from distsql.registry.audit_seals import AuditSeals
 from distsql.registry.grants import Grant
 from distsql.registry.repository_settings import RepositoryAdministration
 from distsql.registry.signing_keys import SigningKeys
@@ -58,6 +59,7 @@ async def populate(url: str, folder: Path) -> None:
         await push_image(gone, b"gone", tags=["latest"])
         await gone.remove()
         await _let_in(registry)
+        await AuditSeals(registry.backend.everything).seal(margin=timedelta(0))
         registry.pulls.counts("acme/web", "robot").requests += 1
         registry.pulls.add_manifest("acme/web", first.digest)
         registry.pulls.add_tag("acme/web", "latest", given=True)

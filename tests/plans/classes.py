@@ -90,6 +90,8 @@ BY_THE_OWNER: Final = {"list_counting_accounts", "list_repositories"}
 
 _COLLECTION: Final = "garbage collection: a walk over everything, a batch at a time"
 _PURGE: Final = "garbage collection: rows of what was deleted, a batch at a time"
+_SEALING: Final = "sealing the audit, once in a while, and checking it"
+_EXPORT: Final = "old months of the audit leave: by the owner, once a month"
 _COUNTING: Final = "what was pulled, for many pulls at once, every few seconds"
 _ADMINISTRATION: Final = "administration: by the owner, one tenant or repository at a time"
 _VERIFICATION: Final = "distsql verify: a walk over everything"
@@ -110,6 +112,19 @@ COLD: Final[dict[str, str]] = {
     "lock_garbage_layers": _COLLECTION,
     "lock_garbage_manifests": _COLLECTION,
     "find_gauges": "metrics: every few seconds at most, by the owner",
+    "find_now": _SEALING,
+    "list_audit_writers": _SEALING,
+    "lock_sealer": _SEALING,
+    "find_last_sealed": _SEALING,
+    "seal_events": _SEALING,
+    "list_seals": _SEALING,
+    "list_roots": _SEALING,
+    "insert_incidents": "refusals and logins, for many at once, every few seconds",
+    "list_audit_months": _EXPORT,
+    "list_audit_events": _EXPORT,
+    "count_unsealed_events": _EXPORT,
+    "mark_seals_exported": _EXPORT,
+    "drop_audit_month": _EXPORT,
     "add_daily_pulls": _COUNTING,
     "add_manifest_pulls": _COUNTING,
     "add_tag_pulls": _COUNTING,

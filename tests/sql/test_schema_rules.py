@@ -112,7 +112,7 @@ def test_columns_have_the_types_of_their_names(catalogue: Catalogue) -> None:
         if name == "digest" or name.endswith("_digest"):
             expected = "bytea"
         elif name == "id" or name.endswith("_id"):
-            expected = "text" if name == "request_id" else "bigint"
+            expected = "text" if name in {"request_id", "token_id"} else "bigint"
         elif name == "at" or name.endswith("_at") or name.startswith("valid_"):
             expected = "timestamp with time zone"
         elif name == "length" or name.endswith("_bytes"):
