@@ -14,12 +14,10 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from distsql.errors import SettingsError
+from distsql.values import duration
 
 PREFIX: Final = "DISTSQL_"
 
-_DURATION: Final = re.compile(r"(\d{1,9})(ms|s|m|h|d)\Z", re.ASCII)
-_DURATION_UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
-_LONGEST: Final = timedelta(days=36_500)  # added to now, it is still a date
 _PLAIN_URL: Final = re.compile(r"[A-Za-z0-9:/._\[\]~%-]+\Z", re.ASCII)
 _LABEL: Final = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DOMAIN: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\Z", re.ASCII)
@@ -29,17 +27,6 @@ _SIZE_UNITS: Final[dict[str, int]] = {
     **{f"{letter}B": 1000**power for power, letters in enumerate(("kK", "M", "G", "T"), 1) for letter in letters},
     **{f"{letter}iB": 1024**power for power, letter in enumerate("KMGT", 1)},
 }
-
-
-def duration(text: str) -> timedelta:
-    """Reads 30s, 15m, 36h, 7d (or 250ms)."""
-    match = _DURATION.match(text)
-    if not match:
-        raise ValueError("write a duration as 30s, 15m, 36h or 7d")
-    found = timedelta(seconds=int(match[1]) * _DURATION_UNITS[match[2]])
-    if found > _LONGEST:
-        raise ValueError(f"write a duration of at most {_LONGEST.days}d")
-    return found
 
 
 def size(text: str) -> int:

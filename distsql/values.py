@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 import os
+import re
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from distsql.errors import NameInvalidError
@@ -19,6 +20,22 @@ ASGIMessage = MutableMapping[str, Any]
 ASGIReceive = Callable[[], Awaitable[ASGIMessage]]
 ASGISend = Callable[[ASGIMessage], Awaitable[None]]
 ASGIApplication = Callable[[ASGIScope, ASGIReceive, ASGISend], Awaitable[None]]
+
+
+_DURATION: Final = re.compile(r"(\d{1,9})(ms|s|m|h|d)\Z", re.ASCII)
+_DURATION_UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST: Final = timedelta(days=36_500)  # added to now, it is still a date
+
+
+def duration(text: str) -> timedelta:
+    """Reads 30s, 15m, 36h, 7d (or 250ms)."""
+    match = _DURATION.match(text)
+    if not match:
+        raise ValueError("write a duration as 30s, 15m, 36h or 7d")
+    found = timedelta(seconds=int(match[1]) * _DURATION_UNITS[match[2]])
+    if found > _LONGEST:
+        raise ValueError(f"write a duration of at most {_LONGEST.days}d")
+    return found
 
 
 class Action(enum.StrEnum):

@@ -16,6 +16,7 @@ from distsql.cli.keys import key
 from distsql.cli.migrations import migrate
 from distsql.cli.reports import report
 from distsql.cli.repositories import repository
+from distsql.cli.retention import retention
 from distsql.cli.serve import serve
 from distsql.cli.tenants import tenant
 from distsql.cli.verification import verify
@@ -58,6 +59,7 @@ COMMANDS = (
     key,
     report,
     audit,
+    retention,
 )
 for command in COMMANDS:
     main.add_command(command)

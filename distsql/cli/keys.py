@@ -11,7 +11,8 @@ import click
 
 from distsql.cli.options import as_json, caller, run, settings_options
 from distsql.errors import SettingsError
-from distsql.settings import Settings, duration
+from distsql.settings import Settings
+from distsql.values import duration
 
 if TYPE_CHECKING:
     from distsql.app import Registry

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from distsql.sql import access_tables, garbage_tables, pull_tables, seal_tables, tenant_tables
+from distsql.sql import access_tables, garbage_tables, pull_tables, retention_tables, seal_tables, tenant_tables
 from distsql.sql.tables import metadata
 
-__all__ = ["access_tables", "garbage_tables", "metadata", "pull_tables", "seal_tables", "tenant_tables"]
+__all__ = [
+    "access_tables",
+    "garbage_tables",
+    "metadata",
+    "pull_tables",
+    "retention_tables",
+    "seal_tables",
+    "tenant_tables",
+]

@@ -66,7 +66,7 @@ _AT: Final = parameter("at", DateTime(timezone=True))
 _HERE: Final = (tags.c.tenant_id == TENANT_ID, tags.c.repository_id == REPOSITORY_ID)
 _LIVE: Final = tags.c.valid_to.is_(None)
 # Later than what it ends, also when the clock was set back.
-_NOW: Final = func.greatest(func.clock_timestamp(), tags.c.valid_from + text("interval '1 microsecond'"))
+END_NOW: Final = func.greatest(func.clock_timestamp(), tags.c.valid_from + text("interval '1 microsecond'"))
 
 # -- reading ----------------------------------------------------------------------------------------------------------
 
@@ -223,7 +223,7 @@ _upsert = insert(tags).from_select(
 _MOVE: Final = {
     "digest": DIGEST,
     "actor": ACTOR,
-    "valid_from": _NOW,
+    "valid_from": END_NOW,
     "previous_digest": tags.c.digest,
     "previous_from": tags.c.valid_from,
     "previous_actor": tags.c.actor,
@@ -356,7 +356,7 @@ END_TAG: Final = statement(
     "A tag ends; its row becomes history.",
     update(tags)
     .where(*_HERE, tags.c.name == _NAME, _LIVE)
-    .values(valid_to=_NOW, ended_by=ACTOR)
+    .values(valid_to=END_NOW, ended_by=ACTOR)
     .returning(tags.c.digest),
     TargetRow,
 )
@@ -373,7 +373,7 @@ END_TAGS_OF_DIGEST: Final = statement(
     "All tags on a manifest that is being deleted end.",
     update(tags)
     .where(*_HERE, tags.c.live_digest == DIGEST)
-    .values(valid_to=_NOW, ended_by=ACTOR)
+    .values(valid_to=END_NOW, ended_by=ACTOR)
     .returning(tags.c.name),
     TagRow,
 )

@@ -189,7 +189,7 @@ from keepers k
 where (k.digest in (select e.digest from ending e)) is true and k.digest not in (select f.digest from forced f)
 group by k.digest
 union all
-select 'broken', 'index', n.manifest_digest, null, (select h.name from here h) || '@' || digest_text(min(n.digest))
+select 'broken', 'index', n.manifest_digest, null, (select h.name from here h) || '@' || min(digest_text(n.digest))
 from needed_by(of_tenant_id, of_repository_id, of_digests) n
 where (n.digest in (select f.digest from forced f)) is true and n.manifest_digest not in (select g.digest from gone g)
 group by n.manifest_digest

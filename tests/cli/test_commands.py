@@ -90,7 +90,7 @@ def some_arguments(words: tuple[str, ...]) -> list[str]:
         assert isinstance(command, click.Group)
         command = command.commands[word]
     wanted = [each for each in command.params if isinstance(each, click.Argument) and each.required]
-    special = {"granted": "acme/web:pull"}
+    special = {"granted": "acme/web:pull", "file": "-"}
     return [
         each.type.choices[0] if isinstance(each.type, click.Choice) else special.get(each.name or "", "acme/web")
         for each in wanted
@@ -110,8 +110,9 @@ def test_help_is_quick() -> None:
 )
 def test_a_mistyped_folder_is_not_made(words: tuple[str, ...], elsewhere: Path) -> None:
     """Only serve and migrate make a catalogue; any other command says that there is none."""
-    more = ["--sparse", "on"] if words[-1] == "set" else []
-    result = run(*words, *some_arguments(words), *more, "--data", "mistyped")
+    more = {"set": ["--sparse", "on"], "retention set": ["--keep", "signed"]}
+    options = more.get(" ".join(words)) or more.get(words[-1], [])
+    result = run(*words, *some_arguments(words), *options, "--data", "mistyped")
     assert result.exit_code == 1
     assert "distsql serve" in result.stderr
     assert result.stdout == ""

@@ -30,6 +30,8 @@ MAY_BE_EMPTY: Final = {
     "grants",
     "kept_references",
     "manifest_pulls",
+    "retention_policies",
+    "retention_rules",
     "signing_keys",
     "sql_roles",
     "tag_pulls",

@@ -15,6 +15,8 @@ from distsql.registry.accounts import Accounts
 from distsql.registry.audit_seals import AuditSeals
 from distsql.registry.grants import Grant
 from distsql.registry.repository_settings import RepositoryAdministration
+from distsql.registry.retention import Retention
+from distsql.registry.retention_rules import own_policy
 from distsql.registry.signing_keys import SigningKeys
 from distsql.settings import Settings
 from distsql.values import Caller
@@ -60,6 +62,9 @@ async def populate(url: str, folder: Path) -> None:
         await gone.remove()
         await _let_in(registry)
         await AuditSeals(registry.backend.everything).seal(margin=timedelta(0))
+        await Retention(registry.backend, Caller("ann")).set(
+            "acme/web", own_policy(["v*: latest 2"], ["any: beyond 9"])
+        )
         registry.pulls.counts("acme/web", "robot").requests += 1
         registry.pulls.add_manifest("acme/web", first.digest)
         registry.pulls.add_tag("acme/web", "latest", given=True)

@@ -97,6 +97,20 @@ _ADMINISTRATION: Final = "administration: by the owner, one tenant or repository
 _VERIFICATION: Final = "distsql verify: a walk over everything"
 
 COLD: Final[dict[str, str]] = {
+    **dict.fromkeys(
+        (
+            "delete_retention_policy",
+            "end_tags",
+            "insert_retention_policy",
+            "insert_retention_rules",
+            "list_retained_repositories",
+            "list_retention_decisions",
+            "list_retention_rules",
+            "lock_manifests",
+            "lock_tags",
+        ),
+        "retention: one repository at a time, all of it",
+    ),
     "list_deletion_effects": "before a deletion, for people: functions, whose plans EXPLAIN doesn't show",
     "list_repository_deletion_effects": "before a deletion, for people: a walk over a repository",
     "list_tenant_deletion_effects": "before a deletion, for people: a walk over a tenant",

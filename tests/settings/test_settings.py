@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from distsql.errors import SettingsError
-from distsql.settings import Settings, duration, load, pooler, port, positive, size, switch
+from distsql.settings import Settings, load, pooler, port, positive, size, switch
+from distsql.values import duration
 
 
 @pytest.fixture

@@ -1,0 +1,267 @@
+"""Retention policies: what they decide, that running is the preview, and that it is deleted as anything else."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from distsql.app import Registry
+from distsql.errors import NameUnknownError, ReadOnlyError, TenantUnknownError
+from distsql.oci.manifest import ParsedManifest
+from distsql.registry.namespace import StoredNamespace
+from distsql.registry.repositories import StoredRepository
+from distsql.registry.retention import Outcome, Retention
+from distsql.registry.retention_rules import own_policy
+from distsql.registry.tenants import Tenants
+from distsql.sql import mass_deletions
+from distsql.values import Caller
+from tests.registry.pushing import index, push_image
+from tests.registry.recounts import use_of
+
+Sql = psycopg.Connection[tuple[object, ...]]
+
+
+@pytest.fixture
+def retention(registry: Registry) -> Retention:
+    return Retention(registry.backend, Caller(actor="ann"))
+
+
+@pytest.fixture
+def web(namespace: StoredNamespace) -> StoredRepository:
+    return namespace.repository("acme/web")
+
+
+async def outcome(retention: Retention, name: str = "acme/web") -> Outcome:
+    (found,) = [each async for each in retention.preview(name)]
+    return found
+
+
+async def run(retention: Retention, name: str | None = "acme/web") -> list[Outcome]:
+    return [each async for each in retention.run(name)]
+
+
+def told(found: Outcome) -> dict[str, tuple[bool, str]]:
+    """For each tag, or untagged manifest, whether it goes and why."""
+    return {each.row.tag or str(each.row.digest): (each.deletes, each.reason) for each in found.decisions}
+
+
+def going(found: Outcome) -> set[str]:
+    return {name for name, (deletes, _) in told(found).items() if deletes}
+
+
+async def push(web: StoredRepository, *tags: str) -> ParsedManifest:
+    """An image of its own for each tag."""
+    for tag in tags:
+        pushed = await push_image(web, b"layer", tags=[tag], of=tag)
+    return pushed
+
+
+def age(sql: Sql, **days: float) -> None:
+    """Makes tags, and the manifests that they point to, older."""
+    for tag, number in days.items():
+        sql.execute(
+            "update tags set valid_from = now() - %s * interval '1 day' where name = %s and valid_to is null",
+            [number, tag],
+        )
+        sql.execute(
+            "update manifests set pushed_at = now() - %s * interval '1 day' where digest in "
+            "(select digest from tags where name = %s and valid_to is null)",
+            [number, tag],
+        )
+
+
+async def test_the_latest_are_kept_and_others_told_with_their_rule(
+    web: StoredRepository, retention: Retention, sql: Sql
+) -> None:
+    await push(web, "v1", "v2", "v3", "other")
+    age(sql, v1=3, v2=2, v3=1)
+    await retention.set("acme/web", own_policy(["v*: latest 2"], ["v*: all"]))
+    assert told(await outcome(retention)) == {
+        "v1": (True, "acme/web#2: delete v*: all"),
+        "v2": (False, "acme/web#1: keep v*: latest 2"),
+        "v3": (False, "acme/web#1: keep v*: latest 2"),
+        "other": (False, "no rule is about it"),
+    }
+
+
+async def test_running_is_the_preview_and_is_undone_and_audited_as_any_deletion(
+    registry: Registry, web: StoredRepository, retention: Retention, sql: Sql
+) -> None:
+    last = await push(web, "a", "b", "c")
+    untagged = await push_image(web, b"layer", b"own", of="nothing")
+    sql.execute(
+        "update manifests set pushed_at = now() - interval '8 days' where digest = %s", [untagged.digest.packed]
+    )
+    age(sql, a=30)
+    await retention.set("acme", own_policy([], ["*: pushed before 14d"]))
+    await retention.set("acme/web", own_policy([], ["untagged: pushed before 7d"]))
+    preview = await outcome(retention)
+    assert going(preview) == {"a", str(untagged.digest)}
+    assert preview.effects.freed_bytes == len(b"own")
+    (found,) = await run(retention)
+    assert [(each.row, each.reason) for each in found.decisions] == [
+        (each.row, each.reason) for each in preview.decisions
+    ]
+    assert [tag async for tag in web.tags.list()] == ["b", "c"]
+    assert not await web.manifests.exists(untagged.digest)
+    assert await web.manifests.exists(last.digest)
+    (move,) = [move async for move in web.tags.history("a")]
+    assert move.ended_by == "retention:acme#1"
+    events = sql.execute(
+        "select actor, action, reference, digest_text(digest) from audit_events where actor <> 'tester' order by 2"
+    ).fetchall()
+    assert {row for row in events if row[1] in {"tag.delete", "manifest.delete"}} == {
+        ("retention:acme#1", "tag.delete", "a", str(move.digest)),
+        ("retention:acme/web#1", "manifest.delete", None, str(untagged.digest)),
+    }
+    assert ("ann", "retention.run", "2 deleted", None) in events
+    assert (await use_of(registry.backend, "acme")).tags == 2
+    assert going((await run(retention))[0]) == set()
+
+
+async def test_keep_wins_whoever_says_so(web: StoredRepository, retention: Retention, sql: Sql) -> None:
+    await push(web, "v1", "v2")
+    await retention.set("acme/web", own_policy([], ["*: all"]))
+    await retention.set("acme", own_policy(["v1: all"], []))
+    assert going(await outcome(retention)) == {"v2"}
+    await retention.set("acme", None)
+    assert going(await outcome(retention)) == {"v1", "v2"}
+
+
+async def test_what_is_signed_is_kept(web: StoredRepository, retention: Retention) -> None:
+    by_referrer, by_tag, by_jws, unsigned = [await push(web, tag) for tag in ("referrer", "cosign", "jws", "unsigned")]
+    notation = "application/vnd.cncf.notary.signature"
+    await push_image(web, b"signature", subject=by_referrer.digest, artifact_type=notation)
+    await push_image(web, b"signature", tags=[f"sha256-{by_tag.digest.encoded}.sig"], of="cosign's")
+    await web.signatures.put(by_jws.digest, b"signature")
+    gone = await push_image(web, b"signature", subject=unsigned.digest, artifact_type=notation)
+    await web.manifests.delete(gone.digest)
+    await retention.set("acme/web", own_policy([], ["*: unsigned"]))
+    found = await outcome(retention)
+    assert going(found) == {"unsigned"}
+    companion = told(found)[f"sha256-{by_tag.digest.encoded}.sig"]
+    assert companion == (False, f"it belongs to {by_tag.digest}, which is here")
+
+
+async def test_what_belongs_to_something_else_is_not_judged(web: StoredRepository, retention: Retention) -> None:
+    child, named = await push_image(web, b"child"), await push_image(web, b"child", tags=["named"], of="named")
+    await web.manifests.put(index(child, named), ["multi"])
+    about = await push_image(web, b"about", subject=child.digest)
+    alone = await push_image(web, b"alone", of="alone")
+    await retention.set("acme/web", own_policy([], ["any: all"]))
+    found = await outcome(retention)
+    assert going(found) == {"multi", "named", str(alone.digest)}
+    assert not {str(child.digest), str(about.digest)} & told(found).keys()
+
+
+async def test_pulls_count_where_they_are_known(web: StoredRepository, retention: Retention, sql: Sql) -> None:
+    await push(web, "pulled", "never", "long-ago", "moved")
+    age(sql, pulled=60, never=60, **{"long-ago": 60}, moved=1)
+    sql.execute(
+        "insert into tag_pulls (tenant_id, repository_id, name, last_pulled_at) "
+        "select tenant_id, repository_id, name, now() - interval '1 day' * case name when 'pulled' then 5 else 40 end "
+        "from tags where name <> 'never'"
+    )
+    await retention.set("acme/web", own_policy([], ["*: pulled before 30d"]))
+    assert going(await outcome(retention)) == {"never", "long-ago"}
+
+
+async def test_switches_and_immutable_tags_are_obeyed(
+    registry: Registry, web: StoredRepository, retention: Retention
+) -> None:
+    await push(web, "v1", "dev")
+    tenants = Tenants(registry.backend.everything, Caller(actor="ann"))
+    await retention.set("acme/web", own_policy([], ["any: all"]))
+    await tenants.set("acme", {"immutable_tags": ["v?"]})
+    assert told(await outcome(retention))["v1"] == (False, "the tag is immutable")
+    for switch, value, reason in (
+        ("read_only", True, "it would go, but nothing may be written here"),
+        ("deletable", False, "it would go, but deletions are switched off"),
+    ):
+        await tenants.set("acme", {switch: value})
+        assert told(await outcome(retention))["dev"] == (False, reason)
+        await run(retention)
+        await tenants.set("acme", {switch: not value})
+    await tenants.suspend("acme")
+    assert told(await outcome(retention))["dev"] == (False, "it would go, but the tenant is suspended")
+    await tenants.resume("acme")
+    await run(retention)
+    assert [tag async for tag in web.tags.list()] == ["v1"]
+
+
+async def test_nothing_is_run_by_a_read_only_server(
+    registry: Registry, web: StoredRepository, retention: Retention, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await push(web, "v1")
+    await retention.set("acme/web", own_policy([], ["any: all"]))
+    object.__setattr__(registry.backend, "read_only", True)
+    with pytest.raises(ReadOnlyError):
+        await run(retention)
+    object.__setattr__(registry.backend, "read_only", False)
+    assert [tag async for tag in web.tags.list()] == ["v1"]
+
+
+async def test_a_tag_that_moves_meanwhile_is_judged_anew(
+    registry: Registry, web: StoredRepository, retention: Retention, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The moment between the first judgement and the locks."""
+    await push(web, "moves", "stays", "ends")
+    age(sql, moves=30, stays=30, ends=30)
+    new = await push_image(web, b"new")
+    await retention.set("acme/web", own_policy([], ["*: pushed before 14d"]))
+    lock = mass_deletions.lock_content
+
+    async def move_first(*args: object, **kwargs: object) -> object:
+        await web.tags.tag("moves", new.digest)
+        await web.tags.untag("ends")
+        return await lock(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(mass_deletions, "lock_content", move_first)
+    (found,) = await run(retention)
+    assert going(found) == {"stays"}
+    assert (await web.tags.get("moves")).digest == new.digest
+    assert [tag async for tag in web.tags.list()] == ["moves"]
+
+
+async def test_a_manifest_that_gets_a_tag_meanwhile_stays(
+    web: StoredRepository, retention: Retention, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tagged, gone = [await push_image(web, b"layer", of=str(number)) for number in range(2)]
+    await retention.set("acme/web", own_policy([], ["untagged: all"]))
+    lock = mass_deletions.lock_content
+
+    async def tag_first(*args: object, **kwargs: object) -> object:
+        await web.tags.tag("new", tagged.digest)
+        return await lock(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(mass_deletions, "lock_content", tag_first)
+    assert going((await run(retention))[0]) == {str(gone.digest)}
+    assert await web.manifests.exists(tagged.digest)
+
+
+async def test_all_repositories_that_a_policy_is_for_are_run(namespace: StoredNamespace, retention: Retention) -> None:
+    for name in ("acme/web", "acme/api", "other/web", "third/web"):
+        await push(namespace.repository(name), "v1")
+    await retention.set("acme", own_policy([], ["any: all"]))
+    await retention.set("third/web", own_policy([], ["any: all"]))
+    assert [each.repository for each in await run(retention, "acme")] == ["acme/web", "acme/api"]
+    assert {each.repository for each in await run(retention, None)} == {"acme/web", "acme/api", "third/web"}
+    assert [tag async for tag in namespace.repository("other/web").tags.list()] == ["v1"]
+    assert [tag async for tag in namespace.repository("third/web").tags.list()] == []
+
+
+async def test_policies_go_with_what_they_are_for(
+    namespace: StoredNamespace, web: StoredRepository, retention: Retention
+) -> None:
+    await push(web, "v1")
+    with pytest.raises(NameUnknownError):
+        await retention.set("acme/nothing", own_policy([], ["any: all"]))
+    with pytest.raises(TenantUnknownError):
+        await retention.set("nobody", own_policy([], ["any: all"]))
+    await retention.set("acme/web", own_policy(["signed"], ["any: all"]))
+    ((named),) = await retention.all()
+    assert (named.name, [str(rule) for rule in named.policy.rules.values()]) == ("acme/web", ["*: signed", "any: all"])
+    await web.remove()
+    assert await retention.all() == []
+    await push(namespace.repository("acme/web"), "v1")
+    assert going((await run(retention))[0]) == set()
