@@ -31,9 +31,9 @@ async def stream(client: S3Client, key: str, start: int, stop: int) -> AsyncIter
         return
     position, failures, etag = start, 0, None
     while position < stop:
+        opened = await _open(client, key, position, stop, etag)
+        etag = opened["ETag"]
         try:
-            opened = await _open(client, key, position, stop, etag)
-            etag = opened["ETag"]
             async for piece in _pieces(client, key, opened["Body"]):
                 position, failures = position + len(piece), 0
                 yield piece
