@@ -27,6 +27,8 @@ cd -- "$root"
 readonly python=$root/.venv/bin/python
 # runc and other clients live in sbin, which not every PATH has.
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+# Tests start hundreds of processes, and pytest rewrites thousands of asserts: compiled once, and not by each.
+unset PYTHONDONTWRITEBYTECODE
 
 say() { printf '%s\n' "$*" >&2; }
 fail() { say "run.sh: $*"; exit 1; }

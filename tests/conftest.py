@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, closing
 from functools import partial
 from pathlib import Path
 
@@ -48,11 +48,18 @@ def object_store() -> Iterator[objectstore.ObjectStore]:
         yield store
 
 
+@pytest.fixture(scope="session")
+def broom(worker_database: str) -> Iterator[postgres.Broom]:
+    """What empties this worker's database."""
+    with closing(postgres.Broom(worker_database)) as broom:
+        yield broom
+
+
 @pytest.fixture
-def database_url(worker_database: str) -> Iterator[str]:
+def database_url(worker_database: str, broom: postgres.Broom) -> Iterator[str]:
     """A migrated catalogue with nothing in it."""
     yield worker_database
-    postgres.empty(worker_database)
+    broom.sweep()
 
 
 @pytest.fixture
@@ -78,8 +85,8 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
 
 @pytest.fixture
 async def registry(settings: Settings) -> AsyncIterator[Registry]:
-    """A registry in this process."""
-    async with Registry(settings) as opened:
+    """A registry in this process. Its schema was made here: that it is looked at is tested in tests/migrations."""
+    async with Registry(settings, check_schema=False) as opened:
         yield opened
 
 
