@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -22,12 +23,18 @@ def pooled_catalogue(postgres_server: str, template_database: str) -> Iterator[t
     shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="session")
+def direct_broom(pooled_catalogue: tuple[str, str]) -> Iterator[postgres.Broom]:
+    """What empties that catalogue."""
+    with closing(postgres.Broom(pooled_catalogue[0])) as broom:
+        yield broom
+
+
 @pytest.fixture
-def pooled_url(pooled_catalogue: tuple[str, str]) -> Iterator[str]:
+def pooled_url(pooled_catalogue: tuple[str, str], direct_broom: postgres.Broom) -> Iterator[str]:
     """A catalogue with nothing in it, through PgBouncer in transaction mode."""
-    direct, pooled = pooled_catalogue
-    yield pooled
-    postgres.empty(direct)
+    yield pooled_catalogue[1]
+    direct_broom.sweep()
 
 
 @pytest.fixture
