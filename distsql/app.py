@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from distsql.api.application import Application
 from distsql.api.authorization import Authorizer, service_name
@@ -31,7 +31,10 @@ from distsql.registry.repeating import Repeated
 from distsql.settings import Settings
 from distsql.sql import gauges, health
 from distsql.sql.database import SERVE_ROLE, Database, Observer, ignore
+from distsql.sql.days import roll_up_days
 from distsql.values import ASGIApplication, Caller
+
+_ROLL_UP_S: Final = 60 * 60
 
 
 class Registry:
@@ -71,7 +74,8 @@ class Registry:
                 # All servers take turns: whoever is first.
                 lambda: seals.seal(unless_since=interval * 0.9),
                 seconds=interval.total_seconds(),
-            )
+            ),
+            Repeated("rolling up days", lambda: self._everything.transact(roll_up_days), seconds=_ROLL_UP_S),
         ]
         self.incidents = Incidents(self._everything)
         self.pulls = Pulls(self._everything, interval_s=settings.pull_flush_interval.total_seconds())

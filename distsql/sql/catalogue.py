@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from distsql.sql import access_tables, garbage_tables, pull_tables, retention_tables, seal_tables, tenant_tables
+from distsql.sql import (
+    access_tables,
+    day_tables,
+    garbage_tables,
+    pull_tables,
+    retention_tables,
+    seal_tables,
+    tenant_tables,
+)
 from distsql.sql.tables import metadata
 
 __all__ = [
     "access_tables",
+    "day_tables",
     "garbage_tables",
     "metadata",
     "pull_tables",

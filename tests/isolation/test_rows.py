@@ -23,6 +23,8 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 MAY_BE_EMPTY: Final = {
     "audit_seals",
     "accounts",
+    "daily_pushes",
+    "daily_usage",
     "condemned_bytes",
     "daily_pulls",
     "garbage_periods",

@@ -108,6 +108,11 @@ def _condemn(url: str) -> None:
             "insert into audit_events (tenant_id, at, id, actor, action, outcome) "
             "values (0, '1999-12-31', 1, 'bob', 'server.test', 'refused')"
         )
+        connection.execute("select roll_up_days()")
+        connection.execute(
+            "insert into daily_pushes (tenant_id, day, repository, pushes) "
+            "select id, '2020-02-29', 'acme/web', 1 from tenants where name = 'acme'"
+        )
         # Roles are the cluster's, and would outlive the database: of this one there is the name only.
         connection.execute(
             "insert into sql_roles (tenant_id, role_name) "

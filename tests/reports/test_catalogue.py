@@ -34,7 +34,10 @@ COLUMNS = {
     "labels": "tenant text, repository text, digest text, key text, value text",
     "media_types": "tenant text, media_type text, count bigint, bytes bigint, kind text",
     "audit": "at timestamptz, tenant text, actor text, action text, repository text, reference text, digest text, "
-    "outcome text, client_address text, user_agent text, request_id text",
+    "outcome text, client_address text, user_agent text, request_id text, account_id bigint, token_id text, "
+    "cause text, times bigint",
+    "denied": "at timestamptz, tenant text, actor text, action text, repository text, cause text, reference text, "
+    "times bigint, client_address text",
     "unused_credentials": "tenant text, account text, kind text, created_at timestamptz, last_used_at timestamptz, "
     "idle_days bigint, expires_at timestamptz, disabled_at timestamptz",
     "stuck_uploads": "tenant text, repository text, uuid uuid, actor text, offset_bytes bigint, "
@@ -48,6 +51,9 @@ COLUMNS = {
     "last_pushed_at timestamptz",
     "pulls_by_day": "tenant text, repository text, day date, actor_kind text, pulls bigint, bytes bigint, "
     "requests bigint",
+    "pushes_by_day": "tenant text, repository text, day date, pushes bigint, bytes bigint",
+    "quota_forecast": "tenant text, quota_bytes bigint, used_bytes bigint, percent bigint, daily_growth_bytes bigint, "
+    "exhausted_on date",
     "garbage": "tenant text, digest text, length bigint, state text, eligible_at timestamptz, reason text, "
     "repository text, kind text",
 }
@@ -59,6 +65,7 @@ FUNCTIONS = {
         "tenant text, repository text, tag text",
         "effect text, digest text, length bigint, because_of text, kind text",
     ),
+    "chargeback": ("month date", "tenant text, stored_byte_days bigint, egress_bytes bigint, requests bigint"),
     "why_kept": ("tenant text, digest text", "repository text, manifest_digest text, tag text, role text"),
     "digest": ("written text", "bytea"),
     "resolve_tag": ("tenant text, repository text, tag text, at timestamptz", "digest text"),
@@ -68,7 +75,7 @@ FUNCTIONS = {
     ),
 }
 # Rival has nothing of it.
-ONLY_ACME = {"incomplete_indexes", "stuck_uploads", "never_pulled_repositories"}
+ONLY_ACME = {"quota_forecast", "incomplete_indexes", "stuck_uploads", "never_pulled_repositories"}
 # Of the server: the same for everybody.
 WITHOUT_TENANT = {"schema_health"}
 

@@ -294,3 +294,47 @@ def test_garbage(ask: Ask) -> None:
         ("acme", one, 100, "queued", due, True, "blob", False),
         ("acme", "sha256:ff", 77, "condemned", "its bytes go with the next collection", True, "blob", False),
     } <= set(found)
+
+
+def test_pushes_by_day(ask: Ask) -> None:
+    """What is rolled up, and what isn't yet; a push with two tags is one, and content that is pushed again arrives."""
+    found = ask("select repository, day::text, pushes, bytes from report.pushes_by_day where tenant = 'acme'")
+    assert {row for row in found if row[0] == WEB and row[1] < "2021"} == {(WEB, "2020-01-31", 5, 50)}
+    today = {row[0]: row[2:] for row in found if row[1] > "2021"}
+    assert today[WEB] == (6, 5 * CONFIG_LENGTH + 100 + 2 * 200 + 3 * 400 + 800)
+    assert today[BASE] == (2, 2 * CONFIG_LENGTH + 100 + 800)
+
+
+def test_quota_forecast(ask: Ask) -> None:
+    """1537 bytes, 537 ten days ago: 100 more each day, 998463 to go. Who has no quota has no forecast."""
+    found = ask(
+        "select tenant, quota_bytes, used_bytes, percent, daily_growth_bytes, exhausted_on - current_date "
+        "from report.quota_forecast"
+    )
+    assert found == [("acme", 10**6, 1537, 0, 100, 9985)]
+
+
+def test_chargeback(ask: Ask) -> None:
+    bill = "select tenant, stored_byte_days, egress_bytes, requests from report.chargeback(%s)"
+    assert ask(bill, "2020-01-17") == [("acme", 300, 0, 0), ("past", 5, 0, 0), ("rival", 7, 0, 0)]
+    assert ask(bill, "2020-02-29") == [("acme", 1000, 0, 0)]
+    assert ask(bill, "2026-10-01") == [("acme", 0, 7, 1)]
+    totals = (
+        "select (select sum(stored_bytes) from daily_usage where day between '2020-01-01' and '2020-01-31'), "
+        "sum(stored_byte_days) from report.chargeback('2020-01-01')"
+    )
+    [(stored, billed)] = ask(totals)
+    assert stored == billed == 312
+
+
+def test_denied(ask: Ask) -> None:
+    found = ask("select tenant, actor, action, repository, cause, times from report.denied where at > '2021-01-01'")
+    assert set(found) == {
+        ("acme", "anonymous", "pull", WEB, "not allowed", 3),
+        ("acme", "acme/ci", "pull", WEB, "quota", 1),
+        ("rival", "anonymous", "pull", RIVALS, "not allowed", 70),
+    }
+    activity = (
+        "select count from report.actor_activity('2021-01-01', 'infinity') where tenant = 'acme' and action = 'pull'"
+    )
+    assert sorted(ask(activity)) == [(1,), (3,)]

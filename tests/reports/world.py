@@ -74,6 +74,20 @@ PULLS: Final = (
         ),
     ),
 )
+DENIED: Final = (
+    ("acme", "anonymous", "not allowed", 3),
+    ("acme", "acme/ci", "quota", 1),
+    ("rival", "anonymous", "not allowed", 70),
+)
+# What was stored on days that are over; the tenant "past" is gone altogether.
+DAYS: Final = (
+    ("acme", "date '2020-01-30'", 100),
+    ("acme", "date '2020-01-31'", 200),
+    ("acme", "date '2020-02-01'", 1000),
+    ("rival", "date '2020-01-31'", 7),
+    ("past", "date '2020-01-31'", 5),
+    ("acme", "current_date - 10", 537),
+)
 
 
 @dataclass(frozen=True)
@@ -173,6 +187,22 @@ def age(owner: psycopg.Connection[Any]) -> None:
                 "from tenants t join repositories r on r.tenant_id = t.id where t.name || '/' || r.path = %s",
                 [repository],
             )
+    for tenant, day, stored in DAYS:
+        owner.execute(
+            "insert into daily_usage (tenant_id, day, tenant, stored_bytes) "
+            f"select coalesce((select id from tenants where name = %s), 999), {day}, %s, %s",
+            [tenant, tenant, stored],
+        )
+    for tenant, actor, cause, times in DENIED:
+        owner.execute(
+            "insert into audit_events (tenant_id, id, actor, action, outcome, repository, cause, times) "
+            "select id, 1, %s, 'pull', 'refused', name || '/web', %s, %s from tenants where name = %s",
+            [actor, cause, times, tenant],
+        )
+    owner.execute(
+        "insert into daily_pushes (tenant_id, day, repository, pushes, bytes) "
+        "select id, '2020-01-31', name || '/web', 5, 50 from tenants where name <> ''"
+    )
     queued = (("acme", "layer", "now()"), ("acme", "blob", "now() - interval '2 hours'"), ("rival", "layer", "now()"))
     for number, (tenant, kind, at) in enumerate(queued):
         owner.execute(

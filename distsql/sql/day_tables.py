@@ -1,0 +1,40 @@
+"""The catalogue's tables of days that are over: what was stored and pushed, rolled up from rows that don't stay."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Column, Date, PrimaryKeyConstraint, Table, Text, text
+
+from distsql.sql.tables import metadata
+
+_NAME = Text(collation="C")
+
+
+def _count(name: str, comment: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, server_default=text("0"), comment=comment)
+
+
+# No foreign keys: what was stored is charged for, also when the tenant is gone.
+daily_usage: Final = Table(
+    "daily_usage",
+    metadata,
+    Column("tenant_id", BigInteger, nullable=False, comment="The tenant: tenants.id."),
+    Column("day", Date, nullable=False, comment="In UTC."),
+    Column("tenant", _NAME, nullable=False, comment="What the tenant was called on that day."),
+    _count("stored_bytes", "Bytes of blobs, each counted once, when it was last looked on that day."),
+    PrimaryKeyConstraint("tenant_id", "day"),
+    comment="What each tenant stored, by day: until its newest day, what was pushed before it is in daily_pushes.",
+)
+
+daily_pushes: Final = Table(
+    "daily_pushes",
+    metadata,
+    Column("tenant_id", BigInteger, nullable=False, comment="The tenant: tenants.id."),
+    Column("day", Date, nullable=False, comment="In UTC."),
+    Column("repository", _NAME, nullable=False, comment="Full name of the repository, as it was then."),
+    _count("pushes", "Manifests that were pushed."),
+    _count("bytes", "Of blobs that were uploaded."),
+    PrimaryKeyConstraint("tenant_id", "day", "repository"),
+    comment="What arrived, by day, of days that are over: counted from the audit, which doesn't stay.",
+)
