@@ -54,7 +54,7 @@ class Registry:
             observe=observe,
             pooler=settings.pooler,
         )
-        self._database, self._everything = open_as(role=SERVE_ROLE), open_as()
+        self._database, self._everything = open_as(role=SERVE_ROLE, replica_urls=settings.replica_url), open_as()
         self._store = open_store(settings.storage_url)
         self.backend = Backend(
             self._database,

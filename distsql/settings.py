@@ -68,6 +68,11 @@ def authentication(text: str) -> str:
     return text
 
 
+def several(text: str) -> tuple[str, ...]:
+    """Reads texts with spaces between them."""
+    return tuple(text.split())
+
+
 def pooler(text: str) -> str:
     """Reads what is between here and PostgreSQL: auto, none, transaction or prepared."""
     if text not in {"auto", "none", "transaction", "prepared"}:
@@ -107,6 +112,7 @@ class Settings:
 
     data: Path = field(default=Path("distsql-data"), metadata=_PATH)
     database_url: str = field(default="", metadata=_TEXT, repr=False)  # may hold a password
+    replica_url: tuple[str, ...] = field(default=(), metadata={"parse": several}, repr=False)
     storage: str = field(default="", metadata=_TEXT)
     host: str = field(default="127.0.0.1", metadata=_TEXT)
     port: int = field(default=5000, metadata={"parse": port})
@@ -172,7 +178,7 @@ def load(
     from_file = _read_file(config, known=parsers) if config else {}
     for name, parse in parsers.items():
         variable = PREFIX + name.upper()
-        if flags.get(name) is not None:
+        if flags.get(name) not in (None, ()):
             values[name] = _parsed(parse, flags[name], source="--" + name.replace("_", "-"))
         elif environ.get(variable):
             values[name] = _parsed(parse, environ[variable], source=variable)
@@ -182,6 +188,8 @@ def load(
 
 
 def _parsed(parse: Callable[[str], Any], value: object, *, source: str) -> object:
+    if parse is several and isinstance(value, list | tuple):
+        value = " ".join(map(str, value))
     if isinstance(value, list | dict):
         raise SettingsError(f"{source} is a list or a table: write a single value")
     text = ("on" if value else "off") if isinstance(value, bool) else str(value)

@@ -38,6 +38,7 @@ _MONTHS_CHECK_S: Final = 6 * 60 * 60
 @click.option("--host", metavar="ADDRESS", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option("--port", metavar="NUMBER", help="Port to listen on.  [default: 5000]")
 @settings_options(storage=True)
+@click.option("--replica-url", metavar="URL", multiple=True, help="A replica of the catalogue, for pulls; repeatable.")
 @click.option("--workers", metavar="NUMBER", help="Processes that serve requests.  [default: 1]")
 @click.option(
     "--redirect", type=click.Choice(["on", "off"]), help="Send clients to the store for bytes.  [default: on]"

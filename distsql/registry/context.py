@@ -69,7 +69,7 @@ class RepositoryContext:
         Read before a transaction rather than in it: that keeps the locks of a transaction few. The foreign keys tell
         when the repository is removed meanwhile.
         """
-        return await self.database.read(repositories.find_repository, self.name)
+        return await self.database.pull(repositories.find_repository, self.name)
 
     async def get(self) -> RepositoryRow:
         """The repository's ids, or `NameUnknownError`."""

@@ -47,7 +47,7 @@ class Layers:
         return StoredLayer(self._context.backend, row)
 
     async def _find(self, digest: Digest) -> BlobRow | None:
-        return await self.database.read(layers.find_layer, self._context.name, digest)
+        return await self.database.pull(layers.find_layer, self._context.name, digest)
 
     async def upload(self, algorithm: str = SHA256) -> Upload:
         """Begins an upload session."""

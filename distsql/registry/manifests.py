@@ -114,19 +114,19 @@ class Manifests:
         return _checked(row)
 
     async def _find(self, digest: Digest) -> ManifestRow | None:
-        return await self.database.read(manifests.find_manifest, self._context.name, digest)
+        return await self.database.pull(manifests.find_manifest, self._context.name, digest)
 
     async def _find_tagged(self, tag: str) -> ManifestRow | None:
         if not is_tag(tag):
             return None
-        return await self.database.read(manifests.find_tagged_manifest, self._context.name, tag)
+        return await self.database.pull(manifests.find_tagged_manifest, self._context.name, tag)
 
     async def all(self, *, after: Digest | None = None) -> AsyncIterator[StoredManifest]:
         """Every manifest, in the order of its digest."""
         repository = await self._context.get()
 
         # Payloads may be megabytes: few at a time.
-        while page := await self.database.read(manifests.list_manifests, repository, after=after, limit=20):
+        while page := await self.database.pull(manifests.list_manifests, repository, after=after, limit=20):
             for row in page:
                 yield _checked(row)
             after = page[-1].digest
@@ -140,7 +140,7 @@ class Manifests:
             return
 
         async def fetch(last: Digest | None, size: int) -> list[ReferrerRow]:
-            return await self.database.read(
+            return await self.database.pull(
                 referrers.list_referrers, repository, digest, artifact_type=artifact_type, after=last, limit=size
             )
 

@@ -118,7 +118,7 @@ class StoredTrust:
         repository = await context.find()
         if repository is None:
             return []
-        rows = await context.database.read(signatures.list_signature_relations, repository, digest)
+        rows = await context.database.pull(signatures.list_signature_relations, repository, digest)
         return [SignatureRelation(row.kind, digest, row.digest, row.created_at) for row in rows]
 
 

@@ -28,7 +28,7 @@ class Signatures:
     async def get(self, digest: Digest) -> Sequence[bytes]:
         """Every signature of the manifest, in the order of arrival."""
         repository = await self._context.get()
-        return [row.payload for row in await self.database.read(signatures.list_signatures, repository, digest)]
+        return [row.payload for row in await self.database.pull(signatures.list_signatures, repository, digest)]
 
     async def put(self, digest: Digest, *payloads: bytes) -> None:
         """Adds signatures to the manifest."""

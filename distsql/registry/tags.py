@@ -41,7 +41,7 @@ class Tags:
     async def get(self, tag: str) -> Descriptor:
         """What the tag points to."""
         repository = await self._context.get()
-        row = await self.database.read(tags.find_tag, repository, tag) if is_tag(tag) else None
+        row = await self.database.pull(tags.find_tag, repository, tag) if is_tag(tag) else None
         if row is None:
             raise self._unknown(tag)
         return Descriptor(row.media_type, row.length, row.digest, artifact_type=row.artifact_type)
@@ -51,7 +51,7 @@ class Tags:
         repository = await self._context.get()
 
         async def fetch(last: str, size: int) -> list[TagRow]:
-            return await self.database.read(tags.list_tags, repository, after=last, limit=size)
+            return await self.database.pull(tags.list_tags, repository, after=last, limit=size)
 
         async for row in iterate(fetch, lambda row: row.name, after=name_bound(after), limit=limit):
             yield row.name
@@ -61,7 +61,7 @@ class Tags:
         repository = await self._context.get()
 
         async def fetch(last: str, size: int) -> list[TagRow]:
-            return await self.database.read(tags.list_tags_of_digest, repository, digest, after=last, limit=size)
+            return await self.database.pull(tags.list_tags_of_digest, repository, digest, after=last, limit=size)
 
         async for row in iterate(fetch, lambda row: row.name, after=name_bound(after), limit=limit):
             yield row.name
@@ -75,7 +75,7 @@ class Tags:
             return
 
         async def fetch(last: datetime, size: int) -> list[TagMoveRow]:
-            return await self.database.read(tags.list_tag_moves, repository, tag, before=last, limit=size)
+            return await self.database.pull(tags.list_tag_moves, repository, tag, before=last, limit=size)
 
         async for row in iterate(fetch, lambda row: row.valid_from, after=before or _END_OF_TIME, limit=limit):
             yield TagMove(tag, row.digest, row.valid_from, row.valid_to, row.actor, row.ended_by)
@@ -83,7 +83,7 @@ class Tags:
     async def resolve(self, tag: str, *, at: datetime) -> Digest | None:
         """What the tag pointed to at that instant."""
         repository = await self._context.get()
-        return await self.database.read(tags.resolve_tag, repository, tag, at=at) if is_tag(tag) else None
+        return await self.database.pull(tags.resolve_tag, repository, tag, at=at) if is_tag(tag) else None
 
     # -- writing ------------------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import random
 import time
@@ -18,6 +19,7 @@ from distsql.sql import usage
 from distsql.sql.connections import Connector
 from distsql.sql.pipeline import Pipeline, Rows
 from distsql.sql.pool import Pool, PooledConnection
+from distsql.sql.replicas import PATIENCE_S, Replicas, find_log_position
 from distsql.sql.retries import REFUSALS, first_line, repeat
 from distsql.sql.statements import TENANT, Row, Statement, statement
 from distsql.sql.tenant_setting import KnownTenants, Who
@@ -150,13 +152,18 @@ class Database:
         statement_timeout_s: float = 30,
         lock_timeout_s: float = 10,
         pooler: str = "auto",
+        replica_urls: Sequence[str] = (),
         observe: Observer = ignore,
     ) -> None:
         self.url = url
         self.observe = observe
-        connector = Connector(
-            url, role=role, statement_timeout_s=statement_timeout_s, lock_timeout_s=lock_timeout_s, pooler=pooler
+        connector, *to_replicas = (
+            Connector(
+                each, role=role, statement_timeout_s=statement_timeout_s, lock_timeout_s=lock_timeout_s, pooler=pooler
+            )
+            for each in (url, *replica_urls)
         )
+        self.replicas = Replicas(to_replicas * _PIPELINES, self._find_log_position)
         self._pool = Pool(connector.connect, size=pool_size, wait_s=statement_timeout_s)
         self._known = KnownTenants()
         self._pipelines = [Pipeline(connector.connect, self._known) for _ in range(_PIPELINES)]
@@ -170,6 +177,7 @@ class Database:
         """Closes the connections that are free now, and those in use when they come back."""
         for pipeline in self._pipelines:
             pipeline.close()
+        await self.replicas.close()
         await self._pool.close()
 
     def of(self, tenant: str) -> TenantDatabase:
@@ -216,6 +224,37 @@ class Database:
         """What `read` gives to the tenant. `TenantSuspendedError` if it was so within the last second."""
         reads = _SingleReads(self, self._pipelines, who)
         return await repeat(lambda: query(reads, *args, **kwargs), forget_idle=self.forget_idle)
+
+    async def pull_as(
+        self,
+        who: Who,
+        query: Callable[Concatenate[Transaction, P], Awaitable[Result]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Result:
+        """As `read_as`, perhaps by a replica, which has all that was acknowledged before."""
+        replica = await self.replicas.choose()
+        if replica is not None:
+            connected = replica.connected
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    found = await query(_SingleReads(self, [replica.pipeline], who), *args, **kwargs)
+            except REFUSALS:
+                pass  # it had to choose between the statement and what the primary does: nothing is wrong with it
+            except (psycopg.Error, TimeoutError) as error:
+                replica.set_aside(str(error) or "no answer")
+            else:
+                if replica.connected == connected:
+                    replica.answered += 1
+                    return found
+        return await self.read_as(who, query, *args, **kwargs)
+
+    async def _find_log_position(self) -> int:
+        row = await self.read(find_log_position)
+        if row is None or row.position is None or row.replica:
+            raise CatalogueUnavailableError("The database URL leads to a replica, which takes no writes")
+        return row.position
 
     async def transact(
         self,
@@ -284,6 +323,16 @@ class TenantDatabase:
     ) -> Result:
         """As `Database.read`."""
         return await self._database.read_as(self._tenant, query, *args, **kwargs)
+
+    async def pull(
+        self,
+        query: Callable[Concatenate[Transaction, P], Awaitable[Result]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Result:
+        """As `Database.pull_as`: for what may be answered by a replica."""
+        return await self._database.pull_as(self._tenant, query, *args, **kwargs)
 
     async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """As `Database.transact`. `QuotaExceededError` when the tenant would use more than it may."""

@@ -42,6 +42,7 @@ HOT: Final[dict[str, set[str] | list[set[str]]]] = {
     "list_signatures": {"signatures_pkey"},
     "list_signature_relations": {"manifests_pkey", "signatures_pkey", "signing_manifests_pkey"},
     "ping": set(),
+    "find_log_position": set(),
     # Locking
     "lock_layer": [{layer} for layer in _EITHER_LAYER],
     "lock_mountable_blob": [

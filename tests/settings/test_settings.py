@@ -65,8 +65,15 @@ def test_keys_of_the_file_are_written_with_either_dash(config: Path) -> None:
 
 @pytest.mark.parametrize("name", [each.name for each in fields(Settings)])
 def test_every_setting_has_its_variable(name: str) -> None:
-    texts = {"timedelta": "17s", "int": "17", "bool": "on", "str": "text", "Path": "folder"}
-    values = {"timedelta": timedelta(seconds=17), "int": 17, "bool": True, "str": "text", "Path": Path("folder")}
+    texts = {"timedelta": "17s", "int": "17", "bool": "on", "str": "text", "Path": "folder", "tuple[str, ...]": "a b"}
+    values = {
+        "timedelta": timedelta(seconds=17),
+        "int": 17,
+        "bool": True,
+        "str": "text",
+        "Path": Path("folder"),
+        "tuple[str, ...]": ("a", "b"),
+    }
     kind = str(Settings.__annotations__[name])
     special = {
         "auth": "token",
@@ -310,3 +317,11 @@ def test_what_is_between_here_and_postgresql_is_one_of_a_few() -> None:
     assert [pooler(each) for each in ("auto", "none", "transaction", "prepared")][1:3] == ["none", "transaction"]
     with pytest.raises(SettingsError, match="DISTSQL_POOLER"):
         read(environ={"DISTSQL_POOLER": "session"})
+
+
+def test_several_replicas(config: Path) -> None:
+    config.write_text('replica-url = ["postgresql://one", "postgresql://two"]\n')
+    both = ("postgresql://one", "postgresql://two")
+    assert read(config=config).replica_url == both
+    assert read({"replica_url": ()}, config=config).replica_url == both
+    assert read({"replica_url": ("postgresql://three",)}, config=config).replica_url == ("postgresql://three",)

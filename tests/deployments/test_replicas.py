@@ -1,0 +1,176 @@
+"""Pulls from a streaming replica: never older than what was acknowledged, whoever wrote it, whatever it does."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
+
+import pytest
+
+from distsql.app import Registry
+from distsql.embedded import PrivatePostgres
+from distsql.errors import TagUnknownError, TenantSuspendedError
+from distsql.oci.digest import Digest
+from distsql.registry.repositories import StoredRepository
+from distsql.registry.tenants import Tenants
+from distsql.settings import Settings
+from distsql.sql import database, replicas, schema, tenant_setting
+from distsql.values import Caller
+from tests.deployments.standbys import Standby
+from tests.places import make_place
+from tests.registry.pushing import push_image
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("replicas")]
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[tuple[Settings, Standby]]:
+    """The settings of a registry on a primary with its standby."""
+    folder = make_place()
+    with PrivatePostgres(folder / "data") as postgres:
+        url = postgres.url(folder / "data")
+        schema.migrate(url)
+        standby = Standby(url, folder)
+        storage = (folder / "bytes").as_uri()
+        yield Settings(database_url=url, storage=storage, replica_url=(standby.url,), access_log=False), standby
+        standby.remove()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+async def servers(pair: tuple[Settings, Standby], monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[Registry]]:
+    """One that writes and knows of no replica, and two that read from it."""
+    monkeypatch.setattr(replicas, "_LOST_PAUSE_S", 0.1)
+    settings, _ = pair
+    async with AsyncExitStack() as stack:
+        opened = [Registry(replace(settings, replica_url=())), Registry(settings), Registry(settings)]
+        for registry in opened:
+            await stack.enter_async_context(registry)
+        yield opened
+
+
+def web(registry: Registry) -> StoredRepository:
+    return registry.namespace.acting_as(Caller(actor="tester")).repository("acme/web")
+
+
+def answered(registry: Registry) -> int:
+    return registry.backend.database.replicas.answered
+
+
+async def read_until_answered(registry: Registry, *, by_replica: bool = True, seconds: float = 20) -> None:
+    """Pulls until one was answered by the replica, or by the primary."""
+    async with asyncio.timeout(seconds):
+        while True:
+            before = answered(registry)
+            await web(registry).tags.get("moving")
+            if (answered(registry) > before) == by_replica:
+                return
+            await asyncio.sleep(0.02)
+
+
+async def images(registry: Registry, number: int) -> list[Digest]:
+    return [
+        (await push_image(web(registry), b"layer", tags=(), number=f"{number}-{random.random()}")).digest
+        for number in range(number)
+    ]
+
+
+async def test_nobody_sees_older_data_than_what_was_acknowledged(
+    servers: list[Registry], pair: tuple[Settings, Standby]
+) -> None:
+    """While the replica is in time, behind, and gone; it answers what it may, and comes back by itself."""
+    writer, *readers = servers
+    _, standby = pair
+    digests = await images(writer, 3)
+    await web(writer).tags.tag("moving", digests[0])
+    for reader in readers:
+        await read_until_answered(reader)
+
+    async def move_and_read(times: int) -> int:
+        before = sum(map(answered, readers))
+        for number in range(times):
+            digest = digests[number % 3]
+            await web(writer).tags.tag("moving", digest)
+            found = await asyncio.gather(*(web(reader).manifests.get_by_tag("moving") for reader in readers * 3))
+            assert {each.digest for each in found} == {digest}
+        return sum(map(answered, readers)) - before
+
+    assert await move_and_read(40) > 0
+
+    standby.replay(on=False)
+    assert await move_and_read(10) == 0
+    await web(writer).tags.untag("moving")
+    with pytest.raises(TagUnknownError):
+        await web(readers[0]).tags.get("moving")
+    standby.replay(on=True)
+    await web(writer).tags.tag("moving", digests[0])
+    for reader in readers:
+        await read_until_answered(reader)
+
+    standby.stop()
+    assert await move_and_read(10) == 0
+    standby.start()
+    for reader in readers:
+        await read_until_answered(reader)
+    assert await move_and_read(10) > 0
+
+
+async def test_a_replica_that_dies_under_pulls_costs_nobody_anything(
+    servers: list[Registry], pair: tuple[Settings, Standby]
+) -> None:
+    writer, reader, _ = servers
+    _, standby = pair
+    digest = (await images(writer, 1))[0]
+    await web(writer).tags.tag("moving", digest)
+    await read_until_answered(reader)
+    pulling = [asyncio.create_task(read_for(reader, digest, seconds=1.0)) for _ in range(8)]
+    await asyncio.sleep(0.2)
+    await asyncio.to_thread(standby.stop)
+    await asyncio.to_thread(standby.start)
+    assert min(await asyncio.gather(*pulling)) > 0
+    await read_until_answered(reader)
+
+
+async def read_for(registry: Registry, digest: Digest, *, seconds: float) -> int:
+    number, ends = 0, asyncio.get_running_loop().time() + seconds
+    while asyncio.get_running_loop().time() < ends:
+        assert (await web(registry).manifests.get_by_tag("moving")).digest == digest
+        number += 1
+    return number
+
+
+async def test_a_silent_replica_is_given_up(
+    servers: list[Registry], pair: tuple[Settings, Standby], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its machine is gone without a word: a pull waits for it once, and goes to the primary."""
+    for module in (replicas, database):
+        monkeypatch.setattr(module, "PATIENCE_S", 0.3)
+    writer, reader, _ = servers
+    _, standby = pair
+    digest = (await images(writer, 1))[0]
+    await web(writer).tags.tag("moving", digest)
+    await read_until_answered(reader)
+    with standby.frozen():
+        await web(writer).tags.tag("moving", digest)
+        await read_until_answered(reader, by_replica=False, seconds=5)
+    await read_until_answered(reader)
+
+
+async def test_what_changes_a_tenant_holds_at_once(servers: list[Registry], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Written as the owner: whoever wrote it, and whatever it was, it is seen."""
+    monkeypatch.setattr(tenant_setting, "FRESH_S", 0)  # else it may be a second old, with or without a replica
+    writer, reader, _ = servers
+    digest = (await images(writer, 1))[0]
+    await web(writer).tags.tag("moving", digest)
+    await read_until_answered(reader)
+    administration = Tenants(writer.backend.everything, Caller(actor="administrator"))
+    for _ in range(3):
+        await administration.suspend("acme")
+        with pytest.raises(TenantSuspendedError):
+            await web(reader).tags.get("moving")
+        await administration.resume("acme")
+        await web(reader).tags.get("moving")
