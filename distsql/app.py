@@ -15,6 +15,7 @@ from distsql.api.authorization import Authorizer, service_name
 from distsql.api.blobs import serve_layer
 from distsql.api.logs import AccessLog
 from distsql.api.metrics import Metrics
+from distsql.api.outgoing import Sender
 from distsql.api.requests import Limits
 from distsql.api.scrapes import Scrapes
 from distsql.api.traces import Traces
@@ -28,6 +29,7 @@ from distsql.registry.incidents import Incidents
 from distsql.registry.namespace import StoredNamespace
 from distsql.registry.pulls import Pulls
 from distsql.registry.repeating import Repeated
+from distsql.registry.webhooks import Deliverer
 from distsql.settings import Settings
 from distsql.sql import gauges, health
 from distsql.sql.database import SERVE_ROLE, Database, Observer, ignore
@@ -76,6 +78,11 @@ class Registry:
                 seconds=interval.total_seconds(),
             ),
             Repeated("rolling up days", lambda: self._everything.transact(roll_up_days), seconds=_ROLL_UP_S),
+            Repeated(
+                "delivering events",
+                Deliverer(self._everything, Sender(allowed=settings.private_hosts).post).run,
+                seconds=settings.webhook_interval.total_seconds(),
+            ),
         ]
         self.incidents = Incidents(self._everything)
         self.pulls = Pulls(self._everything, interval_s=settings.pull_flush_interval.total_seconds())

@@ -179,6 +179,18 @@ class CredentialsInvalidError(RegistryError):
     """No account has this name and secret just now, or a token that doesn't count (any more)."""
 
 
+class WebhookUnknownError(RegistryError):
+    """The tenant has no webhook of this number."""
+
+
+class AddressRefusedError(RegistryError):
+    """Nothing is sent there: no http or https URL, or an address that is not of the internet."""
+
+
+class DeliveryFailedError(RegistryError):
+    """What was sent elsewhere didn't arrive, or had no answer."""
+
+
 class AuditExportError(RegistryError):
     """Old events can't be written out just now, or what was written isn't what was sealed; nothing was dropped."""
 

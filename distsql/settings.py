@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from ipaddress import ip_address
@@ -135,6 +135,8 @@ class Settings:
     metrics_token: str = field(default="", metadata=_TEXT, repr=False)
     traces: bool = field(default=False, metadata=_SWITCH)
     audit_seal_interval: timedelta = field(default=timedelta(minutes=1), metadata=_DURATIONS)
+    webhook_interval: timedelta = field(default=timedelta(seconds=1), metadata=_DURATIONS)
+    webhook_allow: str = field(default="", metadata=_TEXT)
     pull_flush_interval: timedelta = field(default=timedelta(seconds=5), metadata=_DURATIONS)
     gc_grace: timedelta = field(default=timedelta(hours=1), metadata=_DURATIONS)
 
@@ -142,6 +144,11 @@ class Settings:
     def storage_url(self) -> str:
         """Where bytes are kept: as set, else a folder below ``data``."""
         return self.storage or (self.data.absolute() / "bytes").as_uri()
+
+    @property
+    def private_hosts(self) -> Sequence[str]:
+        """Names of hosts to which webhooks may lead although their addresses are private."""
+        return [name.strip() for name in self.webhook_allow.split(",") if name.strip()]
 
     @property
     def url(self) -> str:

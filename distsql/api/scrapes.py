@@ -28,6 +28,8 @@ Connections = Callable[[], Mapping[str, int]]
 
 HELP: Final = {
     "garbage_oldest_seconds": "How long the oldest entry of the garbage queue has been waiting.",
+    "events_oldest_seconds": "How long the oldest event has been waiting for its delivery to a webhook.",
+    "events_dead": "Deliveries to webhooks that were given up within a month.",
     "uploads": "Upload sessions that are open.",
     "replication_lag_bytes": "Of the replica that is furthest behind; none without replicas.",
 }

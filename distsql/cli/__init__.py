@@ -20,6 +20,7 @@ from distsql.cli.retention import retention
 from distsql.cli.serve import serve
 from distsql.cli.tenants import tenant
 from distsql.cli.verification import verify
+from distsql.cli.webhooks import webhook
 from distsql.errors import DistsqlError, SettingsError
 
 
@@ -60,6 +61,7 @@ COMMANDS = (
     report,
     audit,
     retention,
+    webhook,
 )
 for command in COMMANDS:
     main.add_command(command)

@@ -11,12 +11,15 @@ from distsql.sql.database import Transaction
 from distsql.sql.garbage_tables import KINDS, garbage_queue
 from distsql.sql.statements import statement
 from distsql.sql.tables import uploads
+from distsql.sql.webhook_tables import webhook_deliveries
 
 
 class GaugesRow(NamedTuple):
     """Seconds, a count, and bytes; none where there is nothing to be late with."""
 
     garbage_oldest_seconds: float | None
+    events_oldest_seconds: float | None
+    events_dead: int
     uploads: int
     replication_lag_bytes: int | None
 
@@ -37,6 +40,15 @@ FIND_GAUGES: Final = statement(
         .select_from(_kinds)
         .scalar_subquery()
         .label("garbage_oldest_seconds"),
+        select(func.date_part(_SECONDS, func.now() - func.min(webhook_deliveries.c.event_at), type_=Double()))
+        .where(webhook_deliveries.c.state == literal_column("'waiting'", Text()))
+        .scalar_subquery()
+        .label("events_oldest_seconds"),
+        select(func.count())
+        .select_from(webhook_deliveries)
+        .where(webhook_deliveries.c.state == literal_column("'dead'", Text()))
+        .scalar_subquery()
+        .label("events_dead"),
         select(func.count()).select_from(uploads).scalar_subquery().label("uploads"),
         # Nothing is seen of them without the rights of pg_monitor.
         select(func.max(func.pg_wal_lsn_diff(func.pg_current_wal_lsn(), _replicas.c.replay_lsn)).cast(BigInteger))

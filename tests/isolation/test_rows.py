@@ -38,6 +38,8 @@ MAY_BE_EMPTY: Final = {
     "sql_roles",
     "tag_pulls",
     "tenant_usage",
+    "webhook_deliveries",
+    "webhooks",
 }
 _OWNED: Final = """
     select relname::text from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'p')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from distsql.registry.repository_settings import RepositoryAdministration
 from distsql.registry.retention import Retention
 from distsql.registry.retention_rules import own_policy
 from distsql.registry.signing_keys import SigningKeys
+from distsql.registry.webhooks import Deliverer, Webhooks
 from distsql.settings import Settings
 from distsql.values import Caller
 from tests.registry.pushing import image, index, push_blob, push_image
@@ -61,6 +63,11 @@ async def populate(url: str, folder: Path) -> None:
         await push_image(gone, b"gone", tags=["latest"])
         await gone.remove()
         await _let_in(registry)
+        await Webhooks(everything := registry.backend.everything, Caller("ann")).add(
+            "acme", "http://hooks.test/", format="cloudevents", events=["tag"]
+        )
+        await web.tags.tag("hooked", first.digest)
+        await Deliverer(everything, _refuse).run()
         await AuditSeals(registry.backend.everything).seal(margin=timedelta(0))
         await Retention(registry.backend, Caller("ann")).set(
             "acme/web", own_policy(["v*: latest 2"], ["any: beyond 9"])
@@ -69,6 +76,10 @@ async def populate(url: str, folder: Path) -> None:
         registry.pulls.add_manifest("acme/web", first.digest)
         registry.pulls.add_tag("acme/web", "latest", given=True)
     await asyncio.to_thread(_condemn, url)
+
+
+async def _refuse(url: str, headers: Mapping[str, str], body: bytes) -> int:
+    return 503
 
 
 async def _let_in(registry: Registry) -> None:

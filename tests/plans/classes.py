@@ -91,6 +91,7 @@ BY_THE_OWNER: Final = {"list_counting_accounts", "list_repositories"}
 
 _COLLECTION: Final = "garbage collection: a walk over everything, a batch at a time"
 _PURGE: Final = "garbage collection: rows of what was deleted, a batch at a time"
+_DELIVERY: Final = "events for webhooks: once a second, after the changes, by the owner"
 _SEALING: Final = "sealing the audit, once in a while, and checking it"
 _EXPORT: Final = "old months of the audit leave: by the owner, once a month"
 _COUNTING: Final = "what was pulled, for many pulls at once, every few seconds"
@@ -127,6 +128,18 @@ COLD: Final[dict[str, str]] = {
     "lock_garbage_layers": _COLLECTION,
     "lock_garbage_manifests": _COLLECTION,
     "find_gauges": "metrics: every few seconds at most, by the owner",
+    "insert_webhook": _ADMINISTRATION,
+    "delete_webhook": _ADMINISTRATION,
+    "list_webhooks": _ADMINISTRATION,
+    "find_target": _ADMINISTRATION,
+    "list_dead_deliveries": _ADMINISTRATION,
+    "replay_events": _ADMINISTRATION,
+    "find_webhook": _DELIVERY,
+    "queue_events": _DELIVERY,
+    "advance_webhooks": _DELIVERY,
+    "claim_deliveries": _DELIVERY,
+    "end_delivery": _DELIVERY,
+    "forget_deliveries": _DELIVERY,
     "find_now": _SEALING,
     "list_audit_writers": _SEALING,
     "lock_sealer": _SEALING,
