@@ -24,11 +24,13 @@ from distsql.contract import Namespace
 from distsql.registry.audit_seals import AuditSeals
 from distsql.registry.authentication import Authenticator
 from distsql.registry.authorities import Authorities
+from distsql.registry.collecting import Collecting
 from distsql.registry.context import Backend
 from distsql.registry.incidents import Incidents
 from distsql.registry.namespace import StoredNamespace
 from distsql.registry.pulls import Pulls
 from distsql.registry.repeating import Repeated
+from distsql.registry.reviews import Periods
 from distsql.registry.webhooks import Deliverer
 from distsql.settings import Settings
 from distsql.sql import gauges, health
@@ -67,6 +69,8 @@ class Registry:
             read_only=settings.read_only,
             redirect=settings.redirect,
             makes_tenants=settings.auth == "none",
+            grace=settings.gc_grace,
+            restore_period=settings.restore_period,
         )
         self._namespace = StoredNamespace(self.backend, Caller())
         seals, interval = AuditSeals(self._everything), settings.audit_seal_interval
@@ -83,9 +87,16 @@ class Registry:
                 Deliverer(self._everything, Sender(allowed=settings.private_hosts).post).run,
                 seconds=settings.webhook_interval.total_seconds(),
             ),
+            *self._collections(settings),
         ]
         self.incidents = Incidents(self._everything)
         self.pulls = Pulls(self._everything, interval_s=settings.pull_flush_interval.total_seconds())
+
+    def _collections(self, settings: Settings) -> list[Repeated]:
+        if not settings.gc or settings.read_only:
+            return []
+        collecting = Collecting(self.backend, periods_of(settings))
+        return [Repeated("collecting garbage", collecting.run, seconds=settings.gc_interval.total_seconds())]
 
     @property
     def namespace(self) -> StoredNamespace:
@@ -131,6 +142,11 @@ class Registry:
     async def check(self) -> None:
         """Raises unless the database answers."""
         await self._database.read(health.ping)
+
+
+def periods_of(settings: Settings) -> Periods:
+    """How long things stay that garbage collection takes."""
+    return Periods(settings.gc_grace, settings.restore_period, settings.recovery_window)
 
 
 def create_application(

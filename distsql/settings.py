@@ -138,7 +138,11 @@ class Settings:
     webhook_interval: timedelta = field(default=timedelta(seconds=1), metadata=_DURATIONS)
     webhook_allow: str = field(default="", metadata=_TEXT)
     pull_flush_interval: timedelta = field(default=timedelta(seconds=5), metadata=_DURATIONS)
+    gc: bool = field(default=True, metadata=_SWITCH)
+    gc_interval: timedelta = field(default=timedelta(minutes=1), metadata=_DURATIONS)
     gc_grace: timedelta = field(default=timedelta(hours=1), metadata=_DURATIONS)
+    restore_period: timedelta = field(default=timedelta(days=7), metadata=_DURATIONS)
+    recovery_window: timedelta = field(default=timedelta(0), metadata=_DURATIONS)
 
     @property
     def storage_url(self) -> str:

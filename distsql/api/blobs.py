@@ -58,6 +58,7 @@ class LayerResponse:
             headers.append(header(b"content-range", f"bytes {start}-{stop - 1}/{layer.length}"))
         status = 206 if self._range else 200
         if scope["method"] == "HEAD":
+            await layer.promise()
             await Response(status, headers, length=stop - start)(scope, receive, send)
         elif url := await layer.redirect_url():
             await Response(307, (header(b"location", url), *_describe(layer.digest)))(scope, receive, send)

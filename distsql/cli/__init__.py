@@ -19,6 +19,7 @@ from distsql.cli.repositories import repository
 from distsql.cli.retention import retention
 from distsql.cli.serve import serve
 from distsql.cli.tenants import tenant
+from distsql.cli.undo import deleted, restore, tag
 from distsql.cli.verification import verify
 from distsql.cli.webhooks import webhook
 from distsql.errors import DistsqlError, SettingsError
@@ -55,6 +56,9 @@ COMMANDS = (
     collect_garbage,
     tenant,
     repository,
+    tag,
+    deleted,
+    restore,
     account,
     grant,
     key,

@@ -19,23 +19,27 @@ if TYPE_CHECKING:
 @click.command("collect-garbage")
 @settings_options(storage=True)
 @click.option("--grace", "gc_grace", metavar="DURATION", help="Leave what is younger.  [default: 1h]")
+@click.option("--full", is_flag=True, help="Look at everything, not only at what is queued; sweep the byte store too.")
 @click.option("--dry-run", is_flag=True, help="Say what would be removed, and change nothing.")
 @as_json
-def collect_garbage(settings: Settings, *, dry_run: bool, as_json: bool) -> None:
+def collect_garbage(settings: Settings, *, full: bool, dry_run: bool, as_json: bool) -> None:
     """Remove what nothing refers to, once it has been so for the grace period. Safe while the registry serves.
 
-    Manifests without a tag, a parent index or a subject; blobs that no manifest of their repository refers to; expired
-    uploads; bytes that no row names.
+    `distsql serve` does so by itself, every DISTSQL_GC_INTERVAL. Blobs that no manifest of their repository refers to;
+    manifests without a tag, a parent index or a subject, where the tenant or repository says `--untagged collect`;
+    referrers of what was deleted; what was deleted longer ago than DISTSQL_RESTORE_PERIOD; expired uploads.
+    --full also finds what servers of earlier versions left, and bytes that no row names.
     """
     from rich.filesize import decimal
 
+    from distsql.app import periods_of
     from distsql.cli.progress import progress
     from distsql.registry.garbage import GarbageCollector
 
     async def collect(registry: Registry) -> Collected:
         with progress() as notify:
-            collector = GarbageCollector(registry.backend, caller(), grace=settings.gc_grace, notify=notify)
-            return await (collector.dry_run() if dry_run else collector.run())
+            collector = GarbageCollector(registry.backend, caller(), periods=periods_of(settings), notify=notify)
+            return await (collector.dry_run() if dry_run else collector.run(full=full))
 
     found = run(settings, collect)
     if as_json:
@@ -44,7 +48,7 @@ def collect_garbage(settings: Settings, *, dry_run: bool, as_json: bool) -> None
     verb = "would remove" if dry_run else "removed"
     click.echo(
         f"{verb} {found.tenants} deleted tenants, {found.repositories} deleted repositories, "
-        f"{found.manifests} manifests, "
+        f"{found.manifests} manifests, rows of {found.purged} that were deleted before, "
         f"{found.layers} blobs from repositories, {found.blobs} blobs and "
         f"{found.orphans} orphans from the store ({decimal(found.freed_bytes)}), "
         f"{found.uploads} expired uploads"

@@ -14,6 +14,7 @@ Command = Callable[..., Any]
 
 _ON_OFF: Final = click.Choice(["on", "off"])
 _NO_LIMIT: Final = "none"
+_AS_TENANT: Final = "tenant"
 # By its own name the option would be the server's setting.
 _FIELDS: Final = {"unwritable": "read_only"}
 _SWITCHES: Final = ("read_only", "deletable", "sparse")
@@ -65,6 +66,11 @@ def settings_of(what: str) -> Callable[[Command], Command]:
                     metavar="PATTERNS",
                     help="Tags that never move, such as 'v*,release-?'; or none.",
                 ),
+                click.option(
+                    "--untagged",
+                    type=click.Choice(["keep", "collect"] if what == "tenant" else ["keep", "collect", _AS_TENANT]),
+                    help="What becomes of manifests without tag, index and subject.",
+                ),
             )
         ):
             command = option(command)
@@ -82,6 +88,8 @@ def given_settings(options: Mapping[str, object]) -> dict[str, object]:
 
 
 def _meaning(name: str, text: str) -> object:
+    if name == "untagged":
+        return None if text == _AS_TENANT else text
     if name in _SWITCHES:
         return switch(text)
     if name == "immutable_tags":

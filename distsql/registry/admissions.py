@@ -33,6 +33,8 @@ class Admission:
     creators: Action = Action.PUSH
     immutable_tags: Sequence[str] = ()
     manifest_limit: int | None = None
+    collecting: bool = False
+    """Whether manifests without tag, parent and subject are garbage."""
 
     def immutable(self, tags: Collection[str]) -> list[str]:
         """Those of the tags that may be made, but neither moved nor deleted."""
@@ -67,7 +69,13 @@ def admit(name: RepositoryName, row: AdmissionRow | None, action: Action) -> Adm
         raise DeletionRefusedError(f"Deleting from {name} is switched off")
     repository = None if row.repository_id is None else RepositoryRow(row.tenant_id, row.repository_id, row.sparse)
     return Admission(
-        row.tenant_id, repository, row.sparse, Action(row.creators), row.immutable_tags, row.manifest_limit
+        row.tenant_id,
+        repository,
+        row.sparse,
+        Action(row.creators),
+        row.immutable_tags,
+        row.manifest_limit,
+        row.collecting,
     )
 
 

@@ -46,6 +46,10 @@ class Backend:
     read_only: bool = False
     redirect: bool = True
     """Whether clients are sent to the store for bytes, where it has addresses."""
+    grace: timedelta = timedelta(hours=1)
+    """How long content that nothing refers to stays, counted from when somebody last asked for it in order to push."""
+    restore_period: timedelta = timedelta(days=7)
+    """How long what was deleted can be restored."""
     makes_tenants: bool = True
     """Whether a push makes the tenant that it is for; otherwise `distsql tenant create` does."""
 

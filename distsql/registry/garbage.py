@@ -1,26 +1,30 @@
-"""Garbage: content that nothing refers to goes, rows before bytes; safe beside pushes, and to be killed anywhere."""
+"""Garbage: what nothing needs goes, rows before bytes; beside pushes, and to be killed anywhere.
+
+A run looks at what became unreferenced since, which the transactions that did it have queued: its work grows with what
+changed, never with the registry. Each batch is a transaction of its own, and one at a time over all servers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from datetime import timedelta
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Final, TypeVar
 
 from distsql.bytestore.contract import Staged
-from distsql.errors import NameUnknownError
+from distsql.errors import DistsqlError
 from distsql.registry.context import Backend
 from distsql.registry.orphans import find_orphans
-from distsql.sql import audit, deletions, garbage
+from distsql.registry.purges import Purge
+from distsql.registry.reviews import Periods, Review, Reviewed
+from distsql.sql import garbage, garbage_previews, sweeps, upload_expiry
 from distsql.sql.database import Transaction
-from distsql.sql.deletions import DeletedRow
-from distsql.sql.garbage import ContentRow, KeyRow
-from distsql.sql.uploads import EndedUploadRow
+from distsql.sql.garbage import CondemnedBytesRow
 from distsql.values import Caller
 
-_BATCH: Final = 100
+_BATCH: Final = 500
+_DELETED_AT_ONCE: Final = 16
 
 Notify = Callable[[str, int], None]
 """Hears what was done (``manifests``, ``blobs`` ...) and how many of it."""
@@ -30,171 +34,142 @@ Result = TypeVar("Result")
 
 @dataclass(slots=True)
 class Collected:
-    """What a run removed, or in a dry run would remove. ``freed_bytes`` are those of blobs and orphans.
+    """What a run removed, or in a dry run would remove. ``freed_bytes`` are those of blobs, uploads and orphans.
 
-    ``tenants`` and ``repositories`` were deleted longer ago than the grace, as were some of the ``manifests``.
+    ``manifests`` were deleted by this run; rows of what was deleted before are ``purged``. ``layers`` are blobs that
+    left a repository, ``blobs`` those that nothing needs any more: with a recovery window their bytes go later.
     """
 
     uploads: int = 0
     tenants: int = 0
     repositories: int = 0
     manifests: int = 0
+    purged: int = 0
     layers: int = 0
     blobs: int = 0
     orphans: int = 0
     freed_bytes: int = 0
 
 
-class _DryRunOver(Exception):
-    """Rolls back what a dry run did."""
+class CollectingElsewhereError(DistsqlError):
+    """Another server collects garbage just now, so this one need not."""
 
 
 class GarbageCollector:
-    """One run over everything. A plain one: its work grows with the registry, not with what changed.
+    """One run. ``patient`` waits for other servers' batches; else `CollectingElsewhereError` ends the run early."""
 
-    A dry run does all of it in one transaction that is rolled back: what it says is what a run would do.
-    """
-
-    def __init__(self, backend: Backend, caller: Caller, *, grace: timedelta, notify: Notify) -> None:
+    def __init__(
+        self, backend: Backend, caller: Caller, *, periods: Periods, notify: Notify, patient: bool = True
+    ) -> None:
         self._backend = backend
-        self._caller = caller
-        self._grace = grace
+        self._periods = periods
         self._notify = notify
-        self._collected = Collected()
-        self._dry: Transaction | None = None
+        self._patient = patient
+        self._review = Review(caller, periods)
+        self._purge = Purge(self._transact, periods, self._count)
+        self.collected = Collected()
 
-    async def run(self) -> Collected:
-        """Collects everything that has been garbage for the grace period."""
-        await self._collect()
-        return self._collected
+    async def run(self, *, full: bool = False) -> Collected:
+        """Collects what has been garbage for its time. ``full`` looks at everything, also at every stored object."""
+        await self._transact(self._write_periods)
+        if full:
+            await self._queue_everything()
+        await self._repeat("uploads", self._end_uploads)
+        await self._purge.repositories_of_tenants()
+        await self._purge.repositories()
+        review = self._review
+        for what, step in (
+            ("purged", review.deleted_manifests),
+            ("rows", review.new_collectors),
+            ("manifests", review.followers),
+            # What a manifest needed may be garbage with it: children and referrers go in later rounds of the same loop.
+            ("manifests", review.manifests),
+            ("manifests", review.followers),
+            ("purged", review.deleted_manifests),
+            ("layers", review.layers),
+            ("blobs", review.blobs),
+        ):
+            await self._repeat(what, step)
+        await self._delete_bytes()
+        await self._purge.tenants()
+        if full:
+            await self._delete_orphans()
+        return self.collected
 
     async def dry_run(self) -> Collected:
-        """Finds what `run` would remove, and changes nothing."""
-        try:
-            async with self._backend.everything.transaction() as tx:
-                self._dry = tx
-                await self._collect()
-                raise _DryRunOver
-        except _DryRunOver:
-            return self._collected
-
-    async def _collect(self) -> None:
-        found = self._collected
-        found.uploads += await self._repeat("uploads", self._end_uploads)
-        mark = partial(deletions.mark_repositories_of_deleted_tenants, grace=self._grace, limit=_BATCH)
-        await self._repeat("rows", partial(self._transact, mark))
-        await self._purge_repositories()
-        found.manifests += await self._repeat("manifests", self._purge_manifests)
-        # What a manifest needed may be garbage with it: children and referrers go in later rounds of the same loop.
-        found.manifests += await self._repeat("manifests", self._delete_manifests)
-        found.layers += await self._repeat("layers", self._delete_layers)
-        await self._repeat("condemned", self._condemn_blobs)
-        await self._delete_bytes()
-        with suppress(NameUnknownError):  # written to by somebody who had found it before: the next run
-            found.tenants += await self._transact(partial(deletions.purge_tenants, grace=self._grace))
-        await self._delete_orphans()
-
-    async def _repeat(self, what: str, step: Callable[[], Awaitable[int]]) -> int:
-        total = 0
-        while count := await step():
-            self._notify(what, count)
-            total += count
-        return total
+        """What `run` would remove now, in one read that locks nothing; all but orphans."""
+        periods = self._periods
+        found = await self._backend.everything.read(
+            garbage_previews.preview_collection,
+            grace=periods.grace,
+            restore_period=periods.restore,
+            recovery_window=periods.recovery,
+        )
+        return Collected(**found._asdict())
 
     async def _transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
-        """Runs the work in a transaction of its own, or in that of the dry run."""
-        return await (work(self._dry) if self._dry else self._backend.everything.transact(work))
+        """Runs the work in a transaction of its own, while no other server's does."""
 
-    async def _end_uploads(self) -> int:
-        return await self._forget(await self._transact(lambda tx: garbage.delete_expired_uploads(tx, limit=_BATCH)))
+        async def alone(tx: Transaction) -> Result:
+            if self._patient:
+                await garbage.wait_to_collect(tx)
+            elif not await garbage.try_collecting(tx):
+                raise CollectingElsewhereError("Another server collects garbage just now")
+            return await work(tx)
 
-    async def _forget(self, ended: Sequence[EndedUploadRow]) -> int:
-        for upload in ended if not self._dry else ():
-            await self._backend.store.abort(Staged(upload.store_key, upload.offset_bytes, upload.store_state))
-        return len(ended)
+        return await self._backend.everything.transact(alone)
 
-    async def _purge_repositories(self) -> None:
-        after = (-1, 0)
-        while page := await self._transact(
-            partial(deletions.list_deleted_repositories, grace=self._grace, after=after, limit=_BATCH)
-        ):
-            for repository in page:
-                await self._purge_repository(repository)
-            after = page[-1]
+    async def _repeat(self, what: str, step: Callable[[Transaction], Awaitable[Reviewed]]) -> None:
+        while (reviewed := await self._transact(step)).looked_at:
+            self._count(what, reviewed.removed)
 
-    async def _purge_repository(self, repository: DeletedRow) -> None:
-        """A repository of any size, a batch of its rows in each transaction."""
+    def _count(self, what: str, number: int) -> None:
+        if number:
+            self._notify(what, number)
+        if any(field.name == what for field in fields(Collected)):
+            setattr(self.collected, what, getattr(self.collected, what) + number)
 
-        async def purge_uploads() -> int:
-            return await self._forget(
-                await self._transact(partial(deletions.purge_repository_uploads, repository=repository, limit=_BATCH))
-            )
+    async def _write_periods(self, tx: Transaction) -> None:
+        periods = self._periods
+        garbage.set_periods(tx, grace=periods.grace, restore_period=periods.restore, recovery_window=periods.recovery)
 
-        self._collected.uploads += await self._repeat("uploads", purge_uploads)
-        for purge in deletions.PURGED_TABLES:
-            work = partial(deletions.purge_repository_rows, purge=purge, repository=repository, limit=_BATCH)
-            await self._repeat("rows", partial(self._transact, work))
-        with suppress(NameUnknownError):  # written to by somebody who had found it before: the next run
-            await self._transact(partial(deletions.purge_repository, repository=repository))
-            self._collected.repositories += 1
+    async def _end_uploads(self, tx: Transaction) -> Reviewed:
+        ended = await upload_expiry.delete_expired_uploads(tx, limit=_BATCH)
+        return Reviewed(len(ended), len(ended))
 
-    async def _purge_manifests(self) -> int:
-        return await self._transact(partial(deletions.purge_manifests, grace=self._grace, limit=_BATCH))
-
-    async def _delete_manifests(self) -> int:
-        async def work(tx: Transaction) -> int:
-            candidates = await garbage.lock_garbage_manifests(tx, grace=self._grace, limit=_BATCH)
-            deleted = await garbage.delete_garbage_manifests(tx, candidates, grace=self._grace)
-            self._audit(tx, "garbage.manifest", candidates, deleted)
-            return len(deleted)
-
-        return await self._transact(work)
-
-    async def _delete_layers(self) -> int:
-        async def work(tx: Transaction) -> int:
-            candidates = await garbage.lock_garbage_layers(tx, grace=self._grace, limit=_BATCH)
-            deleted = await garbage.delete_garbage_layers(tx, candidates, grace=self._grace)
-            self._audit(tx, "garbage.layer", candidates, deleted)
-            return len(deleted)
-
-        return await self._transact(work)
-
-    def _audit(self, tx: Transaction, action: str, candidates: Sequence[ContentRow], deleted: Sequence[KeyRow]) -> None:
-        names = {(row.tenant_id, row.repository_id): row.repository for row in candidates}
-        for row in deleted:
-            audit.insert_audit_events(
-                tx,
-                row.tenant_id,
-                action,
-                caller=self._caller,
-                repository=names[row.tenant_id, row.repository_id],
-                digest=row.digest,
-            )
-
-    async def _condemn_blobs(self) -> int:
-        async def work(tx: Transaction) -> int:
-            return len(await garbage.condemn_blobs(tx, await garbage.lock_garbage_blobs(tx, limit=_BATCH)))
-
-        return await self._transact(work)
+    # -- bytes --------------------------------------------------------------------------------------------------------
 
     async def _delete_bytes(self) -> None:
-        """Bytes of what is committed to be condemned; then the rows, unless somebody pushed them again meanwhile."""
-        after = (-1, b"")
-        while page := await self._transact(partial(garbage.list_condemned_blobs, after=after, limit=_BATCH)):
-            if not self._dry:
-                for blob in page:
-                    await self._backend.store.delete(blob.store_key)
-                await self._transact(partial(garbage.delete_condemned_blobs, blobs=page))
-            self._notify("blobs", len(page))
-            self._collected.blobs += len(page)
-            self._collected.freed_bytes += sum(blob.length for blob in page)
-            after = (page[-1].tenant_id, page[-1].digest.packed)
+        """Bytes of what is committed to be condemned, and then the rows that say so."""
+        work = partial(garbage.list_condemned_bytes, window=self._periods.recovery, limit=_BATCH)
+        while page := await self._transact(work):
+            for at in range(0, len(page), _DELETED_AT_ONCE):
+                await asyncio.gather(*map(self._delete, page[at : at + _DELETED_AT_ONCE]))
+            await self._transact(partial(garbage.forget_condemned_bytes, rows=page))
+            self._notify("bytes", sum(row.length for row in page))
+            self.collected.freed_bytes += sum(row.length for row in page)
+
+    async def _delete(self, row: CondemnedBytesRow) -> None:
+        store = self._backend.store
+        if row.complete:
+            await store.delete(row.store_key)
+        else:
+            await store.abort(Staged(row.store_key, row.length, row.store_state or {}))
+
+    # -- everything ---------------------------------------------------------------------------------------------------
+
+    async def _queue_everything(self) -> None:
+        """What servers of earlier versions left unqueued."""
+        after = (-1, 0)
+        while page := await self._backend.everything.read(sweeps.list_swept_repositories, after=after, limit=20):
+            await self._transact(partial(sweeps.sweep_repositories, rows=page))
+            self._notify("repositories looked at", len(page))
+            after = (page[-1].tenant_id, page[-1].id)
+        await self._transact(sweeps.sweep_the_rest)
 
     async def _delete_orphans(self) -> None:
         store = self._backend.store
-        async for orphan in find_orphans(self._backend, grace=self._grace):
-            if not self._dry:
-                await (store.delete(orphan.key) if orphan.complete else store.abort(Staged(orphan.key)))
-            self._notify("orphans", 1)
-            self._collected.orphans += 1
-            self._collected.freed_bytes += orphan.length
+        async for orphan in find_orphans(self._backend, grace=max(self._periods.grace, self._periods.recovery)):
+            await (store.delete(orphan.key) if orphan.complete else store.abort(Staged(orphan.key)))
+            self._count("orphans", 1)
+            self.collected.freed_bytes += orphan.length

@@ -36,7 +36,8 @@ class Layers:
 
     async def exists(self, digest: Digest) -> bool:
         """Whether the repository has the blob."""
-        return await self._find(digest) is not None
+        row = await self._find(digest)
+        return row is not None and (not row.at_risk or await self._renew(digest))
 
     async def fetch(self, digest: Digest) -> StoredLayer:
         """The blob, ready to be read."""
@@ -44,10 +45,25 @@ class Layers:
         if row is None:
             await self._context.get()
             raise _unknown(digest)
-        return StoredLayer(self._context.backend, row)
+        return StoredLayer(self._context.backend, row, renew=self._renew if row.at_risk else None)
+
+    async def _renew(self, digest: Digest) -> bool:
+        """Whether it is there for the grace from now on: that is what a client is told that asks before it pushes.
+
+        A write once in a good part of the grace, and only for content that nothing refers to.
+        """
+        repository = await self._context.find()
+        if repository is None or self._context.backend.read_only:  # nobody pushes
+            return repository is not None
+        return await self._renew_layer(repository, digest)
+
+    @transactional
+    async def _renew_layer(self, tx: Transaction, repository: RepositoryRow, digest: Digest) -> bool:
+        return await layers.renew_layer(tx, repository, digest)
 
     async def _find(self, digest: Digest) -> BlobRow | None:
-        return await self.database.pull(layers.find_layer, self._context.name, digest)
+        fresh = self._context.backend.grace / 2
+        return await self.database.pull(layers.find_layer, self._context.name, digest, fresh=fresh)
 
     async def upload(self, algorithm: str = SHA256) -> Upload:
         """Begins an upload session."""

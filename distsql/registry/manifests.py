@@ -30,7 +30,7 @@ from distsql.registry.admissions import Admission
 from distsql.registry.context import RepositoryContext
 from distsql.registry.paging import iterate
 from distsql.registry.tags import Tags, point
-from distsql.sql import manifests, referrers, signatures, tags
+from distsql.sql import garbage_queue, manifest_deletions, manifests, referrers, signatures, tags
 from distsql.sql.database import TenantDatabase, Transaction, transactional
 from distsql.sql.manifests import ManifestRow
 from distsql.sql.referrers import ReferrerRow
@@ -196,6 +196,8 @@ class Manifests:
             await point(tx, repository, admission, names, digest=manifest.digest, actor=actor, new_manifests=int(new))
         context.audit(tx, repository.tenant_id, "manifest.put", references=names or (None,), digest=manifest.digest)
         if new and not names:
+            if admission.collecting:
+                garbage_queue.queue_manifest(tx, repository, manifest.digest)
             add_usage(tx, repository.tenant_id, manifests=1)
 
     async def _insert(self, tx: Transaction, repository: RepositoryRow, manifest: ParsedManifest) -> bool:
@@ -232,7 +234,7 @@ class Manifests:
         self, tx: Transaction, repository: RepositoryRow, admission: Admission, digest: Digest, *, force: bool
     ) -> None:
         actor = self._context.caller.actor
-        if not await manifests.mark_manifest_deleted(tx, repository, digest, actor=actor):
+        if not await manifest_deletions.mark_manifest_deleted(tx, repository, digest, actor=actor):
             raise _unknown(digest)
         parent = None if force else await manifests.find_parent(tx, repository, digest)
         if parent is not None:
@@ -245,7 +247,7 @@ class Manifests:
         admission.check_fixed(names)
         signatures.delete_cosign_tags(tx, repository, names)
         signatures.delete_signatures(tx, repository, digest)
-        manifests.delete_references(tx, repository, digest)
+        manifest_deletions.delete_references(tx, repository, digest)
         self._context.audit(tx, repository.tenant_id, "manifest.delete", references=names or (None,), digest=digest)
         add_usage(tx, repository.tenant_id, manifests=-1, tags=-len(names))
 

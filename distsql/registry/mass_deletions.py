@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from distsql.oci.digest import Digest
 from distsql.registry.context import RepositoryContext
-from distsql.sql import audit, manifests, mass_deletions, signatures
+from distsql.sql import audit, manifest_deletions, mass_deletions, signatures
 from distsql.sql.database import Transaction
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.usage import add_usage
@@ -41,10 +41,10 @@ async def delete_content(
 
 
 async def _delete_manifest(tx: Transaction, repository: RepositoryRow, digest: Digest, *, actor: str) -> bool:
-    if not await manifests.mark_manifest_deleted(tx, repository, digest, actor=actor):
+    if not await manifest_deletions.mark_manifest_deleted(tx, repository, digest, actor=actor):
         return False
     signatures.delete_signatures(tx, repository, digest)
-    manifests.delete_references(tx, repository, digest)
+    manifest_deletions.delete_references(tx, repository, digest)
     return True
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from distsql.bytestore.contract import StoredObject
 from distsql.registry.context import Backend
-from distsql.sql import garbage
+from distsql.sql import sweeps
 
 _BATCH: Final = 500
 
@@ -34,5 +34,5 @@ async def find_orphans(backend: Backend, *, grace: timedelta) -> AsyncIterator[S
 
 async def _unknown(backend: Backend, batch: list[StoredObject]) -> list[StoredObject]:
     keys = {name for stored in batch for name in (stored.key, stored.staged_key) if name}
-    known = await backend.everything.read(garbage.find_store_keys, sorted(keys))
+    known = await backend.everything.read(sweeps.find_store_keys, sorted(keys))
     return [stored for stored in batch if stored.key not in known and stored.staged_key not in known]

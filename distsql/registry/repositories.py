@@ -6,9 +6,10 @@ from distsql.registry.admissions import Admission, as_like
 from distsql.registry.context import RepositoryContext
 from distsql.registry.layers import Layers
 from distsql.registry.manifests import Manifests
+from distsql.registry.restorations import Restorations
 from distsql.registry.signatures import Signatures
 from distsql.registry.tags import Tags
-from distsql.sql import grants, repositories, tags
+from distsql.sql import admissions, garbage_queue, grants, repositories
 from distsql.sql.database import TenantDatabase, Transaction, transactional
 from distsql.sql.repositories import RepositoryRow
 from distsql.values import Action
@@ -52,6 +53,11 @@ class StoredRepository:
         """Its manifests' signatures."""
         return Signatures(self._context)
 
+    @property
+    def restorations(self) -> Restorations:
+        """What was deleted of it."""
+        return Restorations(self._context)
+
     async def exists(self) -> bool:
         """Whether anything was ever written to it."""
         return await self._context.find() is not None
@@ -63,10 +69,11 @@ class StoredRepository:
     @transactional
     async def _remove(self, tx: Transaction, repository: RepositoryRow, admission: Admission) -> None:
         if admission.immutable_tags:
-            fixed = await tags.find_tag_like(tx, repository, [as_like(each) for each in admission.immutable_tags])
+            fixed = await admissions.find_tag_like(tx, repository, [as_like(each) for each in admission.immutable_tags])
             admission.check_fixed([fixed] if fixed else ())
         if not await repositories.mark_repository_deleted(tx, repository, actor=self._context.caller.actor):
             raise self._context.unknown()
+        garbage_queue.queue_repository(tx, repository.tenant_id, repository.id)
         self._context.audit(tx, repository.tenant_id, "repository.delete")
 
     async def set_public(self, *, public: bool) -> None:

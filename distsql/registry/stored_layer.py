@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from distsql.bytestore.contract import ByteStore
+from distsql.errors import BlobUnknownError
 from distsql.oci.digest import Digest
 from distsql.registry.context import Backend
 from distsql.sql.layers import BlobRow
@@ -17,14 +18,17 @@ from distsql.values import ASGIApplication, ASGIScope, position
 
 _REDIRECT_S: Final = 20 * 60
 
+Renew = Callable[[Digest], Awaitable[bool]]
+
 
 class StoredLayer:
     """`distsql.contract.Layer`: a blob whose bytes are in the store."""
 
-    __slots__ = ("_backend", "_position", "_row")
+    __slots__ = ("_backend", "_position", "_renew", "_row")
 
-    def __init__(self, backend: Backend, row: BlobRow) -> None:
+    def __init__(self, backend: Backend, row: BlobRow, *, renew: Renew | None = None) -> None:
         self._backend = backend
+        self._renew = renew
         self._row = row
         self._position = 0
 
@@ -42,6 +46,13 @@ class StoredLayer:
     def created_at(self) -> datetime:
         """When the tenant first had this content."""
         return self._row.created_at
+
+    async def promise(self) -> None:
+        """Makes sure that a manifest may refer to it for the grace from now on. Raises `BlobUnknownError`."""
+        if self._renew is not None and not await self._renew(self.digest):
+            raise BlobUnknownError(
+                f"The repository has no blob {self.digest} any more", detail={"digest": str(self.digest)}
+            )
 
     @property
     def _store(self) -> ByteStore:

@@ -156,10 +156,26 @@ async def point(
     """
     if admission.immutable(names):
         admission.check_fixed(
-            await tags.move_tags(tx, repository, names, digest=digest, actor=actor, new_manifests=new_manifests)
+            await tags.move_tags(
+                tx,
+                repository,
+                names,
+                digest=digest,
+                actor=actor,
+                new_manifests=new_manifests,
+                collecting=admission.collecting,
+            )
         )
     else:
-        tags.point_tags(tx, repository, names, digest=digest, actor=actor, new_manifests=new_manifests)
+        tags.point_tags(
+            tx,
+            repository,
+            names,
+            digest=digest,
+            actor=actor,
+            new_manifests=new_manifests,
+            collecting=admission.collecting,
+        )
     signatures.point_cosign_tags(tx, repository, names, digest=digest)
 
 

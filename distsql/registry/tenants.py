@@ -9,12 +9,15 @@ from typing import Any, Final
 from distsql.errors import NameInvalidError, SettingInvalidError, TenantExistsError, TenantUnknownError
 from distsql.oci.names import MAX_NAME_LENGTH, RepositoryName
 from distsql.registry.paging import iterate
-from distsql.sql import audit, repositories, sql_roles, tenants, usage
+from distsql.sql import audit, garbage_queue, repositories, sql_roles, tenants, usage
 from distsql.sql.database import Database, Transaction, transactional
 from distsql.sql.tenants import DescribedTenantRow, LockedTenantRow, TenantSettings
 from distsql.values import Caller
 
 _PATTERN: Final = re.compile(r"[A-Za-z0-9_.*?-]{1,128}\Z", re.ASCII)
+
+COLLECT: Final = "collect"
+"""What may become of manifests without tag, parent and subject; else they are kept."""
 
 
 class Tenants:
@@ -59,6 +62,8 @@ class Tenants:
         """
         tenant = await self._lock(tx, name)
         tenants.set_tenant_settings(tx, tenant.id, _changed(tenant.settings, changes))
+        if changes.get("untagged") == COLLECT:
+            garbage_queue.queue_untagged(tx, tenant.id)
         await usage.share_out(tx, tenant.id, to_one=False)
         self._audit(tx, tenant.id, "tenant.set", *(f"{key}={value}" for key, value in changes.items()))
 
@@ -118,6 +123,7 @@ class Tenants:
         tenant = await self._lock(tx, name)
         tenants.mark_tenant_deleted(tx, tenant.id)
         await sql_roles.remove_sql_role(tx, tenant.id)
+        garbage_queue.queue_tenant(tx, tenant.id)
         self._audit(tx, tenant.id, "tenant.delete", name)
 
     async def _lock(self, tx: Transaction, name: str) -> LockedTenantRow:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from sqlalchemy import BigInteger, Integer, false, func, literal_column, or_, select, true
+from sqlalchemy import ARRAY, BigInteger, Integer, Text, false, func, literal_column, or_, select, true
 from sqlalchemy.dialects.postgresql import array
 
 from distsql.oci.names import RepositoryName
 from distsql.sql.database import Transaction
-from distsql.sql.statements import ONE, ONLY_ID, PATH, TENANT, name_parameters, statement
-from distsql.sql.tables import repositories, tenants
+from distsql.sql.repositories import RepositoryRow
+from distsql.sql.statements import (
+    ONE,
+    ONLY_ID,
+    PATH,
+    REPOSITORY_ID,
+    TENANT,
+    TENANT_ID,
+    name_parameters,
+    parameter,
+    statement,
+)
+from distsql.sql.tables import repositories, tags, tenants
 from distsql.sql.tenant_tables import tenant_usage
 
 
@@ -31,8 +43,15 @@ class AdmissionRow(NamedTuple):
     creators: str
     immutable_tags: list[str]
     manifest_limit: int | None
+    collecting: bool
     quotas: list[int | None]
     use: list[int]
+
+
+class FixedTagRow(NamedTuple):
+    """A live tag that is immutable."""
+
+    name: str
 
 
 _MEASURES: Final = (
@@ -82,6 +101,7 @@ FIND_ADMISSION: Final = statement(
         _tenant.c.creators,
         func.array_cat(_tenant.c.immutable_tags, _repository.c.immutable_tags),
         _tenant.c.manifest_limit_bytes,
+        func.coalesce(_repository.c.untagged, _tenant.c.untagged) == literal_column("'collect'", Text()),
         array(_quotas),
         _use.c.use,
     ).select_from(_tenant.outerjoin(_repository, true()).outerjoin(_use, true())),
@@ -92,3 +112,26 @@ FIND_ADMISSION: Final = statement(
 async def find_admission(tx: Transaction, name: RepositoryName) -> AdmissionRow | None:
     """The switches and limits for the repository of this name; None when there is no such tenant."""
     return await tx.one(FIND_ADMISSION, **name_parameters(name))
+
+
+FIND_TAG_LIKE: Final = statement(
+    "find_tag_like",
+    "A live tag that one of the patterns protects. For whole repositories.",
+    select(tags.c.name)
+    .where(
+        tags.c.tenant_id == TENANT_ID,
+        tags.c.repository_id == REPOSITORY_ID,
+        tags.c.valid_to.is_(None),
+        tags.c.name.like(func.any(parameter("patterns", ARRAY(Text())))),
+    )
+    .limit(ONE),
+    FixedTagRow,
+)
+
+
+async def find_tag_like(tx: Transaction, repository: RepositoryRow, patterns: Sequence[str]) -> str | None:
+    """The name of a live tag that is like one of the patterns (of SQL), or None."""
+    row = await tx.one(
+        FIND_TAG_LIKE, tenant_id=repository.tenant_id, repository_id=repository.id, patterns=list(patterns)
+    )
+    return row.name if row else None

@@ -5,15 +5,30 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final, NamedTuple
 
-from sqlalchemy import BigInteger, ColumnElement, Delete, Interval, Table, delete, false, func, select, tuple_, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Delete,
+    Interval,
+    Table,
+    delete,
+    false,
+    func,
+    literal_column,
+    select,
+    tuple_,
+    update,
+)
 
 from distsql.sql.access_tables import accounts
 from distsql.sql.database import Transaction
+from distsql.sql.garbage_queue import queued, queueing
+from distsql.sql.garbage_tables import kept_references
 from distsql.sql.pull_tables import tag_pulls
 from distsql.sql.statements import LIMIT, REPOSITORY_ID, TENANT_ID, Nothing, Statement, parameter, statement
-from distsql.sql.tables import blobs, layers, manifests, repositories, tags, tenants, uploads
+from distsql.sql.tables import blobs, layers, manifests, repositories, tags, tenants
 from distsql.sql.tenant_tables import tenant_usage
-from distsql.sql.uploads import EndedUploadRow
+from distsql.sql.types import DigestType
 from distsql.sql.usage import correct_usage
 
 
@@ -46,25 +61,26 @@ class TenantIdRow(NamedTuple):
 
 _BEFORE: Final = func.now() - parameter("grace", Interval())
 
-LIST_DELETED_REPOSITORIES: Final = statement(
-    "list_deleted_repositories",
-    "A page of the repositories that were deleted so long ago that their rows may go.",
-    select(repositories.c.tenant_id, repositories.c.id)
+BEGIN_PURGE: Final = statement(
+    "begin_purge",
+    "A repository can't be restored any more: its rows are taken out from now on.",
+    update(repositories)
     .where(
+        repositories.c.tenant_id == TENANT_ID,
+        repositories.c.id == REPOSITORY_ID,
         repositories.c.deleted_at <= _BEFORE,
-        tuple_(repositories.c.tenant_id, repositories.c.id) > tuple_(TENANT_ID, REPOSITORY_ID),
     )
-    .order_by(repositories.c.tenant_id, repositories.c.id)
-    .limit(LIMIT),
+    .values(purged_at=func.coalesce(repositories.c.purged_at, func.now()))
+    .returning(repositories.c.tenant_id, repositories.c.id),
     DeletedRow,
 )
 
 
-async def list_deleted_repositories(
-    tx: Transaction, *, grace: timedelta, after: tuple[int, int], limit: int
-) -> list[DeletedRow]:
-    """Repositories that were deleted longer ago than the grace, behind ``after`` (tenant's id, repository's id)."""
-    return await tx.all(LIST_DELETED_REPOSITORIES, grace=grace, tenant_id=after[0], repository_id=after[1], limit=limit)
+async def begin_purge(
+    tx: Transaction, *, tenant_id: int, repository_id: int, restore_period: timedelta
+) -> DeletedRow | None:
+    """The repository, unless it was restored, is gone, or was deleted again later."""
+    return await tx.one(BEGIN_PURGE, tenant_id=tenant_id, repository_id=repository_id, grace=restore_period)
 
 
 def _delete_some(table: Table, *conditions: ColumnElement[bool]) -> Delete:
@@ -76,37 +92,40 @@ def _delete_some_of_repository(table: Table) -> Delete:
     return _delete_some(table, table.c.tenant_id == TENANT_ID, table.c.repository_id == REPOSITORY_ID)
 
 
-PURGE_REPOSITORY_UPLOADS: Final = statement(
-    "purge_repository_uploads",
-    "Sessions of a deleted repository; their bytes are deleted afterwards.",
-    _delete_some_of_repository(uploads).returning(
-        uploads.c.uuid, uploads.c.offset_bytes, uploads.c.store_key, uploads.c.store_state
-    ),
-    EndedUploadRow,
-)
-
-
-async def purge_repository_uploads(tx: Transaction, repository: DeletedRow, *, limit: int) -> list[EndedUploadRow]:
-    """Ends sessions of the deleted repository, and gives them."""
-    return await tx.all(
-        PURGE_REPOSITORY_UPLOADS, tenant_id=repository.tenant_id, repository_id=repository.id, limit=limit
-    )
-
-
-PURGED_TABLES: Final[tuple[Statement[PurgedRow], ...]] = tuple(
-    statement(
+def _purge(table: Table, counted: ColumnElement[bool]) -> Statement[PurgedRow]:
+    gone = _delete_some_of_repository(table).returning(table.c.repository_id, counted.label("counted"))
+    return statement(
         f"purge_repository_{table.name}",
         f"Rows of a deleted repository in {table.name}, with all that hangs on them.",
-        _delete_some_of_repository(table).returning(table.c.repository_id, counted.label("counted")),
+        gone,
         PurgedRow,
     )
-    # In the order of the foreign keys.
-    for table, counted in (
-        (tags, tags.c.valid_to.is_(None)),
-        (manifests, manifests.c.deleted_at.is_(None)),
-        (layers, false()),
-        (tag_pulls, false()),
+
+
+def _purge_and_queue(table: Table) -> Statement[PurgedRow]:
+    """Of content: its blobs may be garbage."""
+    gone = (
+        _delete_some_of_repository(table)
+        .returning(table.c.tenant_id, table.c.repository_id, table.c.digest)
+        .cte("gone")
     )
+    return statement(
+        f"purge_repository_{table.name}",
+        f"Rows of a deleted repository in {table.name}, whose blobs are queued.",
+        select(gone.c.repository_id, false()).add_cte(
+            queued(queueing("blob", tenant_id=gone.c.tenant_id, digest=gone.c.digest)).cte("queued")
+        ),
+        PurgedRow,
+    )
+
+
+# In the order of the foreign keys.
+PURGED_TABLES: Final[tuple[Statement[PurgedRow], ...]] = (
+    _purge(tags, tags.c.valid_to.is_(None)),
+    _purge(manifests, manifests.c.deleted_at.is_(None)),
+    _purge_and_queue(layers),
+    _purge_and_queue(kept_references),
+    _purge(tag_pulls, false()),
 )
 _TAGS, _MANIFESTS, *_ = PURGED_TABLES
 
@@ -157,28 +176,11 @@ async def purge_repository(tx: Transaction, repository: DeletedRow) -> None:
         correct_usage(tx, repository.tenant_id, manifests=row.manifests, tags=row.tags)
 
 
-PURGE_MANIFESTS: Final = statement(
-    "purge_manifests",
-    "Manifests that were deleted so long ago that their rows may go, with all that hangs on them.",
-    _delete_some(manifests, manifests.c.deleted_at <= _BEFORE).returning(
-        manifests.c.repository_id, false().label("counted")
-    ),
-    PurgedRow,
-)
-
-
-async def purge_manifests(tx: Transaction, *, grace: timedelta, limit: int) -> int:
-    """How many manifests went."""
-    return len(await tx.all(PURGE_MANIFESTS, grace=grace, limit=limit))
-
-
 # -- tenants ----------------------------------------------------------------------------------------------------------
 
-_deleted_tenants = select(tenants.c.id).where(tenants.c.deleted_at <= _BEFORE)
+_deleted_tenants = select(tenants.c.id).where(tenants.c.id == TENANT_ID, tenants.c.deleted_at <= _BEFORE)
 
-MARK_REPOSITORIES_OF_DELETED_TENANTS: Final = statement(
-    "mark_repositories_of_deleted_tenants",
-    "Repositories of tenants that were deleted so long ago that their rows may go: they are deleted as any others.",
+_marked = (
     update(repositories)
     .where(
         tuple_(repositories.c.tenant_id, repositories.c.id).in_(
@@ -188,19 +190,35 @@ MARK_REPOSITORIES_OF_DELETED_TENANTS: Final = statement(
         )
     )
     .values(deleted_at=select(tenants.c.deleted_at).where(tenants.c.id == repositories.c.tenant_id).scalar_subquery())
-    .returning(repositories.c.id, false()),
-    PurgedRow,
+    .returning(repositories.c.tenant_id, repositories.c.id)
+    .cte("marked")
+)
+
+MARK_REPOSITORIES_OF_TENANT: Final = statement(
+    "mark_repositories_of_tenant",
+    "Repositories of a tenant that was deleted so long ago that its rows may go: they are deleted as any others.",
+    select(_marked.c.tenant_id, _marked.c.id).add_cte(
+        queued(
+            queueing(
+                "repository",
+                tenant_id=_marked.c.tenant_id,
+                repository_id=_marked.c.id,
+                digest=literal_column("null::bytea", DigestType()),
+            )
+        ).cte("queued")
+    ),
+    DeletedRow,
 )
 
 
-async def mark_repositories_of_deleted_tenants(tx: Transaction, *, grace: timedelta, limit: int) -> int:
+async def mark_repositories_of_tenant(tx: Transaction, *, tenant_id: int, grace: timedelta, limit: int) -> int:
     """How many repositories were marked."""
-    return len(await tx.all(MARK_REPOSITORIES_OF_DELETED_TENANTS, grace=grace, limit=limit))
+    return len(await tx.all(MARK_REPOSITORIES_OF_TENANT, tenant_id=tenant_id, grace=grace, limit=limit))
 
 
-LIST_EMPTY_TENANTS: Final = statement(
-    "list_empty_tenants",
-    "Deleted tenants of which no content is left.",
+FIND_EMPTY_TENANT: Final = statement(
+    "find_empty_tenant",
+    "A deleted tenant, if no content of it is left.",
     _deleted_tenants.where(
         ~select(repositories.c.id).where(repositories.c.tenant_id == tenants.c.id).exists(),
         ~select(blobs.c.digest).where(blobs.c.tenant_id == tenants.c.id).exists(),
@@ -223,13 +241,13 @@ PURGE_TENANT: Final = tuple(
 )
 
 
-async def purge_tenants(tx: Transaction, *, grace: timedelta) -> int:
-    """How many deleted tenants went, of which nothing was left. Their audit stays.
+async def purge_tenant(tx: Transaction, *, tenant_id: int, grace: timedelta) -> bool:
+    """Whether the deleted tenant is gone: nothing of it was left. Its audit stays.
 
-    `NameUnknownError` when somebody who found one of them earlier wrote to it since.
+    `NameUnknownError` when somebody who found it earlier wrote to it since.
     """
-    found = await tx.all(LIST_EMPTY_TENANTS, grace=grace)
-    for tenant in found:
+    empty = await tx.one(FIND_EMPTY_TENANT, tenant_id=tenant_id, grace=grace)
+    if empty is not None:
         for purge in PURGE_TENANT:
-            tx.queue(purge, tenant_id=tenant.id)
-    return len(found)
+            tx.queue(purge, tenant_id=tenant_id)
+    return empty is not None

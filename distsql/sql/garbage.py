@@ -1,20 +1,19 @@
-"""What nothing refers to: finding it, and taking it out under locks that pushes respect. Statements.
+"""Blobs that nothing needs any more: out of their repositories, condemned, and their bytes deleted. Statements.
 
 Candidates are locked first and judged in a second statement, which sees everything that was committed before the lock:
-judged in one statement, a reference that was just made would be missed.
+judged in one statement, a reference that was just made would be missed. What somebody works with just now isn't waited
+for: it is looked at again a moment later.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
-    ARRAY,
     BigInteger,
-    ColumnElement,
+    Boolean,
     Interval,
     Text,
     delete,
@@ -22,337 +21,346 @@ from sqlalchemy import (
     literal_column,
     or_,
     select,
+    true,
     tuple_,
-    union_all,
     update,
 )
+from sqlalchemy.dialects.postgresql import insert
 
 from distsql.oci.digest import Digest
 from distsql.sql.database import Transaction
-from distsql.sql.statements import DIGEST, LIMIT, TENANT_ID, Nothing, parameter, statement, unnested
-from distsql.sql.tables import blobs, descriptors, layers, manifests, repositories, tags, tenants, uploads
+from distsql.sql.garbage_queue import QueuedRow, queued, queueing
+from distsql.sql.garbage_tables import condemned_bytes, garbage_periods, kept_references
+from distsql.sql.statements import LIMIT, ONE, Nothing, parameter, statement, unnested
+from distsql.sql.tables import SERVER_TENANT_ID, blobs, descriptors, layers
 from distsql.sql.types import DigestType
-from distsql.sql.uploads import EndedUploadRow
 from distsql.sql.usage import add_usage
 
 
-class ContentRow(NamedTuple):
-    """A manifest or a blob of a repository."""
-
-    tenant_id: int
-    repository_id: int
-    digest: Digest
-    repository: str
-
-
-class KeyRow(NamedTuple):
-    """A manifest or blob of a repository, by key."""
+class LayerKeyRow(NamedTuple):
+    """A blob of a repository, by its key."""
 
     tenant_id: int
     repository_id: int
     digest: Digest
 
 
-class GarbageBlobRow(NamedTuple):
-    """A blob that no repository has, and where its bytes are."""
+class JudgedLayerRow(NamedTuple):
+    """A blob of a repository: since when nothing wanted it, and whether a manifest does."""
+
+    tenant_id: int
+    repository_id: int
+    digest: Digest
+    needed_at: datetime
+    needed: bool
+
+
+class BlobKeyRow(NamedTuple):
+    """A blob, by its key."""
+
+    tenant_id: int
+    digest: Digest
+
+
+class JudgedBlobRow(NamedTuple):
+    """A blob, and whether it is live, and a repository has it or something deleted needs it."""
+
+    tenant_id: int
+    digest: Digest
+    needed: bool
+
+
+class CondemnedBlobRow(NamedTuple):
+    """A blob that was condemned."""
 
     tenant_id: int
     digest: Digest
     length: int
+
+
+class CondemnedBytesRow(NamedTuple):
+    """Bytes to be deleted from the store."""
+
+    tenant_id: int
     store_key: str
+    length: int
+    store_state: Mapping[str, Any] | None
+    complete: bool
 
 
-class StoreKeyRow(NamedTuple):
-    """A key of the byte store that a row names."""
+class LockRow(NamedTuple):
+    """Whether the lock was got."""
 
-    store_key: str
+    got: bool
 
 
-_BEFORE: Final = func.now() - parameter("grace", Interval())
+_GRACE: Final = parameter("grace", Interval())
 _LIVE: Final = literal_column("'live'", Text())
 _CONDEMNED: Final = literal_column("'condemned'", Text())
 _SUBJECT: Final = literal_column("'subject'", Text())
-_KEYS: Final = unnested({"tenant_id": BigInteger(), "repository_id": BigInteger(), "digest": DigestType()})
-_FULL_NAME: Final = (
-    select(tenants.c.name + literal_column("'/'", Text()) + repositories.c.path)
-    .where(tenants.c.id == repositories.c.tenant_id)
-    .scalar_subquery()
-)
+# Of garbage collection, in the whole database.
+_LOCK: Final = literal_column("7138472190", BigInteger())
 
-# -- manifests ---------------------------------------------------------------------------------------------------------
-
-_subjects = manifests.alias("subject")
-
-
-def _unreferenced_manifest() -> tuple[ColumnElement[bool], ...]:
-    """Neither tagged (nor so within the grace), nor a child, nor about a subject that is there."""
-    here = (
-        descriptors.c.tenant_id == manifests.c.tenant_id,
-        descriptors.c.digest == manifests.c.digest,
-        descriptors.c.repository_id == manifests.c.repository_id,
-    )
-    return (
-        manifests.c.deleted_at.is_(None),
-        manifests.c.pushed_at <= _BEFORE,
-        ~select(tags.c.name)
-        .where(
-            tags.c.tenant_id == manifests.c.tenant_id,
-            tags.c.repository_id == manifests.c.repository_id,
-            tags.c.digest == manifests.c.digest,
-            or_(tags.c.valid_to.is_(None), tags.c.valid_to > _BEFORE),
-        )
-        .exists(),
-        ~select(descriptors.c.digest).where(*here, descriptors.c.role != _SUBJECT).exists(),
-        ~select(_subjects.c.digest)
-        .where(
-            _subjects.c.tenant_id == manifests.c.tenant_id,
-            _subjects.c.repository_id == manifests.c.repository_id,
-            _subjects.c.digest == manifests.c.subject_digest,
-            _subjects.c.deleted_at.is_(None),
-        )
-        .exists(),
-    )
-
-
-_manifest_key = (manifests.c.tenant_id, manifests.c.repository_id, manifests.c.digest)
-
-LOCK_GARBAGE_MANIFESTS: Final = statement(
-    "lock_garbage_manifests",
-    "Manifests that nothing seems to refer to; those that somebody works with are left for the next run.",
-    select(*_manifest_key, _FULL_NAME.label("repository"))
-    .select_from(
-        manifests.join(
-            repositories,
-            (repositories.c.tenant_id == manifests.c.tenant_id) & (repositories.c.id == manifests.c.repository_id),
-        )
-    )
-    .where(*_unreferenced_manifest())
-    .order_by(*_manifest_key)
-    .limit(LIMIT)
-    .with_for_update(of=manifests, skip_locked=True),
-    ContentRow,
-)
-
-DELETE_GARBAGE_MANIFESTS: Final = statement(
-    "delete_garbage_manifests",
-    "Those of the locked manifests that nothing refers to indeed.",
-    delete(manifests)
-    .where(
-        tuple_(*_manifest_key).in_(select(_KEYS.c.tenant_id, _KEYS.c.repository_id, _KEYS.c.digest)),
-        *_unreferenced_manifest(),
-    )
-    .returning(*_manifest_key),
-    KeyRow,
+TRY_COLLECTING: Final = statement(
+    "try_collecting",
+    "One transaction at a time collects garbage, over all servers.",
+    select(func.pg_try_advisory_xact_lock(_LOCK, type_=Boolean())),
+    LockRow,
 )
 
 
-async def lock_garbage_manifests(tx: Transaction, *, grace: timedelta, limit: int) -> list[ContentRow]:
-    """Manifests to judge, locked."""
-    return await tx.all(LOCK_GARBAGE_MANIFESTS, grace=grace, limit=limit)
+async def try_collecting(tx: Transaction) -> bool:
+    """Whether this transaction is the only one that collects garbage, until its end."""
+    row = await tx.one(TRY_COLLECTING)
+    return row is not None and row.got
 
 
-async def delete_garbage_manifests(
-    tx: Transaction, candidates: Sequence[ContentRow], *, grace: timedelta
-) -> list[KeyRow]:
-    """Deletes those of the locked manifests that are garbage, and gives them. They count no more."""
-    deleted = await tx.all(DELETE_GARBAGE_MANIFESTS, grace=grace, **_arrays(candidates))
-    for tenant_id, count in sorted(Counter(row.tenant_id for row in deleted).items()):
-        add_usage(tx, tenant_id, manifests=-count)
-    return deleted
-
-
-# -- what a repository may see -----------------------------------------------------------------------------------------
-
-
-def _unreferenced_layer() -> tuple[ColumnElement[bool], ...]:
-    return (
-        layers.c.needed_at <= _BEFORE,
-        ~select(descriptors.c.digest)
-        .where(
-            descriptors.c.tenant_id == layers.c.tenant_id,
-            descriptors.c.digest == layers.c.digest,
-            descriptors.c.repository_id == layers.c.repository_id,
-            descriptors.c.role != _SUBJECT,
-        )
-        .exists(),
-    )
-
-
-_layer_key = (layers.c.tenant_id, layers.c.repository_id, layers.c.digest)
-
-LOCK_GARBAGE_LAYERS: Final = statement(
-    "lock_garbage_layers",
-    "Blobs of repositories that no manifest there seems to refer to.",
-    select(*_layer_key, _FULL_NAME.label("repository"))
-    .select_from(
-        layers.join(
-            repositories,
-            (repositories.c.tenant_id == layers.c.tenant_id) & (repositories.c.id == layers.c.repository_id),
-        )
-    )
-    .where(*_unreferenced_layer())
-    .order_by(*_layer_key)
-    .limit(LIMIT)
-    .with_for_update(of=layers, skip_locked=True),
-    ContentRow,
-)
-
-DELETE_GARBAGE_LAYERS: Final = statement(
-    "delete_garbage_layers",
-    "Those of the locked ones that no manifest refers to indeed.",
-    delete(layers)
-    .where(
-        tuple_(*_layer_key).in_(select(_KEYS.c.tenant_id, _KEYS.c.repository_id, _KEYS.c.digest)),
-        *_unreferenced_layer(),
-    )
-    .returning(*_layer_key),
-    KeyRow,
+WAIT_TO_COLLECT: Final = statement(
+    "wait_to_collect",
+    "As try_collecting, after the others' transactions.",
+    select(func.pg_advisory_xact_lock(_LOCK)),
+    Nothing,
 )
 
 
-async def lock_garbage_layers(tx: Transaction, *, grace: timedelta, limit: int) -> list[ContentRow]:
-    """Blobs of repositories to judge, locked."""
-    return await tx.all(LOCK_GARBAGE_LAYERS, grace=grace, limit=limit)
+async def wait_to_collect(tx: Transaction) -> None:
+    """Makes this transaction the only one that collects garbage, until its end."""
+    tx.queue(WAIT_TO_COLLECT)
 
 
-async def delete_garbage_layers(tx: Transaction, candidates: Sequence[ContentRow], *, grace: timedelta) -> list[KeyRow]:
-    """Takes those of the locked ones that are garbage out of their repositories, and gives them."""
-    return await tx.all(DELETE_GARBAGE_LAYERS, grace=grace, **_arrays(candidates))
-
-
-def _arrays(candidates: Sequence[ContentRow]) -> dict[str, list[Any]]:
-    return {
-        "tenant_ids": [row.tenant_id for row in candidates],
-        "repository_ids": [row.repository_id for row in candidates],
-        "digests": [row.digest for row in candidates],
-    }
-
-
-# -- bytes -------------------------------------------------------------------------------------------------------------
-
-_no_repository = (
-    ~select(layers.c.digest).where(layers.c.tenant_id == blobs.c.tenant_id, layers.c.digest == blobs.c.digest).exists()
-)
-_blob = (blobs.c.tenant_id, blobs.c.digest, blobs.c.length, blobs.c.store_key)
-
-LOCK_GARBAGE_BLOBS: Final = statement(
-    "lock_garbage_blobs",
-    "Blobs that no repository seems to have.",
-    select(*_blob)
-    .where(blobs.c.state == _LIVE, _no_repository)
-    .order_by(blobs.c.tenant_id, blobs.c.digest)
-    .limit(LIMIT)
-    .with_for_update(skip_locked=True),
-    GarbageBlobRow,
+_periods = insert(garbage_periods).values(
+    tenant_id=literal_column(str(SERVER_TENANT_ID), BigInteger()),
+    grace=_GRACE,
+    restore_period=parameter("restore_period", Interval()),
+    recovery_window=parameter("recovery_window", Interval()),
 )
 
-CONDEMN_BLOBS: Final = statement(
-    "condemn_blobs",
-    "Those of the locked blobs that no repository has indeed. Whoever pushes one again gives it new bytes.",
-    update(blobs)
-    .where(tuple_(blobs.c.tenant_id, blobs.c.digest).in_(select(_KEYS.c.tenant_id, _KEYS.c.digest)), _no_repository)
-    .values(state=_CONDEMNED, condemned_at=func.now())
-    .returning(*_blob),
-    GarbageBlobRow,
-)
-
-LIST_CONDEMNED_BLOBS: Final = statement(
-    "list_condemned_blobs",
-    "A page of the blobs whose bytes are to be deleted, also those that a killed run left.",
-    select(*_blob)
-    .where(
-        blobs.c.state != _LIVE,
-        tuple_(blobs.c.tenant_id, blobs.c.digest) > tuple_(TENANT_ID, parameter("after", DigestType())),
-    )
-    .order_by(blobs.c.tenant_id, blobs.c.digest)
-    .limit(LIMIT),
-    GarbageBlobRow,
-)
-
-DELETE_CONDEMNED_BLOB: Final = statement(
-    "delete_condemned_blob",
-    "A blob whose bytes are gone, unless it was pushed again meanwhile.",
-    delete(blobs).where(
-        blobs.c.tenant_id == TENANT_ID,
-        blobs.c.digest == DIGEST,
-        blobs.c.state != _LIVE,
-        blobs.c.store_key == parameter("store_key", Text()),
+SET_PERIODS: Final = statement(
+    "set_periods",
+    "The periods that collection goes by from now on, for those who ask when something goes.",
+    _periods.on_conflict_do_update(
+        index_elements=[garbage_periods.c.tenant_id],
+        set_={
+            "ran_at": func.now(),
+            **{name: _periods.excluded[name] for name in ("grace", "restore_period", "recovery_window")},
+        },
     ),
     Nothing,
 )
 
 
-async def lock_garbage_blobs(tx: Transaction, *, limit: int) -> list[GarbageBlobRow]:
-    """Blobs to judge, locked."""
-    return await tx.all(LOCK_GARBAGE_BLOBS, limit=limit)
+def set_periods(tx: Transaction, *, grace: timedelta, restore_period: timedelta, recovery_window: timedelta) -> None:
+    """Writes down the periods of a run."""
+    tx.queue(SET_PERIODS, grace=grace, restore_period=restore_period, recovery_window=recovery_window)
 
 
-async def condemn_blobs(tx: Transaction, candidates: Sequence[GarbageBlobRow]) -> list[GarbageBlobRow]:
-    """Condemns those of the locked blobs that are garbage, and gives them. Their tenants don't use them any more."""
-    condemned = await tx.all(
-        CONDEMN_BLOBS,
-        tenant_ids=[row.tenant_id for row in candidates],
-        repository_ids=[0 for _ in candidates],
-        digests=[row.digest for row in candidates],
+# -- what a repository may see ----------------------------------------------------------------------------------------
+
+_layer_keys = unnested({"tenant_id": BigInteger(), "repository_id": BigInteger(), "digest": DigestType()})
+_layer_key = (layers.c.tenant_id, layers.c.repository_id, layers.c.digest)
+_wanted_layer = (
+    layers.c.tenant_id == _layer_keys.c.tenant_id,
+    layers.c.repository_id == _layer_keys.c.repository_id,
+    layers.c.digest == _layer_keys.c.digest,
+)
+_locked_layer = select(*_layer_key).where(*_wanted_layer).limit(ONE).with_for_update(skip_locked=True).lateral("layer")
+
+LOCK_LAYERS: Final = statement(
+    "lock_layers",
+    "Those of some blobs of repositories that nobody works with just now.",
+    select(_locked_layer.c.tenant_id, _locked_layer.c.repository_id, _locked_layer.c.digest).select_from(
+        _layer_keys.join(_locked_layer, true())
+    ),
+    LayerKeyRow,
+)
+
+_need = (
+    select(descriptors.c.digest)
+    .where(
+        descriptors.c.tenant_id == layers.c.tenant_id,
+        descriptors.c.digest == layers.c.digest,
+        descriptors.c.repository_id == layers.c.repository_id,
+        descriptors.c.role != _SUBJECT,
     )
+    .exists()
+)
+_judged_layer = (
+    select(*_layer_key, layers.c.needed_at, _need.label("needed")).where(*_wanted_layer).limit(ONE).lateral("layer")
+)
+
+JUDGE_LAYERS: Final = statement(
+    "judge_layers",
+    "Which of some blobs their repositories still have, and whether manifests there need them.",
+    select(*_judged_layer.c).select_from(_layer_keys.join(_judged_layer, true())),
+    JudgedLayerRow,
+)
+
+_unlinked = delete(layers).where(tuple_(*_layer_key).in_(select(*_layer_keys.c))).returning(*_layer_key).cte("unlinked")
+
+DELETE_GARBAGE_LAYERS: Final = statement(
+    "delete_garbage_layers",
+    "Repositories don't have these blobs any more; perhaps they were the last.",
+    select(_unlinked.c.tenant_id, _unlinked.c.repository_id, _unlinked.c.digest).add_cte(
+        queued(queueing("blob", tenant_id=_unlinked.c.tenant_id, digest=_unlinked.c.digest)).cte("queued")
+    ),
+    LayerKeyRow,
+)
+
+
+async def lock_layers(tx: Transaction, rows: Sequence[QueuedRow]) -> set[tuple[int, int, Digest | None]]:
+    """Keys of those that are locked now."""
+    return {(row.tenant_id, row.repository_id, row.digest) for row in await tx.all(LOCK_LAYERS, **entry_arrays(rows))}
+
+
+async def judge_layers(tx: Transaction, rows: Sequence[QueuedRow]) -> list[JudgedLayerRow]:
+    """Those that are still there, locked or not."""
+    return await tx.all(JUDGE_LAYERS, **entry_arrays(rows))
+
+
+async def delete_garbage_layers(tx: Transaction, rows: Sequence[JudgedLayerRow]) -> list[LayerKeyRow]:
+    """Takes blobs out of their repositories: this transaction has locked them, and judged afterwards."""
+    return await tx.all(DELETE_GARBAGE_LAYERS, **entry_arrays(rows)) if rows else []
+
+
+def entry_arrays(rows: Sequence[QueuedRow | JudgedLayerRow]) -> dict[str, list[Any]]:
+    """Parameters of statements over content of repositories."""
+    return {
+        "tenant_ids": [row.tenant_id for row in rows],
+        "repository_ids": [row.repository_id for row in rows],
+        "digests": [row.digest for row in rows],
+    }
+
+
+# -- blobs ------------------------------------------------------------------------------------------------------------
+
+_blob_keys = unnested({"tenant_id": BigInteger(), "digest": DigestType()})
+_wanted_blob = (blobs.c.tenant_id == _blob_keys.c.tenant_id, blobs.c.digest == _blob_keys.c.digest)
+_locked_blob = (
+    select(blobs.c.tenant_id, blobs.c.digest)
+    .where(*_wanted_blob)
+    .limit(ONE)
+    .with_for_update(skip_locked=True)
+    .lateral("blob")
+)
+
+LOCK_BLOBS: Final = statement(
+    "lock_blobs",
+    "Those of some blobs that nobody pushes or mounts just now.",
+    select(_locked_blob.c.tenant_id, _locked_blob.c.digest).select_from(_blob_keys.join(_locked_blob, true())),
+    BlobKeyRow,
+)
+
+_linked = select(layers.c.digest).where(layers.c.tenant_id == blobs.c.tenant_id, layers.c.digest == blobs.c.digest)
+_kept = select(kept_references.c.digest).where(
+    kept_references.c.tenant_id == blobs.c.tenant_id, kept_references.c.digest == blobs.c.digest
+)
+_judged_blob = (
+    select(
+        blobs.c.tenant_id,
+        blobs.c.digest,
+        or_(blobs.c.state != _LIVE, _linked.exists(), _kept.exists()).label("needed"),
+    )
+    .where(*_wanted_blob)
+    .limit(ONE)
+    .lateral("blob")
+)
+
+JUDGE_BLOBS: Final = statement(
+    "judge_blobs",
+    "Whether a repository has these blobs, or something that was deleted needs them to be restored.",
+    select(*_judged_blob.c).select_from(_blob_keys.join(_judged_blob, true())),
+    JudgedBlobRow,
+)
+
+_condemned = (
+    update(blobs)
+    .where(tuple_(blobs.c.tenant_id, blobs.c.digest).in_(select(*_blob_keys.c)), blobs.c.state == _LIVE)
+    .values(state=_CONDEMNED, condemned_at=func.now())
+    .returning(blobs.c.tenant_id, blobs.c.digest, blobs.c.length, blobs.c.store_key)
+    .cte("condemned")
+)
+_bytes = insert(condemned_bytes).from_select(
+    ["tenant_id", "store_key", "digest", "length", "complete"],
+    select(_condemned.c.tenant_id, _condemned.c.store_key, _condemned.c.digest, _condemned.c.length, true()),
+)
+
+CONDEMN_BLOBS: Final = statement(
+    "condemn_blobs",
+    "Blobs that nothing needs: nobody sees them any more, and their bytes go. Pushed again they get new ones.",
+    select(_condemned.c.tenant_id, _condemned.c.digest, _condemned.c.length).add_cte(_bytes.cte("their_bytes")),
+    CondemnedBlobRow,
+)
+
+
+async def lock_blobs(tx: Transaction, keys: Sequence[BlobKeyRow]) -> set[BlobKeyRow]:
+    """Those that are locked now."""
+    return set(await tx.all(LOCK_BLOBS, **_blob_arrays(keys)))
+
+
+async def judge_blobs(tx: Transaction, keys: Sequence[BlobKeyRow]) -> dict[BlobKeyRow, bool]:
+    """Of those that are there, whether anything needs them."""
+    return {
+        BlobKeyRow(row.tenant_id, row.digest): row.needed for row in await tx.all(JUDGE_BLOBS, **_blob_arrays(keys))
+    }
+
+
+async def condemn_blobs(tx: Transaction, keys: Sequence[BlobKeyRow]) -> list[CondemnedBlobRow]:
+    """Condemns blobs that this transaction has locked and then judged. Their tenants don't use them any more."""
+    condemned = await tx.all(CONDEMN_BLOBS, **_blob_arrays(keys)) if keys else []
     for tenant_id in sorted({row.tenant_id for row in condemned}):
         add_usage(tx, tenant_id, stored_bytes=-sum(row.length for row in condemned if row.tenant_id == tenant_id))
     return condemned
 
 
-async def list_condemned_blobs(tx: Transaction, *, after: tuple[int, bytes], limit: int) -> list[GarbageBlobRow]:
-    """Condemned blobs behind ``after`` (tenant's id, packed digest)."""
-    return await tx.all(LIST_CONDEMNED_BLOBS, tenant_id=after[0], after=after[1], limit=limit)
+def _blob_arrays(keys: Sequence[BlobKeyRow]) -> dict[str, list[Any]]:
+    return {"tenant_ids": [key.tenant_id for key in keys], "digests": [key.digest for key in keys]}
 
 
-async def delete_condemned_blobs(tx: Transaction, *, blobs: Sequence[GarbageBlobRow]) -> None:
-    """Forgets blobs whose bytes are gone."""
-    for blob in blobs:
-        tx.queue(DELETE_CONDEMNED_BLOB, tenant_id=blob.tenant_id, digest=blob.digest, store_key=blob.store_key)
+# -- bytes ------------------------------------------------------------------------------------------------------------
 
-
-# -- uploads and orphans -----------------------------------------------------------------------------------------------
-
-_expired = (
-    select(uploads.c.tenant_id, uploads.c.repository_id, uploads.c.uuid)
-    .where(uploads.c.expires_at <= func.now())
-    .limit(LIMIT)
-    .with_for_update(skip_locked=True)
-    .subquery("expired")
-)
-
-DELETE_EXPIRED_UPLOADS: Final = statement(
-    "delete_expired_uploads",
-    "Sessions whose time is over; their bytes are deleted afterwards.",
-    delete(uploads)
-    .where(
-        tuple_(uploads.c.tenant_id, uploads.c.repository_id, uploads.c.uuid).in_(
-            select(_expired.c.tenant_id, _expired.c.repository_id, _expired.c.uuid)
-        )
+LIST_CONDEMNED_BYTES: Final = statement(
+    "list_condemned_bytes",
+    "Bytes that nothing names any more, and that no recovery of the database needs.",
+    select(
+        condemned_bytes.c.tenant_id,
+        condemned_bytes.c.store_key,
+        condemned_bytes.c.length,
+        condemned_bytes.c.store_state,
+        condemned_bytes.c.complete,
     )
-    .returning(uploads.c.uuid, uploads.c.offset_bytes, uploads.c.store_key, uploads.c.store_state),
-    EndedUploadRow,
+    .where(condemned_bytes.c.condemned_at <= func.now() - _GRACE)
+    .order_by(condemned_bytes.c.condemned_at)
+    .limit(LIMIT),
+    CondemnedBytesRow,
 )
 
+_byte_keys = unnested({"tenant_id": BigInteger(), "store_key": Text()})
 
-async def delete_expired_uploads(tx: Transaction, *, limit: int) -> list[EndedUploadRow]:
-    """Ends sessions that have expired, and gives them."""
-    return await tx.all(DELETE_EXPIRED_UPLOADS, limit=limit)
-
-
-_STORE_KEYS: Final = parameter("store_keys", ARRAY(Text()))
-
-FIND_STORE_KEYS: Final = statement(
-    "find_store_keys",
-    "Which of these keys of the byte store a row names, as a blob or as an upload: in one snapshot.",
-    union_all(
-        select(blobs.c.store_key).where(blobs.c.store_key == func.any(_STORE_KEYS)),
-        select(uploads.c.store_key).where(uploads.c.store_key == func.any(_STORE_KEYS)),
+FORGET_BLOBS: Final = statement(
+    "forget_blobs",
+    "Condemned blobs whose bytes are gone, unless they were pushed again meanwhile.",
+    delete(blobs).where(
+        tuple_(blobs.c.tenant_id, blobs.c.store_key).in_(select(*_byte_keys.c)), blobs.c.state != _LIVE
     ),
-    StoreKeyRow,
+    Nothing,
+)
+
+FORGET_BYTES: Final = statement(
+    "forget_bytes",
+    "Bytes that the store has deleted.",
+    delete(condemned_bytes).where(
+        tuple_(condemned_bytes.c.tenant_id, condemned_bytes.c.store_key).in_(select(*_byte_keys.c))
+    ),
+    Nothing,
 )
 
 
-async def find_store_keys(tx: Transaction, keys: Sequence[str]) -> set[str]:
-    """Those of the keys that the catalogue knows."""
-    return {row.store_key for row in await tx.all(FIND_STORE_KEYS, store_keys=list(keys))}
+async def list_condemned_bytes(tx: Transaction, *, window: timedelta, limit: int) -> list[CondemnedBytesRow]:
+    """Bytes that were condemned longer ago than the recovery window."""
+    return await tx.all(LIST_CONDEMNED_BYTES, grace=window, limit=limit)
+
+
+async def forget_condemned_bytes(tx: Transaction, *, rows: Sequence[CondemnedBytesRow]) -> None:
+    """Forgets bytes that are gone, and the blobs that had them."""
+    for each in (FORGET_BLOBS, FORGET_BYTES):
+        tx.queue(each, tenant_ids=[row.tenant_id for row in rows], store_keys=[row.store_key for row in rows])

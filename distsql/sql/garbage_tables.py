@@ -74,7 +74,8 @@ kept_references: Final = Table(
     Column("manifest_digest", DigestType, nullable=False, comment="The deleted manifest: manifests.digest."),
     Column("digest", DigestType, nullable=False, comment="What it referred to, all but its subject."),
     Column("deleted_at", _INSTANT, nullable=False, server_default=_NOW, comment="When the manifest was deleted."),
-    PrimaryKeyConstraint("tenant_id", "repository_id", "manifest_digest", "digest"),
+    # With the instant, so that adding never has to look for what an earlier deletion kept.
+    PrimaryKeyConstraint("tenant_id", "repository_id", "manifest_digest", "digest", "deleted_at"),
     # Whether anything in the tenant needs a blob to be restored.
     Index("kept_references_digest_idx", "tenant_id", "digest"),
     comment="What deleted manifests need to be restored: it keeps blobs' bytes, and no reader sees it.",

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from sqlalchemy import ARRAY, BigInteger, Text, case, delete, func, literal_column, null, or_, select, true, tuple_
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Interval,
+    Text,
+    case,
+    delete,
+    false,
+    func,
+    literal_column,
+    null,
+    or_,
+    select,
+    true,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from distsql.oci.digest import Digest
 from distsql.oci.names import RepositoryName
 from distsql.sql.database import Transaction
+from distsql.sql.garbage_queue import queued, queueing
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import (
     DIGEST,
@@ -26,17 +43,21 @@ from distsql.sql.statements import (
     parameter,
     statement,
 )
-from distsql.sql.tables import blobs, layers, manifests, repositories, tenants
+from distsql.sql.tables import blobs, descriptors, layers, manifests, repositories, tenants
 from distsql.sql.usage import add_usage
 
 
 class BlobRow(NamedTuple):
-    """A blob that may be read: where its bytes are, and how many."""
+    """A blob that may be read: where its bytes are, and how many.
+
+    One that is ``at_risk`` has been needed by nothing for a good part of the grace.
+    """
 
     digest: Digest
     length: int
     store_key: str
     created_at: datetime
+    at_risk: bool
 
 
 class LayerRow(NamedTuple):
@@ -53,14 +74,26 @@ class HolderRow(NamedTuple):
 
 
 _STATE_LIVE: Final = literal_column("'live'", Text())
-_BLOB: Final = (blobs.c.digest, blobs.c.length, blobs.c.store_key, blobs.c.created_at)
+_BLOB: Final = (blobs.c.digest, blobs.c.length, blobs.c.store_key, blobs.c.created_at, false().label("at_risk"))
 _STORE_KEY: Final = parameter("store_key", Text())
 
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 _joined, _repository = named_repository()
+_FRESH: Final = func.now() - parameter("fresh", Interval())
+# The second half is looked at only where the first is true: few layers are old and unneeded.
+_at_risk = (layers.c.needed_at <= _FRESH) & ~(
+    select(descriptors.c.digest)
+    .where(
+        descriptors.c.tenant_id == layers.c.tenant_id,
+        descriptors.c.digest == layers.c.digest,
+        descriptors.c.repository_id == layers.c.repository_id,
+        descriptors.c.role != literal_column("'subject'", Text()),
+    )
+    .exists()
+)
 _layer = (
-    select(layers.c.digest)
+    select(layers.c.digest, _at_risk.label("at_risk"))
     .where(
         layers.c.tenant_id == _repository.c.tenant_id,
         layers.c.repository_id == _repository.c.id,
@@ -83,16 +116,33 @@ _blob = (
 FIND_LAYER: Final = statement(
     "find_layer",
     "GET or HEAD of a blob: one statement from names to the bytes' key.",
-    select(_blob.c.digest, _blob.c.length, _blob.c.store_key, _blob.c.created_at).select_from(
+    select(_blob.c.digest, _blob.c.length, _blob.c.store_key, _blob.c.created_at, _layer.c.at_risk).select_from(
         _joined.join(_layer, true()).join(_blob, true())
     ),
     BlobRow,
 )
 
 
-async def find_layer(tx: Transaction, name: RepositoryName, digest: Digest) -> BlobRow | None:
-    """The blob, if the repository has it."""
-    return await tx.one(FIND_LAYER, **name_parameters(name), digest=digest)
+async def find_layer(tx: Transaction, name: RepositoryName, digest: Digest, *, fresh: timedelta) -> BlobRow | None:
+    """The blob, if the repository has it; at risk if nothing has needed it for longer than ``fresh``."""
+    return await tx.one(FIND_LAYER, **name_parameters(name), digest=digest, fresh=fresh)
+
+
+RENEW_LAYER: Final = statement(
+    "renew_layer",
+    "Somebody was told that a blob is there, to push a manifest that needs it: its grace begins again.",
+    update(layers)
+    .where(layers.c.tenant_id == TENANT_ID, layers.c.repository_id == REPOSITORY_ID, layers.c.digest == DIGEST)
+    .values(needed_at=func.now())
+    .returning(layers.c.digest),
+    LayerRow,
+)
+
+
+async def renew_layer(tx: Transaction, repository: RepositoryRow, digest: Digest) -> bool:
+    """Whether the repository still has the blob, which garbage collection leaves alone for the grace from now on."""
+    row = await tx.one(RENEW_LAYER, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest)
+    return row is not None
 
 
 _AFTER_TENANT: Final = parameter("after_tenant", Text(collation="C"))
@@ -197,15 +247,23 @@ async def replace_bytes(
     return await tx.one(REPLACE_BYTES, tenant_id=tenant_id, digest=digest, lost_key=lost_key, store_key=store_key)
 
 
-INSERT_LAYER: Final = statement(
-    "insert_layer",
-    "A repository may see a blob of its tenant.",
+_linked = (
     insert(layers)
     .values(tenant_id=TENANT_ID, repository_id=REPOSITORY_ID, digest=DIGEST)
     .on_conflict_do_update(
         index_elements=[layers.c.tenant_id, layers.c.repository_id, layers.c.digest],
         # Pushed again: its grace begins again.
         set_={"needed_at": func.now()},
+    )
+    .returning(layers.c.tenant_id, layers.c.repository_id, layers.c.digest)
+    .cte("linked")
+)
+
+INSERT_LAYER: Final = statement(
+    "insert_layer",
+    "A repository may see a blob of its tenant. Perhaps no manifest follows: it is queued.",
+    queued(
+        queueing("layer", tenant_id=_linked.c.tenant_id, repository_id=_linked.c.repository_id, digest=_linked.c.digest)
     ),
     Nothing,
 )
@@ -297,12 +355,17 @@ async def lock_layer(tx: Transaction, repository: RepositoryRow, digest: Digest)
     return row is not None
 
 
+_unlinked = (
+    delete(layers)
+    .where(layers.c.tenant_id == TENANT_ID, layers.c.repository_id == REPOSITORY_ID, layers.c.digest == DIGEST)
+    .returning(layers.c.tenant_id, layers.c.digest)
+    .cte("unlinked")
+)
+
 DELETE_LAYER: Final = statement(
     "delete_layer",
-    "A repository doesn't see a blob any more.",
-    delete(layers).where(
-        layers.c.tenant_id == TENANT_ID, layers.c.repository_id == REPOSITORY_ID, layers.c.digest == DIGEST
-    ),
+    "A repository doesn't see a blob any more; perhaps it was the last.",
+    queued(queueing("blob", tenant_id=_unlinked.c.tenant_id, digest=_unlinked.c.digest)),
     Nothing,
 )
 

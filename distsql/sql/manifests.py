@@ -12,14 +12,12 @@ from sqlalchemy import (
     LargeBinary,
     Text,
     column,
-    delete,
     func,
     literal_column,
     null,
     select,
     true,
     union_all,
-    update,
 )
 from sqlalchemy.dialects.postgresql import insert
 
@@ -36,14 +34,13 @@ from distsql.sql.statements import (
     ONE,
     REPOSITORY_ID,
     TENANT_ID,
-    Nothing,
     name_parameters,
     named_repository,
     parameter,
     statement,
     unnested,
 )
-from distsql.sql.tables import descriptors, layers, manifests, tags
+from distsql.sql.tables import layers, manifests, tags
 from distsql.sql.types import DigestType
 
 
@@ -236,6 +233,8 @@ INSERT_MANIFEST: Final = statement(
             "pushed_at": func.now(),
             "deleted_at": null(),
             "deleted_by": null(),
+            "followed_digest": null(),
+            "deleted_signatures": null(),
         },
         # A live one was pushed by somebody else just now: its descriptors conflict, and all of this is tried again.
         where=manifests.c.deleted_at.is_not(None),
@@ -294,60 +293,3 @@ async def find_parent(tx: Transaction, repository: RepositoryRow, digest: Digest
     """A manifest that has this blob or manifest among its references, or None."""
     row = await tx.one(FIND_PARENT, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest)
     return row.referrer if row else None
-
-
-MARK_MANIFEST_DELETED: Final = statement(
-    "mark_manifest_deleted",
-    "A manifest is deleted, once those who refer to it just now are done: it is there for nobody any more.",
-    update(manifests)
-    .where(*_HERE, manifests.c.digest == DIGEST, manifests.c.deleted_at.is_(None))
-    .values(deleted_at=func.now(), deleted_by=ACTOR)
-    .returning(manifests.c.digest),
-    DigestRow,
-)
-
-
-async def mark_manifest_deleted(tx: Transaction, repository: RepositoryRow, digest: Digest, *, actor: str) -> bool:
-    """Whether the manifest was there; if so nobody else can refer to it, and nobody did who is not visible now."""
-    row = await tx.one(
-        MARK_MANIFEST_DELETED,
-        tenant_id=repository.tenant_id,
-        repository_id=repository.id,
-        digest=digest,
-        actor=actor,
-    )
-    return row is not None
-
-
-RELEASE_LAYERS: Final = statement(
-    "release_layers",
-    "Blobs that a manifest needed until now: their grace begins.",
-    update(layers)
-    .where(
-        layers.c.tenant_id == TENANT_ID,
-        layers.c.repository_id == REPOSITORY_ID,
-        layers.c.digest == descriptors.c.digest,
-        descriptors.c.tenant_id == TENANT_ID,
-        descriptors.c.repository_id == REPOSITORY_ID,
-        descriptors.c.manifest_digest == DIGEST,
-    )
-    .values(needed_at=func.now()),
-    Nothing,
-)
-
-DELETE_DESCRIPTORS: Final = statement(
-    "delete_descriptors",
-    "A deleted manifest refers to nothing.",
-    delete(descriptors).where(
-        descriptors.c.tenant_id == TENANT_ID,
-        descriptors.c.repository_id == REPOSITORY_ID,
-        descriptors.c.manifest_digest == DIGEST,
-    ),
-    Nothing,
-)
-
-
-def delete_references(tx: Transaction, repository: RepositoryRow, digest: Digest) -> None:
-    """Forgets what a manifest that was marked as deleted needed: its payload still tells."""
-    for each in (RELEASE_LAYERS, DELETE_DESCRIPTORS):
-        tx.queue(each, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest)

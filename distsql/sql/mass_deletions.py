@@ -9,6 +9,7 @@ from sqlalchemy import ARRAY, Text, func, select, update
 
 from distsql.oci.digest import Digest
 from distsql.sql.database import Transaction
+from distsql.sql.garbage_queue import queued, queueing
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import DIGESTS, REPOSITORY_ID, TENANT_ID, parameter, statement, unnested
 from distsql.sql.tables import manifests, tags
@@ -64,13 +65,27 @@ async def lock_content(
 
 _ended = unnested({"name": Text(collation="C"), "actor": Text()})
 
-END_TAGS: Final = statement(
-    "end_tags",
-    "Tags end, each by somebody; their rows become history.",
+_ended_rows = (
     update(tags)
     .where(*_TAGS, tags.c.name == _ended.c.name)
     .values(valid_to=END_NOW, ended_by=_ended.c.actor)
-    .returning(tags.c.name, tags.c.digest),
+    .returning(tags.c.tenant_id, tags.c.repository_id, tags.c.name, tags.c.digest)
+    .cte("ended_rows")
+)
+
+END_TAGS: Final = statement(
+    "end_tags",
+    "Tags end, each by somebody; their rows become history. Their manifests may be garbage.",
+    select(_ended_rows.c.name, _ended_rows.c.digest).add_cte(
+        queued(
+            queueing(
+                "manifest",
+                tenant_id=_ended_rows.c.tenant_id,
+                repository_id=_ended_rows.c.repository_id,
+                digest=_ended_rows.c.digest,
+            )
+        ).cte("queued")
+    ),
     NamedRow,
 )
 

@@ -20,6 +20,7 @@ class RepositorySettings(NamedTuple):
     deletable: bool
     sparse: bool
     immutable_tags: list[str]
+    untagged: str | None
 
 
 class LockedRepositoryRow(NamedTuple):
@@ -41,6 +42,7 @@ class DescribedRepositoryRow(NamedTuple):
     deletable: bool
     sparse: bool
     immutable_tags: list[str]
+    untagged: str | None
     manifests: int
     tags: int
     blobs: int
@@ -59,6 +61,7 @@ class _SettingsRow(NamedTuple):
     deletable: bool
     sparse: bool
     immutable_tags: list[str]
+    untagged: str | None
 
 
 _NAMED: Final = (
@@ -92,6 +95,7 @@ SET_REPOSITORY_SETTINGS: Final = statement(
         deletable=parameter("deletable", Boolean()),
         sparse=parameter("sparse", Boolean()),
         immutable_tags=parameter("immutable_tags", ARRAY(Text())),
+        untagged=parameter("untagged", Text()),
     ),
     Nothing,
 )

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from sqlalchemy import ARRAY, BigInteger, DateTime, Text, func, literal_column, or_, select, text, true, update
+from sqlalchemy import BigInteger, DateTime, Text, func, literal_column, or_, select, text, true, update
 from sqlalchemy.dialects.postgresql import insert
 
 from distsql.oci.digest import Digest
 from distsql.sql.database import Transaction
+from distsql.sql.garbage_queue import queued, queueing
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import (
     ACTOR,
@@ -179,24 +180,6 @@ async def resolve_tag(tx: Transaction, repository: RepositoryRow, name: str, *, 
     return row.digest if row else None
 
 
-FIND_TAG_LIKE: Final = statement(
-    "find_tag_like",
-    "A live tag that one of the patterns protects. For whole repositories.",
-    select(tags.c.name)
-    .where(*_HERE, _LIVE, tags.c.name.like(func.any(parameter("patterns", ARRAY(Text())))))
-    .limit(ONE),
-    TagRow,
-)
-
-
-async def find_tag_like(tx: Transaction, repository: RepositoryRow, patterns: Sequence[str]) -> str | None:
-    """The name of a live tag that is like one of the patterns (of SQL), or None."""
-    row = await tx.one(
-        FIND_TAG_LIKE, tenant_id=repository.tenant_id, repository_id=repository.id, patterns=list(patterns)
-    )
-    return row.name if row else None
-
-
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 # A move updates the live row in place, under its lock, and writes what the row was before as a closed row of the
@@ -245,27 +228,35 @@ _made = (
     .where(_moved.c.previous_digest.is_(None))
     .having((func.count() + _MANIFESTS) > literal_column("0", BigInteger()))
 )
+_left = queued(
+    queueing(
+        "manifest", tenant_id=_moved.c.tenant_id, repository_id=_moved.c.repository_id, digest=_moved.c.previous_digest
+    ).where(_moved.c.previous_digest.is_not(None))
+).cte("left_behind")
 _counted = adding(insert(tenant_usage).from_select(["tenant_id", "slot", "manifests", "tags"], _made)).cte("counted")
+
+_HISTORY_OF_MOVED: Final = select(
+    _moved.c.tenant_id,
+    _moved.c.repository_id,
+    _moved.c.name,
+    _moved.c.previous_digest,
+    _moved.c.previous_from,
+    _moved.c.valid_from,
+    _moved.c.previous_actor,
+    _moved.c.actor,
+).where(_moved.c.previous_digest.is_not(None))
 
 POINT_TAGS: Final = statement(
     "point_tags",
     "Tags that now point to a manifest; what they were before goes into their history, and who is new is counted.",
-    insert(tags)
-    .add_cte(_counted)
-    .from_select(
-        _HISTORY,
-        select(
-            _moved.c.tenant_id,
-            _moved.c.repository_id,
-            _moved.c.name,
-            _moved.c.previous_digest,
-            _moved.c.previous_from,
-            _moved.c.valid_from,
-            _moved.c.previous_actor,
-            _moved.c.actor,
-        ).where(_moved.c.previous_digest.is_not(None)),
-    )
-    .returning(tags.c.name),
+    insert(tags).add_cte(_counted).from_select(_HISTORY, _HISTORY_OF_MOVED).returning(tags.c.name),
+    TagRow,
+)
+
+POINT_TAGS_AND_QUEUE: Final = statement(
+    "point_tags_and_queue",
+    "As point_tags, where untagged manifests are collected: what the tags pointed to before may be garbage.",
+    insert(tags).add_cte(_counted, _left).from_select(_HISTORY, _HISTORY_OF_MOVED).returning(tags.c.name),
     TagRow,
 )
 
@@ -278,12 +269,16 @@ def point_tags(
     digest: Digest,
     actor: str,
     new_manifests: int = 0,
+    collecting: bool = False,
 ) -> None:
     """Points all the tags to the manifest, whatever they pointed to. The manifest must exist.
 
-    What is new is counted: the tags, and as many manifests.
+    What is new is counted: the tags, and as many manifests. What they pointed to is queued where it is collected.
     """
-    tx.queue(POINT_TAGS, **_pointing(tx, repository, names, digest, actor, new_manifests))
+    tx.queue(
+        POINT_TAGS_AND_QUEUE if collecting else POINT_TAGS,
+        **_pointing(tx, repository, names, digest, actor, new_manifests),
+    )
 
 
 async def move_tags(
@@ -294,9 +289,11 @@ async def move_tags(
     digest: Digest,
     actor: str,
     new_manifests: int = 0,
+    collecting: bool = False,
 ) -> list[str]:
     """As `point_tags`, and gives those tags that pointed to something else before."""
-    rows = await tx.all(POINT_TAGS, **_pointing(tx, repository, names, digest, actor, new_manifests))
+    point = POINT_TAGS_AND_QUEUE if collecting else POINT_TAGS
+    rows = await tx.all(point, **_pointing(tx, repository, names, digest, actor, new_manifests))
     return [row.name for row in rows]
 
 
@@ -330,34 +327,46 @@ async def lock_tag(tx: Transaction, repository: RepositoryRow, name: str) -> Dig
 
 CREATE_TAG: Final = statement(
     "create_tag",
-    "A tag that must not exist yet.",
+    "Tags that must not exist yet.",
     _upsert.on_conflict_do_nothing(
         index_elements=[tags.c.tenant_id, tags.c.repository_id, tags.c.name], index_where=text("valid_to is null")
-    ).returning(tags.c.digest),
-    TargetRow,
+    ).returning(tags.c.name),
+    TagRow,
 )
 
 
 async def create_tag(tx: Transaction, repository: RepositoryRow, name: str, *, digest: Digest, actor: str) -> bool:
     """Whether the tag was made; False when there was a live one."""
-    row = await tx.one(
-        CREATE_TAG,
-        tenant_id=repository.tenant_id,
-        repository_id=repository.id,
-        names=[name],
-        digest=digest,
-        actor=actor,
-    )
-    return row is not None
+    return await create_tags(tx, repository, [name], digest=digest, actor=actor) != []
 
 
-END_TAG: Final = statement(
-    "end_tag",
-    "A tag ends; its row becomes history.",
+async def create_tags(
+    tx: Transaction, repository: RepositoryRow, names: Sequence[str], *, digest: Digest, actor: str
+) -> list[str]:
+    """Those of the tags that were made: the others are live."""
+    ids = {"tenant_id": repository.tenant_id, "repository_id": repository.id}
+    rows = await tx.all(CREATE_TAG, names=list(names), digest=digest, actor=actor, **ids)
+    return [row.name for row in rows]
+
+
+_ended = (
     update(tags)
     .where(*_HERE, tags.c.name == _NAME, _LIVE)
     .values(valid_to=END_NOW, ended_by=ACTOR)
-    .returning(tags.c.digest),
+    .returning(tags.c.tenant_id, tags.c.repository_id, tags.c.digest)
+    .cte("ended")
+)
+
+END_TAG: Final = statement(
+    "end_tag",
+    "A tag ends; its row becomes history. Its manifest may be garbage.",
+    select(_ended.c.digest).add_cte(
+        queued(
+            queueing(
+                "manifest", tenant_id=_ended.c.tenant_id, repository_id=_ended.c.repository_id, digest=_ended.c.digest
+            )
+        ).cte("queued")
+    ),
     TargetRow,
 )
 

@@ -23,6 +23,7 @@ class TenantSettings(NamedTuple):
     sparse: bool
     creators: str
     immutable_tags: list[str]
+    untagged: str
     manifest_limit_bytes: int | None
     quota_bytes: int | None
     quota_repositories: int | None
@@ -50,6 +51,7 @@ class DescribedTenantRow(NamedTuple):
     sparse: bool
     creators: str
     immutable_tags: list[str]
+    untagged: str
     manifest_limit_bytes: int | None
     quota_bytes: int | None
     quota_repositories: int | None
@@ -111,6 +113,7 @@ class _SettingsRow(NamedTuple):
     sparse: bool
     creators: str
     immutable_tags: list[str]
+    untagged: str
     manifest_limit_bytes: int | None
     quota_bytes: int | None
     quota_repositories: int | None
@@ -147,6 +150,7 @@ SET_TENANT_SETTINGS: Final = statement(
         sparse=parameter("sparse", Boolean()),
         creators=parameter("creators", Text()),
         immutable_tags=parameter("immutable_tags", ARRAY(Text())),
+        untagged=parameter("untagged", Text()),
         **{name: parameter(name, BigInteger()) for name in _LIMITS},
     ),
     Nothing,

@@ -46,15 +46,6 @@ class UploadRow(NamedTuple):
     """Whether its tenant is so just now."""
 
 
-class EndedUploadRow(NamedTuple):
-    """A session that nobody ended: where its bytes are."""
-
-    uuid: UUID
-    offset_bytes: int
-    store_key: str
-    store_state: Mapping[str, Any]
-
-
 class VersionRow(NamedTuple):
     """The version of an upload after a write."""
 

@@ -90,7 +90,7 @@ def some_arguments(words: tuple[str, ...]) -> list[str]:
         assert isinstance(command, click.Group)
         command = command.commands[word]
     wanted = [each for each in command.params if isinstance(each, click.Argument) and each.required]
-    special = {"granted": "acme/web:pull", "file": "-"}
+    special = {"granted": "acme/web:pull", "file": "-", "reference": "acme/web:v1"}
     return [
         each.type.choices[0] if isinstance(each.type, click.Choice) else special.get(each.name or "", "acme/web")
         for each in wanted

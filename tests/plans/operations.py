@@ -16,7 +16,7 @@ from distsql.sql import layers
 from distsql.sql.database import Database, Transaction
 from tests.libtrust import p256, signed
 from tests.registry.pushing import CONFIG, image, index, push_blob, push_image
-from tests.sql.rows import make_repository
+from tests.sql.rows import look, make_repository
 
 Call = Callable[[], Awaitable[object]]
 _numbers = count()
@@ -249,6 +249,38 @@ async def list_repositories(world: World) -> Call:
         assert [each async for each in world.namespace.repositories()]
 
     return listed
+
+
+async def restore_manifest(world: World) -> Call:
+    manifest = await world.image(tags=(new_name(), new_name()))
+    await world.web.signatures.put(manifest.digest, b"signature")
+    await world.web.manifests.delete(manifest.digest)
+    return lambda: world.web.restorations.restore_manifest(manifest.digest)
+
+
+async def restore_repository(world: World) -> Call:
+    repository = world.namespace.repository(f"acme/{new_name()}")
+    await push_image(repository, b"layer", tags=["latest"])
+    await repository.remove()
+    return repository.restorations.restore_repository
+
+
+async def roll_back(world: World) -> Call:
+    tag = new_name()
+    for _ in range(2):
+        await world.image(tags=(tag,))
+    return lambda: world.web.restorations.roll_back(tag)
+
+
+async def renew_blob(world: World) -> Call:
+    """HEAD of content that nothing has referred to for a while."""
+    digest = await push_blob(world.web, new_name().encode())
+
+    async def work(tx: Transaction) -> None:
+        await look(tx, "update layers set needed_at = needed_at - interval '50 minutes'")
+
+    await world.database.transact(work, tenant="acme")
+    return lambda: world.web.layers.exists(digest)
 
 
 async def set_public(world: World) -> Call:

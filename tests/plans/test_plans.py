@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -21,7 +21,7 @@ from tests.plans.crowd import BIG, SMALL, Connection, fill, working_as
 from tests.sql.rows import digest
 
 docs.load_statements()
-INTERVALS = {"grace", "lifetime"}
+INTERVALS = {"grace", "lifetime", "restore_period", "recovery_window", "fresh"}
 
 pytestmark = pytest.mark.slow
 
@@ -92,7 +92,7 @@ LAYER, MANIFEST = digest("layer 1"), digest("manifest 3")
     [
         ("find_tagged_manifest", {"tag": "v3"}, 25),
         ("find_manifest", {"digest": MANIFEST}, 20),
-        ("find_layer", {"digest": LAYER}, 25),
+        ("find_layer", {"digest": LAYER, "fresh": timedelta(hours=1)}, 30),
         ("find_repository", {}, 15),
         ("list_tenant_repositories", {"after_path": "repository-4", "limit": 100}, 120),
     ],

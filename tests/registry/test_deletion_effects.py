@@ -13,6 +13,8 @@ from distsql.oci.digest import Digest
 from distsql.registry.deletion_effects import DeletionEffects, DeletionPreviews
 from distsql.registry.garbage import GarbageCollector
 from distsql.registry.namespace import StoredNamespace
+from distsql.registry.reviews import Periods
+from distsql.registry.tenants import Tenants
 from distsql.values import Caller
 from tests.registry.pushing import CONFIG, image, index, push_blob, push_image
 
@@ -173,8 +175,11 @@ async def test_deleting_frees_exactly_that(
     await push_image(namespace.repository("acme/api"), b"signature", tags=["v1"], number="3")
     effects = await previews.what_if_delete("acme/web", "multi")
     before = stored(sql)
+    await Tenants(registry.backend.everything, Caller()).set("acme", {"untagged": "collect"})
     await web.tags.untag("multi")
-    await GarbageCollector(registry.backend, Caller(), grace=timedelta(0), notify=lambda what, number: None).run()
+    await GarbageCollector(
+        registry.backend, Caller(), periods=Periods(timedelta(0), timedelta(0)), notify=lambda what, number: None
+    ).run()
     after = stored(sql)
     assert {digest.packed for digest in {row.digest for row in effects.rows if row.effect == "freed"}} == before - after
     assert effects.freed_bytes == len(b"gone")

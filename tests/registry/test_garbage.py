@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import psycopg
@@ -13,6 +15,8 @@ from distsql.errors import BlobUnknownError, ManifestReferencesUnknownError, Man
 from distsql.oci.digest import Digest
 from distsql.registry.garbage import Collected, GarbageCollector
 from distsql.registry.namespace import StoredNamespace
+from distsql.registry.reviews import Periods
+from distsql.registry.tenants import Tenants
 from distsql.registry.verification import Verifier
 from distsql.values import Caller
 from tests.registry.pushing import CONFIG, image, index, push_blob, push_image
@@ -20,12 +24,48 @@ from tests.registry.pushing import CONFIG, image, index, push_blob, push_image
 NOW = timedelta(0)
 
 
-def collector(registry: Registry, grace: timedelta = NOW) -> GarbageCollector:
-    return GarbageCollector(registry.backend, Caller(actor="gc"), grace=grace, notify=lambda what, count: None)
+def collector(registry: Registry, grace: timedelta = NOW, restore: timedelta = NOW) -> GarbageCollector:
+    periods = Periods(grace, restore)
+    return GarbageCollector(registry.backend, Caller(actor="gc"), periods=periods, notify=lambda what, count: None)
 
 
-async def collect(registry: Registry, grace: timedelta = NOW) -> Collected:
-    return await collector(registry, grace).run()
+async def collect(
+    registry: Registry, grace: timedelta = NOW, restore: timedelta = NOW, *, full: bool = False
+) -> Collected:
+    return await collector(registry, grace, restore).run(full=full)
+
+
+async def collect_untagged(registry: Registry) -> None:
+    await Tenants(registry.backend.everything, Caller()).set("acme", {"untagged": "collect"})
+
+
+def later(sql: psycopg.Connection[tuple[object, ...]], interval: str) -> None:
+    """Everything that collection goes by happened so much earlier."""
+    for table, columns in AGES.items():
+        for column in columns:
+            sql.execute(f"update {table} set {column} = {column} - %s::interval", [interval])
+
+
+AGES = {
+    "garbage_queue": ["queued_at"],
+    "layers": ["needed_at"],
+    "manifests": ["deleted_at", "pushed_at"],
+    "repositories": ["deleted_at"],
+    "kept_references": ["deleted_at"],
+    "condemned_bytes": ["condemned_at"],
+}
+
+
+@contextmanager
+def killed_before_bytes(registry: Registry) -> Iterator[None]:
+    """As if the process were killed before the byte store is touched."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(GarbageCollector, "_delete_bytes", nothing)
+        yield
+
+
+async def nothing(collector: GarbageCollector) -> None:
+    pass
 
 
 async def stored_keys(registry: Registry) -> set[str]:
@@ -49,8 +89,10 @@ async def test_an_untagged_image_goes_with_its_bytes(registry: Registry, namespa
     repository = namespace.repository("acme/web")
     manifest = await push_image(repository, b"layer", tags=["v1"])
     await repository.tags.untag("v1")
+    assert await collect(registry) == Collected()
+    await collect_untagged(registry)
     found = await collect(registry)
-    assert found == Collected(manifests=1, layers=2, blobs=2, freed_bytes=len(CONFIG) + len(b"layer"))
+    assert found == Collected(manifests=1, purged=1, layers=2, blobs=2, freed_bytes=len(CONFIG) + len(b"layer"))
     with pytest.raises(ManifestUnknownError):
         await repository.manifests.get(manifest.digest)
     with pytest.raises(BlobUnknownError):
@@ -65,13 +107,14 @@ async def test_the_grace_period_begins_when_the_last_reference_goes(
     repository = namespace.repository("acme/web")
     manifest = await push_image(repository, b"layer", tags=["v1"])
     hour = timedelta(hours=1)
+    await collect_untagged(registry)
     sql.execute("update manifests set pushed_at = pushed_at - interval '2 days'")
-    sql.execute("update layers set needed_at = needed_at - interval '2 days'")
+    later(sql, "2 days")
     await repository.tags.untag("v1")
-    assert await collect(registry, hour) == Collected()
+    assert await collect(registry, hour, hour) == Collected()
     await repository.manifests.delete(manifest.digest)
-    assert await collect(registry, hour) == Collected()
-    sql.execute("update layers set needed_at = needed_at - interval '2 days'")
+    assert await collect(registry, hour, hour) == Collected()
+    later(sql, "2 hours")
     assert (await collect(registry, hour)).blobs == 2
 
 
@@ -79,6 +122,7 @@ async def test_children_of_a_live_index_stay_and_go_with_it(registry: Registry, 
     repository = namespace.repository("acme/web")
     children = [await push_image(repository, b"layer", n=str(n)) for n in range(2)]
     parent = index(*children)
+    await collect_untagged(registry)
     await repository.manifests.put(parent, ["multi"])
     assert await collect(registry) == Collected()
     await repository.tags.untag("multi")
@@ -92,7 +136,8 @@ async def test_a_referrer_follows_its_subject(registry: Registry, namespace: Sto
     referrer = await push_image(repository, b"sbom", subject=subject.digest)
     assert await collect(registry) == Collected()
     await repository.manifests.delete(subject.digest)
-    assert (await collect(registry)).manifests == 2
+    found = await collect(registry)
+    assert (found.manifests, found.purged) == (1, 2)
     assert not await repository.manifests.exists(referrer.digest)
 
 
@@ -107,10 +152,10 @@ async def test_a_blob_of_two_repositories_keeps_its_bytes(registry: Registry, na
     assert await damage(registry) == []
 
 
-async def test_what_was_deleted_keeps_its_bytes_for_the_grace(
+async def test_what_was_deleted_keeps_its_bytes_for_as_long_as_it_can_be_restored(
     registry: Registry, namespace: StoredNamespace, sql: psycopg.Connection[tuple[object, ...]]
 ) -> None:
-    """Its rows stay marked as long: nothing of it is lost before it could be wanted back."""
+    """Its rows stay marked as long; its blobs leave the repository after the grace, and only their bytes stay."""
     whole, part = namespace.repository("acme/whole"), namespace.repository("acme/part")
     await push_image(whole, b"one", tags=["v1"])
     deleted = await push_image(part, b"two", tags=["v1"])
@@ -119,10 +164,10 @@ async def test_what_was_deleted_keeps_its_bytes_for_the_grace(
         await upload.write(b"half an upload")
     await whole.remove()
     await part.manifests.delete(deleted.digest)
-    assert await collect(registry, timedelta(hours=1)) == Collected()
+    assert await collect(registry, restore=timedelta(hours=1)) == Collected(layers=2)
     assert await stored_keys(registry) > before
     found = await collect(registry)
-    assert (found.repositories, found.manifests, found.uploads) == (1, 1, 1)
+    assert (found.repositories, found.purged, found.uploads) == (1, 1, 1)
     assert await stored_keys(registry) == set()
     assert sql.execute("select path from repositories").fetchall() == [("part",)]
     assert sql.execute("select 1 from manifests").fetchall() == []
@@ -143,22 +188,39 @@ async def test_a_deleted_repository_that_somebody_wrote_to_goes_in_the_next_run(
         )
         collecting = asyncio.create_task(collect(registry))
         await asyncio.sleep(0.2)
-    assert (await collecting).repositories + (await collect(registry)).repositories == 1
+    first = (await collecting).repositories
+    later(sql, "2 seconds")  # what somebody works with comes again a moment later
+    assert first + (await collect(registry)).repositories == 1
     assert sql.execute("select 1 from repositories").fetchall() == []
 
 
 async def test_a_dry_run_says_what_a_run_does_and_changes_nothing(
-    registry: Registry, namespace: StoredNamespace
+    registry: Registry, namespace: StoredNamespace, sql: psycopg.Connection[tuple[object, ...]]
 ) -> None:
-    repository = namespace.repository("acme/web")
-    child = await push_image(repository, b"layer")
+    hour = timedelta(hours=1)
+    repository, other = namespace.repository("acme/web"), namespace.repository("acme/other")
+    child = await push_image(repository, b"layer", n="child")
+    await collect_untagged(registry)
     await repository.manifests.put(index(child))
+    subject = await push_image(repository, b"shared", tags=["v1"])
+    await push_image(repository, b"sbom", subject=subject.digest)
+    await push_blob(repository, b"of nothing")
+    await push_image(other, b"shared", tags=["v1"])
+    await push_image(namespace.repository("acme/gone"), b"gone", tags=["v1"])
+    await repository.manifests.delete(subject.digest)
+    await namespace.repository("acme/gone").remove()
+    async with await repository.layers.upload() as upload:
+        await upload.write(b"half an upload")
+    sql.execute("update uploads set expires_at = now()")
+    later(sql, "2 hours")
     before = await stored_keys(registry)
-    foreseen = await collector(registry).dry_run()
+    foreseen = await collector(registry, hour, hour).dry_run()
     assert await stored_keys(registry) == before
     assert await repository.manifests.exists(child.digest)
-    assert foreseen == await collect(registry)
-    assert foreseen.manifests == 2
+    assert foreseen == await collect(registry, hour, hour)
+    assert (foreseen.manifests, foreseen.purged, foreseen.repositories, foreseen.uploads) == (2, 1, 1, 1)
+    # What the referrer and the index need is kept for them; "shared" is in another repository.
+    assert foreseen.blobs == 2
 
 
 async def test_expired_uploads_and_orphans_go_with_their_bytes(
@@ -170,9 +232,9 @@ async def test_expired_uploads_and_orphans_go_with_their_bytes(
     async with await repository.layers.upload() as upload:
         await upload.write(b"an orphan")
     sql.execute("delete from uploads where uuid = %s", [upload.uuid])
-    assert (await collect(registry, timedelta(hours=1))) == Collected()
+    assert (await collect(registry, timedelta(hours=1), full=True)) == Collected()
     sql.execute("update uploads set expires_at = now()")
-    found = await collect(registry)
+    found = await collect(registry, full=True)
     assert (found.uploads, found.orphans) == (1, 1)
     assert await stored_keys(registry) == set()
 
@@ -180,12 +242,21 @@ async def test_expired_uploads_and_orphans_go_with_their_bytes(
 async def test_what_a_killed_run_condemned_is_deleted_by_the_next(
     registry: Registry, namespace: StoredNamespace, sql: psycopg.Connection[tuple[object, ...]]
 ) -> None:
+    """Also when it was pushed again since: its earlier bytes go, and no others."""
     repository = namespace.repository("acme/web")
-    await push_blob(repository, b"content")
-    sql.execute("delete from layers")
-    sql.execute("update blobs set state = 'condemned', condemned_at = now()")
-    assert (await collect(registry)).blobs == 1
-    assert await stored_keys(registry) == set()
+    condemned, again = await push_blob(repository, b"content"), await push_blob(repository, b"pushed again")
+    with killed_before_bytes(registry):
+        found = await collect(registry)
+    assert (found.blobs, found.freed_bytes) == (2, 0)
+    assert len(await stored_keys(registry)) == 2
+    await push_blob(repository, b"pushed again")
+    assert len(await stored_keys(registry)) == 3
+    found = await collect(registry, timedelta(hours=1))
+    assert found == Collected(freed_bytes=len(b"content") + len(b"pushed again"))
+    assert sql.execute("select digest, state from blobs").fetchall() == [(again.packed, "live")]
+    assert await (await repository.layers.fetch(again)).read() == b"pushed again"
+    assert not await repository.layers.exists(condemned)
+    assert sql.execute("select 1 from condemned_bytes").fetchall() == []
 
 
 async def test_content_pushed_again_while_condemned_lives_on_with_new_bytes(
@@ -206,6 +277,7 @@ async def test_every_removal_is_in_the_audit(
     registry: Registry, namespace: StoredNamespace, sql: psycopg.Connection[tuple[object, ...]]
 ) -> None:
     await push_image(namespace.repository("acme/web"), b"layer")
+    await collect_untagged(registry)
     await collect(registry)
     rows = sql.execute(
         "select action, repository, count(*) from audit_events where actor = 'gc' group by 1, 2 order by 1"
@@ -237,6 +309,8 @@ async def test_pushes_beside_collections_lose_nothing_that_was_acknowledged(
                 layer = await repository.layers.fetch(reference.digest)
                 assert Digest.of(await layer.read()) == reference.digest
 
+    await push_blob(namespace.repository("acme/web"), b"first")
+    await collect_untagged(registry)
     collecting = asyncio.create_task(keep_collecting())
     await asyncio.gather(*(push(number) for number in range(4)))
     stop.set()

@@ -19,6 +19,7 @@ from distsql.oci.digest import Digest
 from distsql.registry.context import Backend
 from distsql.registry.garbage import GarbageCollector
 from distsql.registry.repositories import StoredRepository
+from distsql.registry.reviews import Periods
 from distsql.values import Caller
 from tests.bytestore.conftest import SMALL_PARTS
 from tests.objectstore import ObjectStore
@@ -191,7 +192,7 @@ async def test_abandoned_parts_go_without_a_walk_over_the_bucket(
         with monkeypatch.context() as patched:
             patched.setattr(S3Store, "walk", _no_walk)
             collector = GarbageCollector(
-                backends[2], Caller(), grace=timedelta(hours=1), notify=lambda what, count: None
+                backends[2], Caller(), periods=Periods(timedelta(hours=1)), notify=lambda what, count: None
             )
             await collector.run()
     else:

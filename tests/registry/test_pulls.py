@@ -14,6 +14,7 @@ from distsql.registry import pulls as pulls_module
 from distsql.registry.garbage import GarbageCollector
 from distsql.registry.namespace import StoredNamespace
 from distsql.registry.pulls import Pulls
+from distsql.registry.reviews import Periods
 from distsql.sql.database import Database, Transaction
 from distsql.values import Caller
 from tests.registry.pushing import push_image
@@ -130,7 +131,9 @@ async def test_they_go_with_what_was_pulled(registry: Registry, namespace: Store
     registry.pulls.add_tag("acme/gone", "latest", given=True)
     await registry.pulls.flush()
     await repository.remove()
-    collector = GarbageCollector(registry.backend, Caller(), grace=timedelta(0), notify=lambda what, count: None)
+    collector = GarbageCollector(
+        registry.backend, Caller(), periods=Periods(timedelta(0), timedelta(0)), notify=lambda what, count: None
+    )
     await collector.run()
     assert sql.execute("select count(*) from repositories").fetchall() == [(1,)]
     assert sql.execute("select (select count(*) from manifest_pulls), (select count(*) from tag_pulls)").fetchall() == [

@@ -14,6 +14,7 @@ from distsql.errors import QuotaExceededError, RegistryError
 from distsql.oci.digest import Digest
 from distsql.registry.context import Backend
 from distsql.registry.garbage import GarbageCollector
+from distsql.registry.reviews import Periods
 from distsql.registry.tenants import Tenants
 from distsql.sql.usage import UseRow
 from distsql.values import Caller
@@ -61,7 +62,9 @@ async def test_everything_is_counted(backend: Backend, namespace: Namespace) -> 
 
 
 async def collect(backend: Backend) -> None:
-    await GarbageCollector(backend, ADMINISTRATOR, grace=timedelta(0), notify=lambda what, count: None).run()
+    await GarbageCollector(
+        backend, ADMINISTRATOR, periods=Periods(timedelta(0), timedelta(0)), notify=lambda what, count: None
+    ).run()
 
 
 QUOTAS = {

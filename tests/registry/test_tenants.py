@@ -28,6 +28,7 @@ from distsql.registry.garbage import Collected, GarbageCollector
 from distsql.registry.grants import Grant
 from distsql.registry.namespace import StoredNamespace
 from distsql.registry.repository_settings import RepositoryAdministration
+from distsql.registry.reviews import Periods
 from distsql.registry.tenants import Tenants
 from distsql.sql import recounts, tenant_setting
 from distsql.sql.usage import UseRow
@@ -66,7 +67,9 @@ async def names(namespace: Namespace) -> list[str]:
 
 
 async def collect(backend: Backend, *, dry: bool = False) -> Collected:
-    collector = GarbageCollector(backend, ADMINISTRATOR, grace=timedelta(0), notify=lambda what, count: None)
+    collector = GarbageCollector(
+        backend, ADMINISTRATOR, periods=Periods(timedelta(0), timedelta(0)), notify=lambda what, count: None
+    )
     return await (collector.dry_run() if dry else collector.run())
 
 

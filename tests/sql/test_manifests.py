@@ -3,7 +3,7 @@ from __future__ import annotations
 from distsql.oci.digest import Digest
 from distsql.oci.manifest import parse
 from distsql.oci.names import RepositoryName
-from distsql.sql import manifests, tags
+from distsql.sql import manifest_deletions, manifests, tags
 from distsql.sql.database import Transaction
 from distsql.sql.repositories import RepositoryRow
 from tests.registry.pushing import image, index
@@ -107,7 +107,7 @@ async def test_a_deleted_manifest_is_there_for_nobody(tx: Transaction, repositor
     gone = await make_manifest(tx, repository, "gone")
     kept = await make_manifest(tx, repository, "kept")
     await delete_manifest(tx, repository, gone.digest)
-    assert not await manifests.mark_manifest_deleted(tx, repository, gone.digest, actor="bob")
+    assert not await manifest_deletions.mark_manifest_deleted(tx, repository, gone.digest, actor="bob")
     assert await manifests.find_manifest(tx, HERE, gone.digest) is None
     found = await manifests.list_manifests(tx, repository, after=None, limit=10)
     assert [row.digest for row in found] == [kept.digest]
@@ -128,8 +128,8 @@ async def test_a_deleted_manifest_is_pushed_again_as_a_new_one(tx: Transaction, 
 
 
 async def delete_manifest(tx: Transaction, repository: RepositoryRow, target: Digest) -> None:
-    assert await manifests.mark_manifest_deleted(tx, repository, target, actor="ann")
-    manifests.delete_references(tx, repository, target)
+    assert await manifest_deletions.mark_manifest_deleted(tx, repository, target, actor="ann")
+    manifest_deletions.delete_references(tx, repository, target)
 
 
 async def test_digests_of_sha512(tx: Transaction, repository: RepositoryRow) -> None:

@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from distsql.oci.names import RepositoryName
-from distsql.sql import audit, deletions, repositories, repository_settings, tags, uploads
+from distsql.sql import audit, deletions, repositories, repository_settings, tags, upload_expiry, uploads
 from distsql.sql.database import Transaction
 from distsql.sql.deletions import DeletedRow
 from distsql.sql.repositories import RepositoryRow
@@ -92,9 +92,10 @@ async def test_a_deleted_repository_leaves_its_blobs_and_its_audit(tx: Transacti
     assert await names(tx) == ["acme/neighbour"]
 
     gone = DeletedRow(repository.tenant_id, repository.id)
-    assert await deletions.list_deleted_repositories(tx, grace=HOUR, after=NOTHING, limit=9) == []
-    assert await deletions.list_deleted_repositories(tx, grace=-HOUR, after=NOTHING, limit=9) == [gone]
-    assert len(await deletions.purge_repository_uploads(tx, gone, limit=9)) == 1
+    key = {"tenant_id": gone.tenant_id, "repository_id": gone.id}
+    assert await deletions.begin_purge(tx, **key, restore_period=HOUR) is None
+    assert await deletions.begin_purge(tx, **key, restore_period=-HOUR) == gone
+    assert len(await upload_expiry.purge_repository_uploads(tx, **key, limit=9)) == 1
     for purge in deletions.PURGED_TABLES:
         while await deletions.purge_repository_rows(tx, purge, gone, limit=1):
             pass

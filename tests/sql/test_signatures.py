@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from distsql.oci.digest import Digest
-from distsql.sql import manifests, signatures
+from distsql.sql import manifest_deletions, signatures
 from distsql.sql.database import Transaction
 from distsql.sql.repositories import RepositoryRow
 from tests.sql.rows import digest, look, make_digests, make_manifest, make_repository
@@ -84,7 +84,7 @@ async def test_relations_go_with_their_manifest(tx: Transaction, repository: Rep
     signatures.point_cosign_tags(tx, repository, [cosign_tag(one)], digest=first)
     signatures.insert_signing_manifest(tx, repository, first, subject=one)
     assert await related(tx, repository, one) == [("cosign", first), ("referrer", first)]
-    assert await manifests.mark_manifest_deleted(tx, repository, first, actor="ann")
+    assert await manifest_deletions.mark_manifest_deleted(tx, repository, first, actor="ann")
     assert await related(tx, repository, one) == []
 
 

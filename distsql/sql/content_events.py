@@ -1,0 +1,57 @@
+"""Audit of what garbage collection does to much content at once: statement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from sqlalchemy import BigInteger, Text, func, literal_column, select
+from sqlalchemy.dialects.postgresql import insert
+
+from distsql.oci.digest import Digest
+from distsql.sql.database import Transaction
+from distsql.sql.statements import ACTOR, Nothing, parameter, statement, unnested
+from distsql.sql.tables import audit_events, repositories, tenants
+from distsql.sql.types import DigestType
+from distsql.values import Caller
+
+_contents = unnested({"tenant_id": BigInteger(), "repository_id": BigInteger(), "digest": DigestType()})
+_full_name = (
+    select(func.coalesce(tenants.c.name, tenants.c.deleted_name) + literal_column("'/'", Text()) + repositories.c.path)
+    .select_from(repositories.join(tenants, tenants.c.id == repositories.c.tenant_id))
+    .where(repositories.c.tenant_id == _contents.c.tenant_id, repositories.c.id == _contents.c.repository_id)
+    .scalar_subquery()
+)
+
+INSERT_CONTENT_EVENTS: Final = statement(
+    "insert_content_events",
+    "What was done to much content, of any tenants: one event for each.",
+    insert(audit_events).from_select(
+        ["tenant_id", "id", "actor", "action", "repository", "digest"],
+        select(
+            _contents.c.tenant_id,
+            literal_column("(random() * 9007199254740991)::bigint", BigInteger()),
+            ACTOR,
+            parameter("action", Text()),
+            _full_name,
+            _contents.c.digest,
+        ),
+    ),
+    Nothing,
+)
+
+
+def insert_content_events(
+    tx: Transaction, action: str, *, caller: Caller, contents: Sequence[tuple[int, int, Digest]]
+) -> None:
+    """Remembers an action on each content, which is given by tenant's id, repository's id and digest."""
+    if contents:
+        tenant_ids, repository_ids, digests = zip(*contents, strict=True)
+        tx.queue(
+            INSERT_CONTENT_EVENTS,
+            actor=caller.actor,
+            action=action,
+            tenant_ids=list(tenant_ids),
+            repository_ids=list(repository_ids),
+            digests=list(digests),
+        )

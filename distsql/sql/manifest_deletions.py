@@ -1,0 +1,266 @@
+"""Manifests that are deleted: nobody sees them, and they are kept for as long as they can be restored. Statements.
+
+What a deleted manifest referred to moves from `descriptors` to `kept_references`: descriptors are exactly the
+references that count, kept ones hold bytes and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import (
+    CTE,
+    BigInteger,
+    Boolean,
+    ColumnElement,
+    FromClause,
+    Insert,
+    Text,
+    case,
+    cast,
+    delete,
+    func,
+    literal_column,
+    null,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
+
+from distsql.oci.digest import Digest
+from distsql.sql.database import Transaction
+from distsql.sql.garbage_queue import queued, queueing
+from distsql.sql.garbage_tables import kept_references
+from distsql.sql.repositories import RepositoryRow
+from distsql.sql.statements import (
+    ACTOR,
+    DIGEST,
+    REPOSITORY_ID,
+    TENANT_ID,
+    Nothing,
+    parameter,
+    statement,
+    unnested,
+)
+from distsql.sql.tables import descriptors, layers, manifests, signatures
+from distsql.sql.types import DigestType
+from distsql.sql.usage import add_usage
+
+
+class ManifestKeyRow(NamedTuple):
+    """A manifest, by its key."""
+
+    tenant_id: int
+    repository_id: int
+    digest: Digest
+
+
+class DeletedDigestRow(NamedTuple):
+    """A manifest that was deleted just now."""
+
+    digest: Digest
+
+
+_HERE: Final = (manifests.c.tenant_id == TENANT_ID, manifests.c.repository_id == REPOSITORY_ID)
+_SUBJECT: Final = literal_column("'subject'", Text())
+_MANIFEST: Final = literal_column("'manifest'", Text())
+
+# -- one, by a caller -------------------------------------------------------------------------------------------------
+
+MARK_MANIFEST_DELETED: Final = statement(
+    "mark_manifest_deleted",
+    "A manifest is deleted, once those who refer to it just now are done: it is there for nobody any more.",
+    update(manifests)
+    .where(*_HERE, manifests.c.digest == DIGEST, manifests.c.deleted_at.is_(None))
+    .values(deleted_at=func.now(), deleted_by=ACTOR, followed_digest=null(), deleted_signatures=null())
+    .returning(manifests.c.digest),
+    DeletedDigestRow,
+)
+
+
+async def mark_manifest_deleted(tx: Transaction, repository: RepositoryRow, digest: Digest, *, actor: str) -> bool:
+    """Whether the manifest was there; if so nobody else can refer to it, and nobody did who is not visible now."""
+    row = await tx.one(
+        MARK_MANIFEST_DELETED,
+        tenant_id=repository.tenant_id,
+        repository_id=repository.id,
+        digest=digest,
+        actor=actor,
+    )
+    return row is not None
+
+
+RELEASE_LAYERS: Final = statement(
+    "release_layers",
+    "Blobs that a manifest needed until now: their grace begins.",
+    update(layers)
+    .where(
+        layers.c.tenant_id == TENANT_ID,
+        layers.c.repository_id == REPOSITORY_ID,
+        layers.c.digest == descriptors.c.digest,
+        descriptors.c.tenant_id == TENANT_ID,
+        descriptors.c.repository_id == REPOSITORY_ID,
+        descriptors.c.manifest_digest == DIGEST,
+    )
+    .values(needed_at=func.now()),
+    Nothing,
+)
+
+
+def _forgotten(*conditions: ColumnElement[bool]) -> CTE:
+    return (
+        delete(descriptors)
+        .where(*conditions)
+        .returning(
+            descriptors.c.tenant_id,
+            descriptors.c.repository_id,
+            descriptors.c.manifest_digest,
+            descriptors.c.digest,
+            descriptors.c.role,
+        )
+        .cte("forgotten")
+    )
+
+
+def _keeping(forgotten: CTE) -> Insert:
+    """What the manifests referred to is kept."""
+    names = ["tenant_id", "repository_id", "manifest_digest", "digest"]
+    kept = select(*(forgotten.c[name] for name in names)).where(forgotten.c.role != _SUBJECT).distinct()
+    return insert(kept_references).from_select(names, kept)
+
+
+def _queueing(forgotten: CTE, deleted: FromClause) -> Insert:
+    """The manifests' rows go later, their referrers follow; what they referred to may be garbage."""
+    of_deleted = {
+        "tenant_id": deleted.c.tenant_id,
+        "repository_id": deleted.c.repository_id,
+        "digest": deleted.c.digest,
+    }
+    of_forgotten = {
+        "tenant_id": forgotten.c.tenant_id,
+        "repository_id": forgotten.c.repository_id,
+        "digest": forgotten.c.digest,
+    }
+    return queued(
+        queueing("deleted_manifest", **of_deleted),
+        queueing("subject", **of_deleted),
+        # A child may be a blob: build caches are indexes of layers.
+        queueing("layer", **of_forgotten).where(forgotten.c.role != _SUBJECT),
+        queueing("manifest", **of_forgotten).where(forgotten.c.role == _MANIFEST),
+    )
+
+
+_forgotten_one = _forgotten(
+    descriptors.c.tenant_id == TENANT_ID,
+    descriptors.c.repository_id == REPOSITORY_ID,
+    descriptors.c.manifest_digest == DIGEST,
+)
+_one = select(
+    TENANT_ID.label("tenant_id"), REPOSITORY_ID.label("repository_id"), cast(DIGEST, DigestType).label("digest")
+).subquery("deleted")
+
+DELETE_DESCRIPTORS: Final = statement(
+    "delete_descriptors",
+    "A deleted manifest refers to nothing. What it referred to is kept for a while, and queued.",
+    _queueing(_forgotten_one, _one).add_cte(_keeping(_forgotten_one).cte("kept")),
+    Nothing,
+)
+
+
+def delete_references(tx: Transaction, repository: RepositoryRow, digest: Digest) -> None:
+    """Forgets what a manifest that was marked as deleted needed: it is kept aside."""
+    for each in (RELEASE_LAYERS, DELETE_DESCRIPTORS):
+        tx.queue(each, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest)
+
+
+# -- many, by garbage collection --------------------------------------------------------------------------------------
+
+_keys = unnested({"tenant_id": BigInteger(), "repository_id": BigInteger(), "digest": DigestType()})
+_IN_KEYS: Final = select(_keys.c.tenant_id, _keys.c.repository_id, _keys.c.digest)
+
+MARK_MANIFESTS_DELETED: Final = statement(
+    "mark_manifests_deleted",
+    "Manifests that garbage collection deletes; referrers are remembered to have followed their subject.",
+    update(manifests)
+    .where(
+        tuple_(manifests.c.tenant_id, manifests.c.repository_id, manifests.c.digest).in_(_IN_KEYS),
+        manifests.c.deleted_at.is_(None),
+    )
+    .values(
+        deleted_at=func.now(),
+        deleted_by=ACTOR,
+        followed_digest=case((parameter("following", Boolean()), manifests.c.subject_digest), else_=null()),
+        deleted_signatures=select(func.array_agg(aggregate_order_by(signatures.c.payload, signatures.c.id)))
+        .where(
+            signatures.c.tenant_id == manifests.c.tenant_id,
+            signatures.c.repository_id == manifests.c.repository_id,
+            signatures.c.manifest_digest == manifests.c.digest,
+        )
+        .scalar_subquery(),
+    )
+    .returning(manifests.c.tenant_id, manifests.c.repository_id, manifests.c.digest),
+    ManifestKeyRow,
+)
+
+_descriptor_owner = tuple_(descriptors.c.tenant_id, descriptors.c.repository_id, descriptors.c.manifest_digest)
+
+RELEASE_LAYERS_OF_MANY: Final = statement(
+    "release_layers_of_many",
+    "Blobs that some manifests needed until now: their grace begins.",
+    update(layers)
+    .where(
+        layers.c.tenant_id == descriptors.c.tenant_id,
+        layers.c.repository_id == descriptors.c.repository_id,
+        layers.c.digest == descriptors.c.digest,
+        _descriptor_owner.in_(_IN_KEYS),
+    )
+    .values(needed_at=func.now()),
+    Nothing,
+)
+
+_forgotten_many = _forgotten(_descriptor_owner.in_(_IN_KEYS))
+
+DELETE_DESCRIPTORS_OF_MANY: Final = statement(
+    "delete_descriptors_of_many",
+    "Deleted manifests refer to nothing. What they referred to is kept for a while, and queued.",
+    _queueing(_forgotten_many, _keys).add_cte(_keeping(_forgotten_many).cte("kept")),
+    Nothing,
+)
+
+
+DELETE_SIGNATURES_OF_MANY: Final = statement(
+    "delete_signatures_of_many",
+    "Signatures of deleted manifests, which keep them to themselves.",
+    delete(signatures).where(
+        tuple_(signatures.c.tenant_id, signatures.c.repository_id, signatures.c.manifest_digest).in_(_IN_KEYS)
+    ),
+    Nothing,
+)
+
+
+async def delete_manifests(
+    tx: Transaction, keys: Sequence[ManifestKeyRow], *, actor: str, following: bool = False
+) -> list[ManifestKeyRow]:
+    """Deletes manifests without tags, which this transaction has locked, and gives those that were there.
+
+    They count no more.
+    """
+    deleted = await tx.all(MARK_MANIFESTS_DELETED, actor=actor, following=following, **key_arrays(keys))
+    if deleted:
+        for each in (RELEASE_LAYERS_OF_MANY, DELETE_DESCRIPTORS_OF_MANY, DELETE_SIGNATURES_OF_MANY):
+            tx.queue(each, **key_arrays(deleted))
+    for tenant_id, count in sorted(Counter(row.tenant_id for row in deleted).items()):
+        add_usage(tx, tenant_id, manifests=-count)
+    return deleted
+
+
+def key_arrays(keys: Sequence[ManifestKeyRow]) -> dict[str, list[Any]]:
+    """Parameters of statements over manifests or layers by key."""
+    return {
+        "tenant_ids": [key.tenant_id for key in keys],
+        "repository_ids": [key.repository_id for key in keys],
+        "digests": [key.digest for key in keys],
+    }
