@@ -93,8 +93,9 @@ class World:
     def rows(self, stock: Stock) -> tuple[list[str], list[str]]:
         """Those of tenant A as they are, and those of everybody else without what was asked for."""
         acme, others, usage = [], [], Counter[str]()
-        tenant_id = next(json.loads(row)["id"] for (row,) in snapshots.rows(self.url)["tenants"] if f'"{ACME}"' in row)
-        for table, found in snapshots.rows(self.url).items():
+        tables = snapshots.rows(self.url)
+        tenant_id = next(json.loads(row)["id"] for (row,) in tables["tenants"] if f'"{ACME}"' in row)
+        for table, found in tables.items():
             if table == "signing_keys":  # each registry's own, and random
                 continue
             for (text,) in found:

@@ -13,16 +13,21 @@ Rows = dict[str, list[tuple[Any, ...]]]
 def rows(url: str) -> Rows:
     """Every table's rows as JSON, in order; partitions within their table."""
     with psycopg.connect(url, autocommit=True) as connection:
-        names = connection.execute(
-            "select relname from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'p') "
-            "and not relispartition order by 1"
+        return rows_over(connection)
+
+
+def rows_over(connection: psycopg.Connection[Any]) -> Rows:
+    """The same over a connection that is there: a new one takes longer to learn of the tables than to read them."""
+    names = connection.execute(
+        "select relname from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'p') "
+        "and not relispartition order by 1"
+    ).fetchall()
+    return {
+        name: connection.execute(
+            sql.SQL("select to_jsonb(t)::text from {} t order by 1").format(sql.Identifier(name))
         ).fetchall()
-        return {
-            name: connection.execute(
-                sql.SQL("select to_jsonb(t)::text from {} t order by 1").format(sql.Identifier(name))
-            ).fetchall()
-            for (name,) in names
-        }
+        for (name,) in names
+    }
 
 
 _SHAPE = {

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+import psycopg
 import pytest
 
 from distsql import contract
@@ -28,6 +29,16 @@ from tests.registry.soundness import namespace_of, opened
 from tests.switches.writes import READS, WRITES, Write, make_world
 
 ADMINISTRATOR: Final = Caller(actor="administrator")
+
+
+Owner = psycopg.Connection[tuple[object, ...]]
+
+
+@pytest.fixture(scope="module")
+def owner(worker_database: str) -> Iterator[Owner]:
+    """One connection that sees all rows, for all of these tests."""
+    with psycopg.connect(worker_database, autocommit=True) as connection:
+        yield connection
 
 
 @pytest.fixture
@@ -103,23 +114,23 @@ SWITCHES: Final[dict[str, Switch]] = {
 
 @pytest.mark.parametrize("switch", SWITCHES.values(), ids=SWITCHES.keys())
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
-async def test_matrix(backend: Backend, database_url: str, write: Write, switch: Switch) -> None:
+async def test_matrix(backend: Backend, owner: Owner, write: Write, switch: Switch) -> None:
     world = await make_world(namespace_of(backend))
     call = await write.prepare(world)
     await switch.turn(backend)
-    before = contents(database_url)
+    before = contents(owner)
     if switch.forbids(write):
         with pytest.raises(switch.refusal):
             await call()
-        assert contents(database_url) == before
+        assert contents(owner) == before
     else:
         await call()
     await use_of(backend, "acme")
 
 
-def contents(url: str) -> snapshots.Rows:
+def contents(owner: Owner) -> snapshots.Rows:
     """All rows but the parts of what is free, which are divided anew before something is refused."""
-    return {table: rows for table, rows in snapshots.rows(url).items() if table != "tenant_usage"}
+    return {table: rows for table, rows in snapshots.rows_over(owner).items() if table != "tenant_usage"}
 
 
 # -- nothing is forgotten ---------------------------------------------------------------------------------------------
