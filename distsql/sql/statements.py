@@ -6,6 +6,7 @@ costs 2 more than a string written by hand. So statements are compiled here and 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, NamedTuple, TypeVar
@@ -28,7 +29,6 @@ from sqlalchemy import (
     true,
 )
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.types import TypeEngine
 
@@ -39,7 +39,6 @@ from distsql.sql.types import DigestType
 
 Row = TypeVar("Row")
 _DIALECT: Final = PGDialect_psycopg()  # type: ignore[no-untyped-call]
-_NUMBERED: Final = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
 
 
 class Nothing(NamedTuple):
@@ -67,20 +66,28 @@ def statement(name: str, purpose: str, clause: ClauseElement, row_type: type[Row
     """Compiles a statement under the name of the function that runs it."""
     if isinstance(clause, Insert) and not clause.exported_columns:
         clause = clause.inline()  # else SQLAlchemy lets it return the new primary key
-    compiled = clause.compile(dialect=_DIALECT)
-    numbered = clause.compile(dialect=_NUMBERED)
-    made = Statement(
-        name,
-        purpose,
-        str(compiled),
-        _row_maker(clause, row_type),
-        str(numbered).encode(),
-        tuple(numbered.positiontup or ()) if isinstance(numbered, SQLCompiler) else (),
-    )
+    sql = str(clause.compile(dialect=_DIALECT))
+    made = Statement(name, purpose, sql, _row_maker(clause, row_type), *_numbered(sql))
     if name in registered:
         raise ValueError(f"two statements are called {name}")
     registered[name] = made
     return made
+
+
+_PLACES: Final = re.compile(r"%%|%\((\w+)\)s")
+
+
+def _numbered(sql: str) -> tuple[bytes, tuple[str, ...]]:
+    """The same with numbers, and the parameters' names in their order.
+
+    SQLAlchemy could write that as well, but each process would start later by the time that all statements take.
+    """
+    numbers: dict[str, int] = {}
+
+    def number(place: re.Match[str]) -> str:
+        return "%" if place[1] is None else f"${numbers.setdefault(place[1], len(numbers) + 1)}"
+
+    return _PLACES.sub(number, sql).encode(), tuple(numbers)
 
 
 def _row_maker(clause: ClauseElement, row_type: type[Row]) -> Callable[[Sequence[Any]], Row]:

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
+from typing import Any
 
 import pytest
-from sqlalchemy import LargeBinary, literal_column, select
+from sqlalchemy import BigInteger, LargeBinary, Select, Text, literal_column, select
+from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 
 import distsql.sql
 from distsql.oci.digest import Digest
@@ -70,3 +73,19 @@ def test_statements_that_give_nothing_return_nothing() -> None:
 
 def test_parameters_have_types() -> None:
     assert isinstance(statements.parameter("x", LargeBinary()).type, LargeBinary)
+
+
+def test_a_parameter_has_one_number_wherever_it_stands() -> None:
+    number, text = statements.parameter("number", BigInteger()), statements.parameter("text", Text())
+    clause: Select[Any] = select(text, number + number % literal_column("2"), literal_column("'100 %'"))
+    made = statement("test_numbers", "Only for this test.", clause, Nothing)
+    del registered["test_numbers"]
+    assert made.order == ("text", "number")
+    dialect = PGDialect_psycopg(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+    assert made.numbered_sql.decode() == str(clause.compile(dialect=dialect))
+
+
+def test_every_statement_has_all_its_parameters_in_both_forms() -> None:
+    for each in registered.values():
+        assert set(each.order) == set(re.findall(r"%\((\w+)\)s", each.sql)), each.name
+        assert set(re.findall(rb"\$(\d+)", each.numbered_sql)) == {b"%d" % (at + 1) for at in range(len(each.order))}
