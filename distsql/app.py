@@ -30,6 +30,7 @@ from distsql.registry.incidents import Incidents
 from distsql.registry.namespace import StoredNamespace
 from distsql.registry.pulls import Pulls
 from distsql.registry.repeating import Repeated
+from distsql.registry.retention import Retention
 from distsql.registry.reviews import Periods
 from distsql.registry.webhooks import Deliverer
 from distsql.settings import Settings
@@ -89,6 +90,16 @@ class Registry:
             ),
             *self._collections(settings),
         ]
+        if settings.retention:
+            retention, every = Retention(self.backend, Caller(actor="retention")), settings.retention_interval
+            self._repeated.append(
+                # Asked more often: whoever stopped may have had the last turn.
+                Repeated(
+                    "retention",
+                    lambda: retention.run_in_turn(interval=every),
+                    seconds=min(60, every.total_seconds()),
+                )
+            )
         self.incidents = Incidents(self._everything)
         self.pulls = Pulls(self._everything, interval_s=settings.pull_flush_interval.total_seconds())
 

@@ -143,6 +143,8 @@ class Settings:
     gc_grace: timedelta = field(default=timedelta(hours=1), metadata=_DURATIONS)
     restore_period: timedelta = field(default=timedelta(days=7), metadata=_DURATIONS)
     recovery_window: timedelta = field(default=timedelta(0), metadata=_DURATIONS)
+    retention: bool = field(default=True, metadata=_SWITCH)
+    retention_interval: timedelta = field(default=timedelta(hours=1), metadata=_DURATIONS)
 
     @property
     def storage_url(self) -> str:

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Final
 
-from distsql.errors import NameUnknownError, TenantUnknownError
+from distsql.errors import DistsqlError, NameUnknownError, TenantUnknownError
 from distsql.oci.names import RepositoryName
 from distsql.registry.context import Backend, RepositoryContext
 from distsql.registry.deletion_effects import DeletionEffects
 from distsql.registry.mass_deletions import delete_content
 from distsql.registry.retention_rules import Policy, Rule
-from distsql.sql import audit, deletion_effects, mass_deletions, repositories, retention
+from distsql.sql import audit, deletion_effects, mass_deletions, repositories, retention, retention_runs
 from distsql.sql.database import Database, Transaction, transactional
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.retention import DecisionRow, RetainedRow
 from distsql.values import Caller
 
+_log: Final = logging.getLogger("distsql")
 _PAGE: Final = 100
 _REASONS: Final = {
     "immutable": "the tag is immutable",
@@ -134,7 +137,29 @@ class Retention:
                 self._backend, RepositoryName(repository.tenant, repository.path, repository.id), self._caller
             )
             context.check_writable()
-            yield await self._run(repository, context)
+            outcome = await self._run(repository, context, patient=True)
+            if outcome is not None:
+                yield outcome
+
+    async def run_in_turn(self, *, interval: timedelta) -> None:
+        """As `run`, of everything, if no server did so for the interval; ends when somebody else is at it."""
+        if self._backend.read_only or not await self.database.transact(
+            partial(retention_runs.claim_retention_run, interval=interval)
+        ):
+            return
+        async for repository in self._retained(None):
+            context = RepositoryContext(
+                self._backend, RepositoryName(repository.tenant, repository.path, repository.id), self._caller
+            )
+            try:
+                outcome = await self._run(repository, context, patient=False)
+            except DistsqlError as error:
+                _log.warning("retention of %s is left for the next time: %s", context.name, error)
+                continue
+            if outcome is None:
+                return
+            if outcome.deleted:
+                _log.info("retention of %s deleted %d tags and manifests", context.name, len(outcome.deleted))
 
     async def _retained(self, name: str | None) -> AsyncIterator[RetainedRow]:
         tenant, _, path = (name or "").partition("/")
@@ -158,7 +183,12 @@ class Retention:
         return await _outcome(tx, found, rows)
 
     @transactional
-    async def _run(self, tx: Transaction, found: RetainedRow, context: RepositoryContext) -> Outcome:
+    async def _run(
+        self, tx: Transaction, found: RetainedRow, context: RepositoryContext, *, patient: bool
+    ) -> Outcome | None:
+        """What was done, or None when somebody else is at it."""
+        if not await retention_runs.lock_retention(tx, patient=patient):
+            return None
         repository = RepositoryRow(found.tenant_id, found.id, sparse=False)
         rows = await retention.list_retention_decisions(tx, repository)
         if any(row.deletes for row in rows):

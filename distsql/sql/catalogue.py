@@ -10,6 +10,7 @@ from distsql.sql import (
     retention_tables,
     seal_tables,
     tenant_tables,
+    verification_tables,
     webhook_tables,
 )
 from distsql.sql.tables import metadata
@@ -23,5 +24,6 @@ __all__ = [
     "retention_tables",
     "seal_tables",
     "tenant_tables",
+    "verification_tables",
     "webhook_tables",
 ]

@@ -41,27 +41,43 @@ class MissingReferenceRow(NamedTuple):
     role: str
 
 
-class TotalRow(NamedTuple):
-    """How many."""
+class ContentRow(NamedTuple):
+    """How much there is."""
 
-    total: int
+    blobs: int
+    manifests: int
+    bytes: int
 
 
+_ZERO: Final = literal_column("0", BigInteger())
 _LIVE: Final = literal_column("'live'", Text())
 _AFTER: Final = parameter("after", LargeBinary())
 
-COUNT_LIVE_BLOBS: Final = statement(
-    "count_live_blobs",
+_live_blobs = (
+    select(func.count().label("blobs"), func.coalesce(func.sum(blobs.c.length).cast(BigInteger), _ZERO).label("bytes"))
+    .where(blobs.c.state == _LIVE)
+    .subquery("blob")
+)
+_live_manifests = select(func.count()).select_from(manifests).where(manifests.c.deleted_at.is_(None))
+
+COUNT_CONTENT: Final = statement(
+    "count_content",
     "How much there is to verify.",
-    select(func.count()).select_from(blobs).where(blobs.c.state == _LIVE),
-    TotalRow,
+    select(
+        _live_blobs.c.blobs,
+        _live_manifests.scalar_subquery(),
+        _live_blobs.c.bytes,
+    ),
+    ContentRow,
 )
 
 
-async def count_live_blobs(tx: Transaction) -> int:
-    """The number of live blobs."""
-    row = await tx.one(COUNT_LIVE_BLOBS)
-    return row.total if row else 0
+async def count_content(tx: Transaction) -> ContentRow:
+    """The number of live blobs and manifests, and the blobs' bytes."""
+    row = await tx.one(COUNT_CONTENT)
+    if row is None:
+        raise AssertionError("counts give a row")
+    return row
 
 
 LIST_LIVE_BLOBS: Final = statement(

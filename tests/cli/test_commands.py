@@ -247,3 +247,17 @@ def test_database_url(database_url: str) -> None:
 def test_version() -> None:
     """As the package says."""
     assert distsql.__version__ in run("--version").stdout
+
+
+def test_verify_repairs_at_a_rate(pushed: list[str], database_url: str) -> None:
+    """Damage is exit status 1 until it is mended; a rate is a size for each second."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute("update tenant_usage set stored_bytes = stored_bytes + 1")
+    assert run("verify", *pushed).exit_code == 1
+    mended = run("verify", "--repair", "--bytes", "--rate", "50MB/s", "--json", *pushed)
+    assert mended.exit_code == 0
+    assert {each["mended"] for each in json.loads(mended.stdout)} == {True}
+    assert run("verify", "--restart", *pushed).stdout == "nothing is wrong\n"
+    for wrong in ("fast", "0B/s"):
+        refused = run("verify", "--rate", wrong, *pushed)
+        assert (refused.exit_code, "--rate" in refused.stderr) == (2, True)

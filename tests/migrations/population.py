@@ -32,7 +32,11 @@ GARBAGE = """
     select tenant_id, repository_id, digest, digest from manifests where deleted_at is not null limit 1;
     insert into condemned_bytes (tenant_id, store_key, digest, length, complete)
     select tenant_id, 'an earlier key', digest, length, true from blobs limit 1;
-    insert into garbage_periods (tenant_id, grace, restore_period, recovery_window) values (0, '1 hour', '7 days', '0')
+    insert into garbage_periods (tenant_id, grace, restore_period, recovery_window) values (0, '1 hour', '7 days', '0');
+    insert into verifications (tenant_id, id, rehashes) values (0, 1, true);
+    insert into verification_findings (tenant_id, verification_id, kind, subject, explanation)
+    values (0, 1, 'missing', 'acme sha256:0', 'no bytes');
+    insert into retention_runs (tenant_id, ran_at) values (0, now())
 """
 NOTATION = "application/vnd.cncf.notary.signature"
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
 import psycopg
 import pytest
 
@@ -13,7 +17,8 @@ from distsql.registry.repositories import StoredRepository
 from distsql.registry.retention import Outcome, Retention
 from distsql.registry.retention_rules import own_policy
 from distsql.registry.tenants import Tenants
-from distsql.sql import mass_deletions
+from distsql.settings import Settings
+from distsql.sql import mass_deletions, retention_runs
 from distsql.values import Caller
 from tests.registry.pushing import index, push_image
 from tests.registry.recounts import use_of
@@ -265,3 +270,33 @@ async def test_policies_go_with_what_they_are_for(
     assert await retention.all() == []
     await push(namespace.repository("acme/web"), "v1")
     assert going((await run(retention))[0]) == set()
+
+
+async def test_servers_take_turns(web: StoredRepository, retention: Retention, sql: Sql) -> None:
+    """One of them runs for each interval; none while somebody else is at it, and none that is read-only."""
+    await push(web, "v1")
+    await retention.set("acme/web", own_policy([], ["*: all"]))
+    hour = timedelta(hours=1)
+    sql.execute("insert into retention_runs (tenant_id, ran_at) values (0, now() - interval '59 minutes')")
+    await retention.run_in_turn(interval=hour)
+    assert [tag async for tag in web.tags.list()] == ["v1"]
+    sql.execute("update retention_runs set ran_at = now() - interval '61 minutes'")
+    async with retention.database.transaction() as tx:
+        assert await retention_runs.lock_retention(tx, patient=False)
+        await retention.run_in_turn(interval=hour)
+        assert [tag async for tag in web.tags.list()] == ["v1"]
+    await retention.run_in_turn(interval=timedelta(0))
+    assert [tag async for tag in web.tags.list()] == []
+
+
+async def test_servers_run_policies_by_themselves(
+    registry: Registry, settings: Settings, web: StoredRepository
+) -> None:
+    await push(web, "v1")
+    await Retention(registry.backend, Caller(actor="ann")).set("acme/web", own_policy([], ["*: all"]))
+    often = replace(settings, retention_interval=timedelta(milliseconds=20))
+    async with Registry(often, serving=True), asyncio.timeout(30):
+        while [tag async for tag in web.tags.list()]:
+            await asyncio.sleep(0.02)
+    (move,) = [move async for move in web.tags.history("v1")]
+    assert move.ended_by == "retention:acme/web#1"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -12,16 +13,20 @@ from distsql.app import Registry
 from distsql.oci.digest import Digest
 from distsql.registry.namespace import StoredNamespace
 from distsql.registry.repository_settings import RepositoryAdministration
-from distsql.registry.verification import Finding, Verifier
+from distsql.registry.throttles import Throttle
+from distsql.registry.verification import Finding, Notify, Verifier, VerifyingElsewhereError
 from distsql.values import Caller
 from tests.registry.pushing import index, push_blob, push_image
 
 Sql = psycopg.Connection[tuple[object, ...]]
 
 
-async def verify(registry: Registry, *, read_bytes: bool = False) -> list[Finding]:
-    verifier = Verifier(registry.backend, read_bytes=read_bytes, grace=timedelta(0), notify=lambda what, count: None)
-    return [finding async for finding in verifier.findings()]
+def verifier(registry: Registry, *, notify: Notify = lambda what, count: None, **options: Any) -> Verifier:
+    return Verifier(registry.backend, **{"read_bytes": False, "grace": timedelta(0), "notify": notify, **options})
+
+
+async def verify(registry: Registry, **options: Any) -> list[Finding]:
+    return [finding async for finding in verifier(registry, **options).findings()]
 
 
 @pytest.fixture
@@ -106,3 +111,147 @@ async def test_absent_children_and_layers_are_no_damage_where_the_repository_is_
     found = await verify(registry)
     assert [finding.kind for finding in found] == ["reference", "reference"]
     assert any(str(sparse.digest) in finding.subject for finding in found)
+
+
+# -- repairs -----------------------------------------------------------------------------------------------------------
+
+
+async def test_what_a_repository_lost_and_its_tenant_has_is_linked_again(
+    registry: Registry, namespace: StoredNamespace, sql: Sql
+) -> None:
+    web = namespace.repository("acme/web")
+    await push_image(web, b"layer", b"gone", tags=["v1"])
+    await push_image(namespace.repository("other/web"), b"gone", tags=["v1"])
+    sql.execute(
+        "delete from layers where digest = %s and tenant_id = (select id from tenants where name = 'acme')",
+        [Digest.of(b"gone").packed],
+    )
+    sql.execute("delete from layers where digest = %s", [Digest.of(b"layer").packed])
+    sql.execute(
+        "delete from blobs where digest = %s and tenant_id = (select id from tenants where name = 'acme')",
+        [Digest.of(b"gone").packed],
+    )
+    (found,) = [each for each in await verify(registry, repair=True) if each.kind == "reference"]
+    assert str(Digest.of(b"gone")) in found.explanation, "another tenant's is not ours"
+    assert str(Digest.of(b"layer")) not in found.explanation
+    assert found.wrong
+    assert await web.layers.exists(Digest.of(b"layer"))
+    assert not await web.layers.exists(Digest.of(b"gone"))
+    await push_blob(web, b"gone")
+    sql.execute("delete from layers where digest = %s", [Digest.of(b"layer").packed])
+    (found,) = await verify(registry, repair=True)
+    assert (found.kind, found.mended, found.wrong) == ("reference", True, False)
+    assert await verify(registry) == []
+
+
+async def test_bytes_under_another_key_are_found_and_others_removed(
+    registry: Registry, namespace: StoredNamespace, sql: Sql, blob: Path
+) -> None:
+    """As in a database that was restored beside a newer store."""
+    other = await push_image(namespace.repository("acme/other"), b"CONTENT", tags=["v1"])
+    sql.execute("update blobs set store_key = store_key || 'x' where digest = %s", [Digest.of(b"content").packed])
+    before = await verify(registry)
+    assert sorted(each.kind for each in before) == ["missing", "orphan"]
+    assert sql.execute("select count(*) from verification_findings").fetchone() == (2,)
+    found = {each.kind: each for each in await verify(registry, repair=True)}
+    assert found["missing"].mended
+    assert "orphan" not in found
+    assert await verify(registry, read_bytes=True) == []
+    assert (await namespace.repository("acme/web").layers.fetch(Digest.of(b"content"))).length == len(b"content")
+    assert await namespace.repository("acme/other").manifests.exists(other.digest)
+
+
+async def test_orphans_go_after_the_grace_only(registry: Registry, blob: Path) -> None:
+    orphan = blob.with_name(blob.name[:-1] + ("0" if blob.name[-1] != "0" else "1"))
+    orphan.write_bytes(b"nobody's")
+    assert await verify(registry, repair=True, grace=timedelta(hours=1)) == []
+    (found,) = await verify(registry)
+    assert (found.kind, found.wrong, orphan.exists()) == ("orphan", False, True)
+    (found,) = await verify(registry, repair=True)
+    assert (found.mended, orphan.exists()) == (True, False)
+
+
+# -- stopped, and going on ---------------------------------------------------------------------------------------------
+
+
+async def test_it_goes_on_where_it_was_stopped(
+    registry: Registry, namespace: StoredNamespace, blob: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distsql.registry.verification._SAVE_S", -1)
+    for number in range(5):
+        await push_blob(namespace.repository("acme/web"), b"blob %d" % number)
+    blob.write_bytes(b"CONTENT")
+    total = (await verifier(registry).totals())["blobs"]
+    seen: list[str] = []
+
+    class Stopped(Exception):
+        pass
+
+    def stop(what: str, count: int) -> None:
+        if what == "blobs":
+            seen.append(what)
+        if len(seen) > total - 2:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        await verify(registry, read_bytes=True, notify=stop)
+    before = list(seen)
+    counted: list[tuple[str, int]] = []
+    found = await verify(registry, read_bytes=True, notify=lambda what, count: counted.append((what, count)))
+    assert [each.kind for each in found] == ["content"]
+    # The one that it was at is read again.
+    assert counted[0] == ("blobs", len(before) - 1)
+    assert sum(count for what, count in counted if what == "blobs") == total
+    # Done: the next one begins at the beginning; and so does one that reads no bytes.
+    counted.clear()
+    await verify(registry, notify=lambda what, count: counted.append((what, count)))
+    assert counted[0] == ("blobs", 1)
+
+
+@pytest.mark.parametrize("phase", ["blobs", "manifests", "usage", "orphans"])
+async def test_it_goes_on_from_each_phase(
+    registry: Registry, namespace: StoredNamespace, blob: Path, sql: Sql, phase: str
+) -> None:
+    blob.write_bytes(b"CONTENT")
+    await verify(registry, read_bytes=True)
+    sql.execute("update verifications set phase = %s", [phase])
+    counted: list[str] = []
+    found = await verify(registry, read_bytes=True, notify=lambda what, count: counted.append(what))
+    assert [each.kind for each in found].count("content") == (2 if phase == "blobs" else 1)
+    found = await verify(registry, read_bytes=True, resume=False)
+    assert [each.kind for each in found] == ["content"]
+
+
+async def test_of_two_at_once_the_later_one_goes_on(
+    registry: Registry, blob: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distsql.registry.verification._SAVE_S", -1)
+    blob.unlink()
+    first = verifier(registry).findings()
+    assert (await anext(first)).kind == "missing"
+    assert [each.kind for each in await verify(registry)] == ["missing", "missing"]
+    with pytest.raises(VerifyingElsewhereError):
+        await anext(first)
+
+
+async def test_a_throttle_waits_for_what_was_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    now = 100.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        slept.append(seconds)
+        now += seconds
+
+    monkeypatch.setattr("distsql.registry.throttles.asyncio.sleep", sleep)
+    monkeypatch.setattr("distsql.registry.throttles.time.monotonic", lambda: now)
+    throttle = Throttle(1000)
+    for _ in range(10):
+        await throttle.take(1000)
+    assert now == 110
+    now += 60  # what wasn't taken is not saved up for more than a second
+    slept.clear()
+    for _ in range(3):
+        await throttle.take(1000)
+    assert sum(slept) == 2
+    await Throttle(None).take(10**12)
