@@ -25,7 +25,7 @@ from distsql.sql.database import Database
 
 _LIMIT_S: Final = 1.6
 """What was last known to count this long ago is asked for again before it counts."""
-_LEAVES_S: Final = 30
+_LEAVES_S: Final = 60
 """Who doesn't come for so long isn't asked for any more."""
 _MANY: Final = 32_768
 _AT_ONCE: Final = 1000
@@ -68,11 +68,24 @@ class AccountStates:
         instant, expires_at = datetime.now(UTC), found.account.expires_at
         if expires_at is not None and expires_at <= instant:
             return None
-        if now - found.checked > FRESH_S and (self._checking is None or self._checking.done()):
-            self._checking = asyncio.create_task(self._check())
+        if now - found.checked > FRESH_S:
+            self._begin_check()
         found.used = now
         self._last_uses.add(key, instant)
         return found.account
+
+    async def confirm(self, key: tuple[int, int], generation: int) -> Account | None:
+        """As `find`; what was not asked about for too long is asked about now, with all others that came lately."""
+        known = self._counting.get(key)
+        if known is not None and self.find(key, generation) is None:
+            known.used = time.monotonic()
+            await asyncio.shield(self._begin_check())
+        return self.find(key, generation)
+
+    def _begin_check(self) -> asyncio.Task[None]:
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self._check())
+        return self._checking
 
     async def get(self, key: tuple[int, int]) -> Account:
         """The account with its grants, as it was a second ago at most.

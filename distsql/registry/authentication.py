@@ -124,7 +124,7 @@ class Authenticator:
         token = await self._verified(text)
         if token.account is None:
             return token, None
-        known = None if with_grants else self._accounts.find(token.account, token.generation)
+        known = None if with_grants else await self._accounts.confirm(token.account, token.generation)
         account = known or await self._accounts.get(token.account)
         if account.generation != token.generation:
             raise CredentialsInvalidError("The account's rights have changed: ask for another token")

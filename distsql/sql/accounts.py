@@ -223,8 +223,7 @@ async def find_account_state(tx: Transaction, tenant_id: int, account_id: int) -
 
 
 _known = unnested({"tenant_id": BigInteger(), "account_id": BigInteger(), "generation": BigInteger()})
-# A chain with a limit: as a join the planner would read everybody's accounts. In the order of the key: else it may read
-# all of a tenant's by their names.
+# A chain with a limit: as a join the planner would read everybody's accounts.
 _counting = (
     select(accounts.c.tenant_id, accounts.c.id)
     .where(
@@ -233,7 +232,6 @@ _counting = (
         accounts.c.generation == _known.c.generation,
         accounts.c.disabled_at.is_(None),
     )
-    .order_by(accounts.c.id)
     .limit(ONE)
     .lateral("counting")
 )

@@ -125,7 +125,6 @@ _joined, _repository = named_repository()
 _account_made_at = (
     select(accounts.c.created_at)
     .where(accounts.c.tenant_id == uploads.c.tenant_id, accounts.c.id == _ACCOUNT_ID)
-    .order_by(accounts.c.id)  # of the key, not of the names
     .limit(ONE)
     .scalar_subquery()
 )

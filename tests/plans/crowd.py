@@ -81,7 +81,7 @@ insert into uploads (tenant_id, repository_id, uuid, algorithm, store_key, actor
     select 1, 1, gen_random_uuid(), 'sha256', 'staged/' || n, 'ann', now() + n * interval '1 second'
     from generate_series(1, 5000) n;
 insert into accounts (tenant_id, id, name, kind, secret_hash)
-    select n, n, 'ci', 'robot', 'x' from generate_series(1, 20000) n;
+    select n, 5 * n + a, 'ci-' || a, 'robot', 'x' from generate_series(1, 20000) n, generate_series(1, 4) a;
 vacuum analyze;
 """
 
