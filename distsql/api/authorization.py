@@ -74,7 +74,7 @@ class Authorizer:
         need = need_of(handler)
         asked = _asked(request, need, arguments)
         known = self._decisions.find(asked) if asked else None
-        if known is not None and self.authenticator.counts(known.token, known.account):
+        if known is not None and await self.authenticator.counts(known.token, known.account):
             _set_caller(request, Identity(known.account, known.token), known.authority)
             return None
         names = _names(request, need, arguments)

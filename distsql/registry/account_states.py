@@ -1,8 +1,8 @@
 """What accounts may do just now, as one process knows it: nothing that was taken away is older than two seconds.
 
 A request with a token needs one answer only: does the account still count, as it was when the token was issued? That
-is asked for all accounts that came lately together, about once a second. So the usual request reads nothing, however
-many accounts there are, and however seldom each of them comes.
+is asked for many accounts together: about once a second for those that come often, and for others with whoever waits at
+the same time. So the usual request reads nothing, and among thousands in turn it pays for a small part of a statement.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from distsql.sql.database import Database
 
 _LIMIT_S: Final = 1.6
 """What was last known to count this long ago is asked for again before it counts."""
-_LEAVES_S: Final = 60
-"""Who doesn't come for so long isn't asked for any more."""
+_OFTEN_S: Final = 10
+"""Who came so lately is asked about before the next request; others are when they come."""
 _MANY: Final = 32_768
 _AT_ONCE: Final = 1000
 
@@ -51,6 +51,9 @@ class AccountStates:
         self._states: Remembered[tuple[int, int], Account] = Remembered()
         self._counting: dict[tuple[int, int], _Counting] = {}
         self._checking: asyncio.Task[None] | None = None
+        self._batch: tuple[list[_Counting], asyncio.Task[None]] | None = None
+        self._turn = asyncio.Lock()
+        self._next_check = 0.0
 
     async def close(self) -> None:
         """Writes down who was here."""
@@ -68,24 +71,31 @@ class AccountStates:
         instant, expires_at = datetime.now(UTC), found.account.expires_at
         if expires_at is not None and expires_at <= instant:
             return None
-        if now - found.checked > FRESH_S:
-            self._begin_check()
+        if now - found.checked > FRESH_S and now > self._next_check:
+            self._next_check = now + FRESH_S / 2
+            self._checking = asyncio.create_task(self._check())
         found.used = now
         self._last_uses.add(key, instant)
         return found.account
 
     async def confirm(self, key: tuple[int, int], generation: int) -> Account | None:
-        """As `find`; what was not asked about for too long is asked about now, with all others that came lately."""
-        known = self._counting.get(key)
-        if known is not None and self.find(key, generation) is None:
-            known.used = time.monotonic()
-            await asyncio.shield(self._begin_check())
+        """As `find`; what was not asked about for too long is asked about now, with all others that wait meanwhile."""
+        found, known = self.find(key, generation), self._counting.get(key)
+        if found is not None or known is None:
+            return found
+        if self._batch is None:
+            some = [known]
+            self._batch = some, asyncio.create_task(self._ask_about(some))
+        else:
+            self._batch[0].append(known)
+        await asyncio.shield(self._batch[1])
         return self.find(key, generation)
 
-    def _begin_check(self) -> asyncio.Task[None]:
-        if self._checking is None or self._checking.done():
-            self._checking = asyncio.create_task(self._check())
-        return self._checking
+    async def _ask_about(self, some: Sequence[_Counting]) -> None:
+        async with self._turn:
+            self._batch = None  # who comes now waits for the next answer
+            with contextlib.suppress(UnavailableError):  # then each is asked about by itself, and the error told
+                await self._check_some(some)
 
     async def get(self, key: tuple[int, int]) -> Account:
         """The account with its grants, as it was a second ago at most.
@@ -132,20 +142,21 @@ class AccountStates:
             self._counting[account.key] = _Counting(account, asked)
 
     async def _check(self) -> None:
-        """Forgets the accounts that don't count any more as they did, and those that nobody asked for lately."""
+        """Asks about the accounts that come so often that they are expected within the second."""
         now = time.monotonic()
-        used = [each for each in self._counting.values() if now - each.used < _LEAVES_S]
-        self._counting = {each.account.key: each for each in used}
-        with contextlib.suppress(UnavailableError):  # then each is asked for by itself, and the error told
+        used = [
+            each for each in self._counting.values() if now - each.used < _OFTEN_S and now - each.checked > FRESH_S / 2
+        ]
+        with contextlib.suppress(UnavailableError):
             for start in range(0, len(used), _AT_ONCE):
                 await self._check_some(used[start : start + _AT_ONCE])
 
     async def _check_some(self, some: Sequence[_Counting]) -> None:
         asked = time.monotonic()
         generations = {each.account.key: each.account.generation for each in some}
-        counting = await self._everything.read(accounts.list_counting_accounts, generations)
+        void = set(await self._everything.read(accounts.list_void_accounts, generations))
         for each in some:
-            if each.account.key in counting:
+            if each.account.key not in void:
                 each.checked = max(each.checked, asked)
             elif self._counting.get(each.account.key) is each:
                 del self._counting[each.account.key]

@@ -54,6 +54,7 @@ class Authenticator:
         self._tokens: Remembered[bytes, Token] = Remembered()
         # Secrets that were right, as a hash under a key of this process alone: argon2 takes too long for each request.
         self._right: Remembered[bytes, tuple[tuple[int, int], int]] = Remembered()
+        self._loading = asyncio.Lock()
         self._pepper = secrets.token_bytes(32)
         self._hashing = asyncio.Semaphore(_HASHES_AT_ONCE)
 
@@ -64,8 +65,10 @@ class Authenticator:
     async def keys(self) -> KeyRing:
         """The keys that sign and verify; the first is made on first use."""
         found = self._rings.find("")
-        if found is None:
-            found = await self._signing_keys.load()
+        if found is not None:
+            return found
+        async with self._loading:  # one of those that want them at the same time
+            found = self._rings.find("") or await self._signing_keys.load()
             self._rings.add("", found)
         return found
 
@@ -130,16 +133,15 @@ class Authenticator:
             raise CredentialsInvalidError("The account's rights have changed: ask for another token")
         return token, account
 
-    def counts(self, token: Token, account: Account | None) -> bool:
-        """Whether what `read_token` gave earlier counts still, as far as is known without asking anybody."""
-        keys = self._rings.find("")
-        key = keys.verifying.get(token.kid) if keys else None
+    async def counts(self, token: Token, account: Account | None) -> bool:
+        """Whether what `read_token` gave earlier counts still, for the very same account."""
+        key = (await self.keys()).verifying.get(token.kid)
         if key is None or account is None or token.account is None:
             return False
         now = datetime.now(UTC)
         if token.expires_at <= now or (key.expires_at is not None and key.expires_at <= now):
             return False
-        return self._accounts.find(token.account, token.generation) is account
+        return await self._accounts.confirm(token.account, token.generation) is account
 
     async def _verified(self, text: str) -> Token:
         """Remembered or not, a token ends with its time and with its key's."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from distsql.errors import UnavailableError
@@ -12,16 +12,19 @@ from distsql.sql import accounts
 from distsql.sql.database import Database, Transaction
 
 FLUSH_S: Final = 5.0
+_AGAIN: Final = timedelta(minutes=1)
+"""What is used all the time is written so often: of thousands it would be a write for nearly each request else."""
 
 
 class LastUses:
     """Of one process. What it has not written when it is killed is lost: it is a hint for whoever tidies up."""
 
-    __slots__ = ("_database", "_deferred", "_used")
+    __slots__ = ("_database", "_deferred", "_used", "_written")
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._used: dict[tuple[int, int], datetime] = {}
+        self._written: dict[tuple[int, int], datetime] = {}
         self._deferred = Deferred(self.flush, seconds=FLUSH_S)
 
     def add(self, account: tuple[int, int], now: datetime) -> None:
@@ -32,15 +35,22 @@ class LastUses:
     async def close(self) -> None:
         """Writes what is left."""
         await self._deferred.close()
+        await self._write(self._used)
 
     async def flush(self) -> bool:
-        """Writes what is remembered."""
-        used, self._used = self._used, {}
+        """Writes what is remembered. Whether some is left, which was written within the last minute."""
+        recent = datetime.now(UTC) - _AGAIN
+        self._written = {account: at for account, at in self._written.items() if at > recent}
+        due = {account: at for account, at in self._used.items() if account not in self._written}
+        self._used = {account: at for account, at in self._used.items() if account not in due}
+        await self._write(due)
+        self._written.update(due)
+        return bool(self._used)
 
+    async def _write(self, used: dict[tuple[int, int], datetime]) -> None:
         async def write(tx: Transaction) -> None:
             accounts.set_last_used(tx, used)
 
         if used:
             with contextlib.suppress(UnavailableError):
                 await self._database.transact(write)
-        return False

@@ -14,6 +14,8 @@ from sqlalchemy import (
     Interval,
     Text,
     case,
+    cast,
+    column,
     delete,
     func,
     literal_column,
@@ -222,10 +224,18 @@ async def find_account_state(tx: Transaction, tenant_id: int, account_id: int) -
     return await tx.one(FIND_ACCOUNT_STATE, tenant_id=tenant_id, account_id=account_id)
 
 
-_known = unnested({"tenant_id": BigInteger(), "account_id": BigInteger(), "generation": BigInteger()})
+# Thousands at once: as text they cost a tenth of what an array's elements do.
+_KNOWN_COLUMNS: Final = ("tenant_id", "account_id", "generation")
+_COMMA: Final = literal_column("','", Text())
+_arrays = (func.string_to_array(parameter(f"{name}s", Text()), _COMMA) for name in _KNOWN_COLUMNS)
+_known = (
+    func.unnest(*(cast(each, ARRAY(BigInteger())) for each in _arrays))
+    .table_valued(*(column(name, BigInteger()) for name in _KNOWN_COLUMNS), name="known")
+    .render_derived()
+)
 # A chain with a limit: as a join the planner would read everybody's accounts.
 _counting = (
-    select(accounts.c.tenant_id, accounts.c.id)
+    select(accounts.c.id)
     .where(
         accounts.c.tenant_id == _known.c.tenant_id,
         accounts.c.id == _known.c.account_id,
@@ -236,23 +246,24 @@ _counting = (
     .lateral("counting")
 )
 
-LIST_COUNTING_ACCOUNTS: Final = statement(
-    "list_counting_accounts",
-    "Which of these accounts have lost no right since these generations.",
-    select(_counting.c.tenant_id, _counting.c.id).select_from(_known.join(_counting, true())),
+LIST_VOID_ACCOUNTS: Final = statement(
+    "list_void_accounts",
+    "Which of these accounts have lost a right since these generations.",
+    select(_known.c.tenant_id, _known.c.account_id)
+    .select_from(_known.outerjoin(_counting, true()))
+    .where(_counting.c.id.is_(None)),
     AccountKeyRow,
 )
 
 
-async def list_counting_accounts(tx: Transaction, generations: Mapping[tuple[int, int], int]) -> set[tuple[int, int]]:
-    """Those that count as they did, by tenant's and account's id; of all tenants."""
-    rows = await tx.all(
-        LIST_COUNTING_ACCOUNTS,
-        tenant_ids=[tenant_id for tenant_id, _ in generations],
-        account_ids=[account_id for _, account_id in generations],
-        generations=list(generations.values()),
+async def list_void_accounts(tx: Transaction, generations: Mapping[tuple[int, int], int]) -> list[AccountKeyRow]:
+    """Those that don't count any more as they did, by tenant's and account's id; of all tenants."""
+    return await tx.all(
+        LIST_VOID_ACCOUNTS,
+        tenant_ids=",".join(str(tenant_id) for tenant_id, _ in generations),
+        account_ids=",".join(str(account_id) for _, account_id in generations),
+        generations=",".join(map(str, generations.values())),
     )
-    return {(row.tenant_id, row.id) for row in rows}
 
 
 _OFF: Final = parameter("off", Boolean())

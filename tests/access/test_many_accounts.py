@@ -50,7 +50,7 @@ async def test_they_are_asked_about_together(world: World, asked: Asked) -> None
             await asyncio.sleep(0.03)
         rounds += 1
     assert asked.count("find_account_state") == 0
-    assert 1 <= asked.count("list_counting_accounts") <= 4
+    assert 1 <= asked.count("list_void_accounts") <= 4
     assert asked.count("find_tagged_manifest") == 12 * rounds
 
 

@@ -33,7 +33,7 @@ ACME: Final = "acme"
 RIVAL: Final = "rival"
 ACCOUNT: Final = f"{RIVAL}/ci"
 # New with each run, whoever it was that asked.
-_NEW_EACH_TIME: Final = {"at", "uuid", "store_key", "store_state", "valid_from", "version"}
+_NEW_EACH_TIME: Final = {"at", "uuid", "store_key", "store_state", "valid_from", "version", "token_id"}
 
 _SLOT: Final = {"tenant_id", "slot"}
 

@@ -16,7 +16,7 @@ HOT: Final[dict[str, set[str] | list[set[str]]]] = {
     "find_upload": _REPOSITORY | {"uploads_pkey", "accounts_pkey"},
     "find_repository": _REPOSITORY,
     "find_tenant_id": set(),  # as find_tenant_state
-    "list_counting_accounts": {"accounts_pkey"},
+    "list_void_accounts": {"accounts_pkey"},
     "list_repositories_in_spans": _REPOSITORY,
     "find_tenant": {"tenants_name_key"},
     "find_tenant_state": set(),  # a function that looks into tenants_name_key, past the policies
@@ -89,7 +89,7 @@ HOT: Final[dict[str, set[str] | list[set[str]]]] = {
     "set_repository_public": {"repositories_pkey"},
 }
 
-BY_THE_OWNER: Final = {"list_counting_accounts", "list_repositories"}
+BY_THE_OWNER: Final = {"list_void_accounts", "list_repositories"}
 """Of those, what is asked about all tenants at once. What is cold is too."""
 
 _COLLECTION: Final = "garbage collection: a walk over everything, a batch at a time"
