@@ -51,7 +51,7 @@ class Server(ABC):
     def __init__(self, name: str, folder: Path, *, environment: Mapping[str, str] | None = None) -> None:
         self.name = name
         self.folder = folder
-        self.port = _free_port()
+        self.port = free_port()
         self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -179,7 +179,8 @@ class DockerRegistry(Server):
         return True
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """One that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port

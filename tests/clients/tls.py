@@ -21,7 +21,7 @@ from cryptography.x509.oid import NameOID
 @contextmanager
 def tls_in_front(host: str, folder: Path) -> Iterator[tuple[str, str]]:
     """Another host and port that leads to the server's, and the path of the certificate to trust."""
-    certificate = _make_certificate(folder)
+    certificate = make_certificate(folder)
     command = [sys.executable, "-m", "tests.clients.tls", host, str(certificate)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -54,7 +54,8 @@ async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
     writer.close()
 
 
-def _make_certificate(folder: Path) -> Path:
+def make_certificate(folder: Path) -> Path:
+    """A key and a certificate of 127.0.0.1, in one file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "distsql tests")])
     now = datetime.now(UTC)
