@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import httpx
 import psycopg
@@ -18,6 +19,22 @@ from distsql.registry.namespace import StoredNamespace
 from distsql.settings import Settings
 from distsql.values import Caller
 from tests import objectstore, postgres
+
+# Each goes over all routes, members, switches or revisions, or starts servers and clusters. `./run.sh test quick` does
+# without; what they go over has tests of its own, which stay.
+THOROUGH: Final = (
+    *("benchmarks/", "deployments/", "embedded/", "isolation/", "migrations/", "server/", "switches/"),
+    *("access/test_routes.py", "api/test_fuzz.py"),
+)
+_HERE: Final = Path(__file__).parent
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m picks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        of_remote = "/contract/" in str(item.path) and "[http" in item.name  # the suite over HTTP, once more
+        if of_remote or str(item.path.relative_to(_HERE)).startswith(THOROUGH):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
