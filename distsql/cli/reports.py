@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -57,6 +56,8 @@ def report(
         raise click.UsageError("--watch is for tables on a terminal: leave --format and --output out")
     if form == "parquet" and output is None:
         raise click.UsageError("Parquet is no text: say where to write it, --output FILE")
+    import asyncio
+
     with catalogue(settings) as found:
         asyncio.run(_run(found, name, words, tenant=tenant, form=form, output=output, limit=limit, watch=watch))
 
@@ -72,6 +73,8 @@ async def _run(
     limit: int | None,
     watch: bool,
 ) -> None:
+    import asyncio
+
     from distsql.cli.report_formats import write
     from distsql.sql import reports
 

@@ -7,16 +7,18 @@ from typing import Final
 # Where the planner may choose between two that hold the same columns, both are there.
 _REPOSITORY: Final = {"tenants_name_key", "repositories_live_key"}
 _EITHER_LAYER: Final = ("layers_pkey", "layers_digest_idx")
+# Of a tenant with few accounts, the planner may take either index to all of them.
+_EITHER_ACCOUNT: Final = ("accounts_pkey", "accounts_tenant_id_name_key")
 
 HOT: Final[dict[str, set[str] | list[set[str]]]] = {
     # Reading
     "find_tagged_manifest": _REPOSITORY | {"tags_live_key", "manifests_pkey"},
     "find_manifest": _REPOSITORY | {"manifests_pkey"},
     "find_layer": [_REPOSITORY | {layer, "blobs_pkey", "descriptors_digest_idx"} for layer in _EITHER_LAYER],
-    "find_upload": _REPOSITORY | {"uploads_pkey", "accounts_pkey"},
+    "find_upload": [_REPOSITORY | {"uploads_pkey", account} for account in _EITHER_ACCOUNT],
     "find_repository": _REPOSITORY,
     "find_tenant_id": set(),  # as find_tenant_state
-    "list_void_accounts": {"accounts_pkey"},
+    "list_void_accounts": [{account} for account in _EITHER_ACCOUNT],
     "list_repositories_in_spans": _REPOSITORY,
     "find_tenant": {"tenants_name_key"},
     "find_tenant_state": set(),  # a function that looks into tenants_name_key, past the policies
@@ -278,5 +280,19 @@ COLD: Final[dict[str, str]] = {
         ),
         _ADMINISTRATION,
     ),
+    **dict.fromkeys(
+        (
+            "bind_sql_role",
+            "close_sql_role",
+            "drop_sql_role",
+            "find_sql_role",
+            "make_sql_role",
+            "open_sql_role",
+            "unbind_sql_role",
+        ),
+        _ADMINISTRATION,
+    ),
+    "list_reports": "distsql report list: PostgreSQL's own catalogue",
+    "roll_up_days": "reports: once an hour, for days that are over",
     "list_holders": "distsql find: for people, across tenants",
 }
