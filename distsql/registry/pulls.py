@@ -6,7 +6,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from typing import Final
 
 from distsql.errors import UnavailableError
 from distsql.oci.digest import Digest
@@ -40,14 +40,17 @@ class Counts:
         self.redirected_bytes += other.redirected_bytes
 
 
-class Last(NamedTuple):
+@dataclass(slots=True)
+class Last:
     """How often something was pulled, and when last."""
 
-    pulls: int
-    at: float
+    pulls: int = 0
+    at: float = 0.0
 
-
-_NEVER: Final = Last(0, 0)
+    def add(self, later: Last) -> None:
+        """Takes the later ones in."""
+        self.pulls += later.pulls
+        self.at = later.at
 
 
 @dataclass(slots=True)
@@ -83,17 +86,23 @@ class Pulls:
 
     def add_manifest(self, name: str, digest: Digest) -> None:
         """Remembers that the manifest was given out."""
-        made, key = self._memory.manifests, (name, digest)
-        if key not in made:
+        key = (name, digest)
+        found = self._memory.manifests.get(key)
+        if found is None:
             self._make_room()
-        made[key] = Last(made.get(key, _NEVER).pulls + 1, time.time())
+            found = self._memory.manifests[key] = Last()
+        found.pulls += 1
+        found.at = time.time()
 
     def add_tag(self, name: str, tag: str, *, given: bool) -> None:
         """Remembers that the tag was asked for, and whether a manifest was given out by it."""
-        made, key = self._memory.tags, (name, tag)
-        if key not in made:
+        key = (name, tag)
+        found = self._memory.tags.get(key)
+        if found is None:
             self._make_room()
-        made[key] = Last(made.get(key, _NEVER).pulls + given, time.time())
+            found = self._memory.tags[key] = Last()
+        found.pulls += given
+        found.at = time.time()
 
     def _make_room(self) -> None:
         self._deferred.want()
@@ -134,9 +143,9 @@ class Pulls:
         for day, counts in newer.days.items():
             older.days.setdefault(day, Counts()).add(counts)
         for manifest, last in newer.manifests.items():
-            older.manifests[manifest] = Last(older.manifests.get(manifest, _NEVER).pulls + last.pulls, last.at)
+            older.manifests.setdefault(manifest, Last()).add(last)
         for tag, last in newer.tags.items():
-            older.tags[tag] = Last(older.tags.get(tag, _NEVER).pulls + last.pulls, last.at)
+            older.tags.setdefault(tag, Last()).add(last)
 
 
 def _days(memory: _Memory) -> list[DailyPulls]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import psycopg
 import pytest
@@ -15,6 +16,7 @@ from distsql.registry.garbage import GarbageCollector
 from distsql.registry.namespace import StoredNamespace
 from distsql.registry.pulls import Pulls
 from distsql.registry.reviews import Periods
+from distsql.sql import pulls as statements
 from distsql.sql.database import Database, Transaction
 from distsql.values import Caller
 from tests.registry.pushing import push_image
@@ -43,6 +45,26 @@ async def test_they_are_written_by_themselves_after_the_interval(registry: Regis
             while pulls_of(sql) == before:
                 await asyncio.sleep(0.02)
     assert pulls_of(sql) == 2
+    await pulls.close()
+
+
+async def test_what_comes_while_others_are_written_is_written_next(
+    registry: Registry, web: str, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pulls = Pulls(registry.backend.everything, interval_s=0.05)
+    add, added = statements.add_pulls, list[bool]()
+
+    async def slow(tx: Transaction, **rows: Any) -> None:
+        await add(tx, **rows)
+        if not added:
+            pulls.counts(web, "robot").pulls += 1
+            added.append(True)
+
+    monkeypatch.setattr(statements, "add_pulls", slow)
+    pulls.counts(web, "robot").pulls += 1
+    async with asyncio.timeout(20):
+        while pulls_of(sql) < 2:
+            await asyncio.sleep(0.02)
     await pulls.close()
 
 
