@@ -14,6 +14,7 @@ from distsql.api.application import Application
 from distsql.api.logs import AccessLog
 from distsql.api.requests import Limits
 from distsql.app import create_authorizer
+from distsql.registry import authentication, credentials
 from distsql.settings import Settings
 from tests.access.conftest import World
 
@@ -242,3 +243,37 @@ async def test_no_secret_in_a_log(pushed: World, capsys: pytest.CaptureFixture[s
     logged = capsys.readouterr().err
     assert logged.count("\n") == 3
     assert not [part for part in (secret, token, pushed.basic("acme/ci")["authorization"]) if part in logged]
+
+
+class Hasher:
+    """Notes what it compares with, and finds everything right."""
+
+    def __init__(self, heard: list[str]) -> None:
+        self.heard = heard
+
+    def hash(self, secret: str) -> str:
+        return f"hash of {secret}"
+
+    def verify(self, secret_hash: str, secret: str) -> bool:
+        del secret
+        self.heard.append(secret_hash)
+        return True
+
+
+async def test_nobody_s_secret_is_compared_as_long(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Harbor GHSA-mq6f-5xh5-hgcf: who isn't there costs a hash as well, so time doesn't tell who is."""
+    compared: list[bool] = []
+
+    def is_secret(secret: str, secret_hash: str | None) -> bool:
+        compared.append(secret_hash is not None)
+        return credentials.is_secret(secret, secret_hash)
+
+    monkeypatch.setattr(authentication, "is_secret", is_secret)
+    await world.make("acme/ci")
+    for login in ("acme/ci", "acme/nobody", "nowhere/ci"):
+        assert await world.status("GET", "/token", world.basic(login, "wrong")) == 401
+    assert compared == [True, False, False]
+    hashed: list[str] = []
+    monkeypatch.setattr(credentials, "_HASHER", Hasher(hashed))
+    assert not credentials.is_secret("wrong", None)
+    assert len(hashed) == 1

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from dxf import DXF, DXFBase
@@ -24,6 +26,7 @@ from tests.clients.tls import tls_in_front
 pytestmark = pytest.mark.clients
 
 CI, READER = "acme/ci", "acme/reader"
+DOMAIN = "registry.test"
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ def guarded(workspace: Path) -> Iterator[Guarded]:
     folder.mkdir()
     port, data = free_port(), folder / "data"
     command = [sys.executable, "-m", "distsql", "serve", "--port", str(port), "--data", str(data), "--auth", "token"]
+    command += ["--tenant-domain", DOMAIN]
     with serving(command, port=port, folder=folder, environment=plain_environment()) as host:
         made = Guarded(host, data, {})
         made.command("tenant", "create", "acme")
@@ -139,6 +143,29 @@ def test_oras(guarded: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             client.push(target, files=["report.txt"])
             [pulled] = client.pull(target, outdir=str(tmp_path / backend))
             assert Path(pulled).read_text() == "all is well"
+
+
+def test_oras_at_a_tenants_host(guarded: Guarded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user of acme's host keeps a file there, and finds it under its full name at the registry's."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    look_up = socket.getaddrinfo
+
+    def all_here(host: str, *more: Any, **named: Any) -> Any:  # noqa: ANN401  # as the library's
+        return look_up("127.0.0.1" if host.endswith(DOMAIN) else host, *more, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", all_here)
+    (tmp_path / "report.txt").write_text("all is well")
+    host = f"acme.{DOMAIN}:{guarded.host.rpartition(':')[2]}"
+    client = Registry(hostname=host, insecure=True, auth_backend="token")
+    elsewhere = Registry(hostname=guarded.host, insecure=True, auth_backend="token")
+    with client.session, elsewhere.session:
+        for each in (client, elsewhere):
+            each.auth.set_basic_auth(CI, guarded.secrets[CI])
+        client.push(f"{host}/by/host:v1", files=["report.txt"])
+        assert client.get_tags(f"{host}/by/host") == ["v1"]
+        [pulled] = elsewhere.pull(f"{guarded.host}/acme/by/host:v1", outdir=str(tmp_path / "elsewhere"))
+        assert Path(pulled).read_text() == "all is well"
 
 
 def test_dxf(guarded: Guarded, tmp_path: Path) -> None:
