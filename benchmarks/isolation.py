@@ -68,7 +68,12 @@ class _Unseparated:
     def of(self, tenant: str) -> object:
         """Everybody's."""
         del tenant
-        return self._everything
+        return self
+
+    @property
+    def pull(self) -> object:
+        """A read as any other: there is no replica."""
+        return self._everything.read
 
 
 def without_policies(backend: Backend) -> Database:
