@@ -53,6 +53,7 @@ async def measure(fleet: Sequence[Member], folder: Path, *, rounds: int, request
     told = Told()
     client = Client(0, [fleet[0].url], told)
     await client.push()
+    await client.close()
     [(name, tag)] = told.images
     path = f"/v2/{name}/manifests/{tag}"
     measured = [

@@ -82,6 +82,10 @@ class Client:
                 work = self._chance.choices([self.push, self.pull, self.delete, self.mount], [4, 4, 1, 1])[0]
                 await work()
 
+    async def close(self) -> None:
+        """Closes its connections."""
+        await self._http.aclose()
+
     async def push(self) -> None:
         self._number += 1
         blobs = [self._chance.randbytes(self._chance.choice((100, 30_000, 150_000))) for _ in range(2)]
@@ -199,6 +203,7 @@ async def soak(fleet: Sequence[Member], *, clients: int, seconds: float, kill_ev
     last = Client(clients, urls, told)
     for name, tag in list(told.images):
         await pull(last, name, tag, told)
+    await last.close()
     return told
 
 
