@@ -19,6 +19,7 @@ from distsql.api.outgoing import Sender
 from distsql.api.requests import Limits
 from distsql.api.scrapes import Scrapes
 from distsql.api.traces import Traces
+from distsql.bytestore.placement import PlacedStores
 from distsql.bytestore.urls import open_store
 from distsql.contract import Namespace
 from distsql.registry.audit_seals import AuditSeals
@@ -34,7 +35,7 @@ from distsql.registry.retention import Retention
 from distsql.registry.reviews import Periods
 from distsql.registry.webhooks import Deliverer
 from distsql.settings import Settings
-from distsql.sql import gauges, health
+from distsql.sql import gauges, health, stores
 from distsql.sql.database import SERVE_ROLE, Database, Observer, ignore
 from distsql.sql.days import roll_up_days
 from distsql.values import ASGIApplication, Caller
@@ -60,7 +61,9 @@ class Registry:
             pooler=settings.pooler,
         )
         self._database, self._everything = open_as(role=SERVE_ROLE, replica_urls=settings.replica_url), open_as()
-        self._store = open_store(settings.storage_url)
+        self._store = PlacedStores(
+            open_store(settings.storage_url), find_urls=self._find_store_urls, open_store=open_store
+        )
         self.backend = Backend(
             self._database,
             self._everything,
@@ -149,6 +152,9 @@ class Registry:
         """What the catalogue says of itself, for metrics."""
         found = await self._everything.read(gauges.find_gauges)
         return found._asdict()
+
+    async def _find_store_urls(self) -> dict[str, str]:
+        return {row.name: row.url for row in await self._everything.read(stores.list_stores)}
 
     async def check(self) -> None:
         """Raises unless the database answers."""

@@ -18,6 +18,7 @@ from distsql.cli.reports import report
 from distsql.cli.repositories import repository
 from distsql.cli.retention import retention
 from distsql.cli.serve import serve
+from distsql.cli.stores import store
 from distsql.cli.tenants import tenant
 from distsql.cli.undo import deleted, restore, tag
 from distsql.cli.verification import verify
@@ -66,6 +67,7 @@ COMMANDS = (
     audit,
     retention,
     webhook,
+    store,
 )
 for command in COMMANDS:
     main.add_command(command)

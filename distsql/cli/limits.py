@@ -15,6 +15,7 @@ Command = Callable[..., Any]
 _ON_OFF: Final = click.Choice(["on", "off"])
 _NO_LIMIT: Final = "none"
 _AS_TENANT: Final = "tenant"
+_DEFAULT_STORE: Final = "default"
 # By its own name the option would be the server's setting.
 _FIELDS: Final = {"unwritable": "read_only"}
 _SWITCHES: Final = ("read_only", "deletable", "sparse")
@@ -94,6 +95,8 @@ def _meaning(name: str, text: str) -> object:
         return switch(text)
     if name == "immutable_tags":
         return [] if text == _NO_LIMIT else [pattern.strip() for pattern in text.split(",")]
+    if name == "store":
+        return None if text == _DEFAULT_STORE else text
     if name.endswith("_bytes"):
         return _LIMITS["size"].read(text)
     return _LIMITS["number"].read(text) if name.startswith("quota_") else text

@@ -90,6 +90,7 @@ def _described(row: DescribedTenantRow) -> dict[str, Any]:
 @click.option("--quota-repositories", type=limit("number"), help="Most repositories, or none.")
 @click.option("--quota-manifests", type=limit("number"), help="Most manifests, or none.")
 @click.option("--quota-tags", type=limit("number"), help="Most live tags, or none.")
+@click.option("--store", metavar="STORE", help="Byte store that pushes go to; default is the one of --storage.")
 @settings_options(storage=True)
 def set_tenant(settings: Settings, name: str, **options: object) -> None:
     """Change a tenant's settings; what isn't given stays as it is."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @settings_options(storage=True)
 @click.option("--bytes", "read_bytes", is_flag=True, help="Read every byte and compare its digest; takes its time.")
 @click.option("--rate", metavar="SIZE/s", help="Read no more than this, such as 50MB/s.  [default: as fast as it goes]")
-@click.option("--repair", is_flag=True, help="Mend what can be mended, and remove orphans.")
+@click.option("--repair", is_flag=True, help="Mend what can be, take damaged blobs out of sight, remove orphans.")
 @click.option("--restart", is_flag=True, help="Begin at the beginning, although one was stopped.")
 @as_json
 def verify(
@@ -33,9 +33,9 @@ def verify(
     Every blob must have its bytes, every manifest its payload and what it refers to; what tenants use is counted anew,
     and should be as it is kept. Exit status 1 when something is wrong and stays so. --repair lets repositories see
     again what their manifests need and the tenant has, gives blobs their bytes back where the store has them under
-    another key, and mends what is kept of tenants' use; pushing damaged content again mends the rest. Bytes that no row
-    names are no damage: --repair and `distsql collect-garbage` remove them, after the grace period. Safe while the
-    registry serves. One that was stopped goes on where it was.
+    another key, and mends what is kept of tenants' use; other damaged blobs are not found any more, so that clients
+    push them again, which mends the rest. Bytes that no row names are no damage: --repair and `distsql collect-garbage`
+    remove them, after the grace period. Safe while the registry serves. One that was stopped goes on where it was.
     """
     from distsql.cli.progress import progress
     from distsql.registry.verification import Verifier

@@ -35,6 +35,8 @@ class Admission:
     manifest_limit: int | None = None
     collecting: bool = False
     """Whether manifests without tag, parent and subject are garbage."""
+    store: str | None = None
+    """The name of the byte store that the tenant's pushes go to; None: that of the settings."""
 
     def immutable(self, tags: Collection[str]) -> list[str]:
         """Those of the tags that may be made, but neither moved nor deleted."""
@@ -76,6 +78,7 @@ def admit(name: RepositoryName, row: AdmissionRow | None, action: Action) -> Adm
         row.immutable_tags,
         row.manifest_limit,
         row.collecting,
+        row.store,
     )
 
 

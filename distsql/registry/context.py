@@ -8,7 +8,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from distsql.bytestore.contract import ByteStore
-from distsql.errors import CreationRefusedError, NameUnknownError, ReadOnlyError
+from distsql.bytestore.placement import PlacedStores
+from distsql.errors import CreationRefusedError, NameUnknownError, ReadOnlyError, StoreUnavailableError
 from distsql.oci.names import RepositoryName
 from distsql.registry.admissions import Admission, admit, suspension, warnings
 from distsql.registry.batches import BatchMemory
@@ -52,6 +53,18 @@ class Backend:
     """How long what was deleted can be restored."""
     makes_tenants: bool = True
     """Whether a push makes the tenant that it is for; otherwise `distsql tenant create` does."""
+
+    async def store_named(self, name: str | None) -> ByteStore:
+        """The store of this name; None: that of the settings."""
+        if isinstance(self.store, PlacedStores):
+            return await self.store.named(name)
+        if name is not None:
+            raise StoreUnavailableError(f"this registry has one byte store, and not {name!r}")
+        return self.store
+
+    async def store_of(self, key: str) -> ByteStore:
+        """The store that the key is of."""
+        return await self.store.of(key) if isinstance(self.store, PlacedStores) else self.store
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,8 +69,9 @@ class Layers:
         """Begins an upload session."""
         new_hash(algorithm)
         admission = await self._context.admit()
-        staged = await self._context.backend.store.begin()
-        return Upload(self._context, await self._begin(admission, algorithm, staged), begun_here=True)
+        store = await self._context.backend.store_named(admission.store)
+        staged = await store.begin()
+        return Upload(self._context, await self._begin(admission, algorithm, staged), store, begun_here=True)
 
     @transactional
     async def _begin(self, tx: Transaction, admission: Admission, algorithm: str, staged: Staged) -> UploadRow:
@@ -95,7 +96,7 @@ class Layers:
         row = await self.database.read(uploads.find_upload, context.name, uuid, uploader=context.uploader)
         if row is None:
             raise UploadUnknownError(f"There is no upload {uuid} in {self._context.name}: begin a new one")
-        return Upload(self._context, row)
+        return Upload(self._context, row, await self._context.backend.store_of(row.store_key))
 
     async def mount(self, digest: Digest, source: str | None = None) -> StoredLayer:
         """Makes a blob of another repository of the tenant appear in this one."""

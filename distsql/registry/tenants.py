@@ -9,7 +9,7 @@ from typing import Any, Final
 from distsql.errors import NameInvalidError, SettingInvalidError, TenantExistsError, TenantUnknownError
 from distsql.oci.names import MAX_NAME_LENGTH, RepositoryName
 from distsql.registry.paging import iterate
-from distsql.sql import audit, garbage_queue, repositories, sql_roles, tenants, usage
+from distsql.sql import audit, garbage_queue, repositories, sql_roles, stores, tenants, usage
 from distsql.sql.database import Database, Transaction, transactional
 from distsql.sql.tenants import DescribedTenantRow, LockedTenantRow, TenantSettings
 from distsql.values import Caller
@@ -61,6 +61,9 @@ class Tenants:
         Raises `SettingInvalidError`.
         """
         tenant = await self._lock(tx, name)
+        store = changes.get("store")
+        if store is not None and store not in {row.name for row in await stores.list_stores(tx)}:
+            raise SettingInvalidError(f"There is no store {store!r}: `distsql store add` makes it known")
         tenants.set_tenant_settings(tx, tenant.id, _changed(tenant.settings, changes))
         if changes.get("untagged") == COLLECT:
             garbage_queue.queue_untagged(tx, tenant.id)

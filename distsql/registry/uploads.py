@@ -42,9 +42,12 @@ class Upload:
     other writers out; when something fails, it is dropped, and the session stands where the row says.
     """
 
-    def __init__(self, context: RepositoryContext, row: UploadRow, *, begun_here: bool = False) -> None:
+    def __init__(
+        self, context: RepositoryContext, row: UploadRow, store: ByteStore, *, begun_here: bool = False
+    ) -> None:
         self._context = context
         self._row = row
+        self._store = store
         self._begun_here = begun_here  # nobody else can know of it yet
         self._offset = row.offset_bytes
         self._content: BatchedWriter | None = None
@@ -53,10 +56,6 @@ class Upload:
     def database(self) -> TenantDatabase:
         """The catalogue, as the repository's tenant sees it."""
         return self._context.database
-
-    @property
-    def _store(self) -> ByteStore:
-        return self._context.backend.store
 
     @property
     def uuid(self) -> UUID:
@@ -265,7 +264,8 @@ class Upload:
 
     async def _settle_duplicate(self, blob: BlobRow, staged: Staged) -> BlobRow:
         """The tenant had the content already: ours goes, unless the store has lost the other's bytes."""
-        if await self._store.length(blob.store_key) != blob.length:
+        # Perhaps in another store: the tenant was given this one since.
+        if await self._context.backend.store.length(blob.store_key) != blob.length:
             healed = await self._replace_bytes(blob, staged)
             if healed is not None:
                 return healed

@@ -17,7 +17,8 @@ from distsql.registry.context import Backend
 from distsql.registry.manifests import check_payload
 from distsql.registry.orphans import find_orphans
 from distsql.registry.throttles import Throttle
-from distsql.sql import recounts, verification, verification_runs
+from distsql.sql import recounts, stores, verification, verification_runs
+from distsql.sql.database import Transaction
 from distsql.sql.verification import VerifiedBlobRow, VerifiedManifestRow
 from distsql.sql.verification_runs import FindingRow, ProgressRow
 
@@ -199,6 +200,15 @@ class Verifier:
                 self._notify("blobs", 1)
                 await self._advance(after_tenant_id=after[0], after_digest=after[1], blobs=self._progress.blobs + 1)
 
+    async def _mark_lost(self, blob: VerifiedBlobRow) -> None:
+        """So that nobody is given damaged bytes, and clients don't take the blob for being there when they push it."""
+
+        async def mark(tx: Transaction) -> None:
+            stores.mark_bytes_lost(tx, blob.tenant_id, blob.digest, store_key=blob.store_key)
+
+        if self._repair:
+            await self._backend.everything.transact(mark)
+
     async def _verify_blob(self, blob: VerifiedBlobRow) -> Finding | None:
         subject = f"{blob.tenant} {blob.digest}"
         length = await self._backend.store.length(blob.store_key)
@@ -289,6 +299,8 @@ class Verifier:
             done = ": removed" if self._repair else ""
             explanation = f"{orphan.length} bytes in the store that no row names{done}"
             yield await self._found(Finding("orphan", orphan.key, explanation, self._repair))
+        for lasting in self._damaged.values():
+            await self._mark_lost(lasting.row)
 
     async def _relink(self, orphan: StoredObject) -> _DamagedBlob | None:
         """The blob whose bytes these are, if there is one that lost its own: it has them now."""

@@ -46,6 +46,7 @@ class AdmissionRow(NamedTuple):
     collecting: bool
     quotas: list[int | None]
     use: list[int]
+    store: str | None
 
 
 class FixedTagRow(NamedTuple):
@@ -104,6 +105,7 @@ FIND_ADMISSION: Final = statement(
         func.coalesce(_repository.c.untagged, _tenant.c.untagged) == literal_column("'collect'", Text()),
         array(_quotas),
         _use.c.use,
+        _tenant.c.store,
     ).select_from(_tenant.outerjoin(_repository, true()).outerjoin(_use, true())),
     AdmissionRow,
 )

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    Boolean,
     Interval,
     Text,
     case,
@@ -74,6 +75,8 @@ class HolderRow(NamedTuple):
 
 
 _STATE_LIVE: Final = literal_column("'live'", Text())
+# Bytes that verification found damaged: the blob is there for manifests, and for readers when it has been pushed again.
+_WHOLE: Final = ~func.starts_with(blobs.c.store_key, literal_column("'lost:'", Text()), type_=Boolean())
 _BLOB: Final = (blobs.c.digest, blobs.c.length, blobs.c.store_key, blobs.c.created_at, false().label("at_risk"))
 _STORE_KEY: Final = parameter("store_key", Text())
 
@@ -108,6 +111,7 @@ _blob = (
         blobs.c.tenant_id == _repository.c.tenant_id,
         blobs.c.digest == _layer.c.digest,
         blobs.c.state == _STATE_LIVE,
+        _WHOLE,
     )
     .limit(ONE)
     .lateral("blob")
@@ -314,6 +318,7 @@ LOCK_MOUNTABLE_BLOB: Final = statement(
         blobs.c.tenant_id == TENANT_ID,
         blobs.c.digest == DIGEST,
         blobs.c.state == _STATE_LIVE,
+        _WHOLE,
         or_(_held_by_source, _held_by_any),
     )
     .with_for_update(read=True),

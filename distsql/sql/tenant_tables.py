@@ -109,6 +109,7 @@ tenants: Final = Table(
     Column("quota_repositories", BigInteger, comment="Most repositories."),
     Column("quota_manifests", BigInteger, comment="Most manifests."),
     Column("quota_tags", BigInteger, comment="Most live tags."),
+    Column("store", _NAME, comment="Where its pushes go: byte_stores.name; null: the settings' store."),
     CheckConstraint("(name is null) = (deleted_at is not null)", name="deleted_at"),
     CheckConstraint("creators in ('push', 'admin')", name="creators"),
     CheckConstraint("untagged in ('keep', 'collect')", name="untagged"),
@@ -116,6 +117,18 @@ tenants: Final = Table(
     # With all that a list needs: the rows are wide.
     Index("tenants_prefix_idx", text("(name || '/'::text)"), postgresql_include=["id", "name"]),
     comment="Organisations: the first component of every repository's name. Tenant 0 is the server itself.",
+)
+
+byte_stores: Final = Table(
+    "byte_stores",
+    metadata,
+    Column("tenant_id", BigInteger, nullable=False, comment="0: stores are the server's."),
+    Column("name", _NAME, nullable=False, comment="In front of its keys in blobs and uploads."),
+    Column("url", Text, nullable=False, comment="Where it is, without any credentials."),
+    Column("added_at", _INSTANT, nullable=False, server_default=_NOW, comment="When it was added."),
+    PrimaryKeyConstraint("tenant_id", "name"),
+    CheckConstraint("name ~ '^[a-z0-9][a-z0-9-]{0,39}$'", name="name"),
+    comment="Byte stores beside the one that the settings name.",
 )
 
 repositories: Final = Table(

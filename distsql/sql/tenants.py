@@ -29,6 +29,7 @@ class TenantSettings(NamedTuple):
     quota_repositories: int | None
     quota_manifests: int | None
     quota_tags: int | None
+    store: str | None
 
 
 class LockedTenantRow(NamedTuple):
@@ -57,6 +58,7 @@ class DescribedTenantRow(NamedTuple):
     quota_repositories: int | None
     quota_manifests: int | None
     quota_tags: int | None
+    store: str | None
     stored_bytes: int
     repositories: int
     manifests: int
@@ -119,6 +121,7 @@ class _SettingsRow(NamedTuple):
     quota_repositories: int | None
     quota_manifests: int | None
     quota_tags: int | None
+    store: str | None
 
 
 LOCK_TENANT: Final = statement(
@@ -151,6 +154,7 @@ SET_TENANT_SETTINGS: Final = statement(
         creators=parameter("creators", Text()),
         immutable_tags=parameter("immutable_tags", ARRAY(Text())),
         untagged=parameter("untagged", Text()),
+        store=parameter("store", Text()),
         **{name: parameter(name, BigInteger()) for name in _LIMITS},
     ),
     Nothing,

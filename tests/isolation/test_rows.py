@@ -25,6 +25,7 @@ MAY_BE_EMPTY: Final = {
     "accounts",
     "daily_pushes",
     "daily_usage",
+    "byte_stores",
     "condemned_bytes",
     "daily_pulls",
     "garbage_periods",

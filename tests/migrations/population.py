@@ -128,6 +128,7 @@ def _condemn(url: str) -> None:
             "insert into daily_pushes (tenant_id, day, repository, pushes) "
             "select id, '2020-02-29', 'acme/web', 1 from tenants where name = 'acme'"
         )
+        connection.execute("insert into byte_stores (tenant_id, name, url) values (0, 'eu', 'file:///srv/eu')")
         # Roles are the cluster's, and would outlive the database: of this one there is the name only.
         connection.execute(
             "insert into sql_roles (tenant_id, role_name) "
