@@ -133,7 +133,7 @@ class RepositoryContext:
             )
         if self.name.repository_id is not None:  # it was removed: what gets the name now is another repository
             raise self.unknown()
-        row, created = await repositories.insert_repository(tx, self.name)
+        row, created = await repositories.insert_repository(tx, self.name, tenant_id=admission.tenant_id)
         if created:
             self.audit(tx, row.tenant_id, "repository.create")
         return row._replace(sparse=admission.sparse or row.sparse)

@@ -90,10 +90,29 @@ INSERT_REPOSITORY: Final = statement(
 )
 
 
-async def insert_repository(tx: Transaction, name: RepositoryName) -> tuple[RepositoryRow, bool]:
-    """The repository's ids, and whether it was made just now; its tenant is made too when there is none."""
-    tx.queue(ENSURE_TENANT, tenant=name.tenant)
-    made = await tx.one(INSERT_REPOSITORY, tenant=name.tenant, path=name.path)
+INSERT_REPOSITORY_OF_TENANT: Final = statement(
+    "insert_repository_of_tenant",
+    "The same where the tenant's id is known: looking its name up would be two more locks.",
+    insert(repositories)
+    .values(tenant_id=TENANT_ID, path=PATH)
+    .on_conflict_do_nothing()
+    .returning(repositories.c.tenant_id, repositories.c.id, repositories.c.sparse),
+    RepositoryRow,
+)
+
+
+async def insert_repository(
+    tx: Transaction, name: RepositoryName, *, tenant_id: int | None = None
+) -> tuple[RepositoryRow, bool]:
+    """The repository's ids, and whether it was made just now.
+
+    Without the tenant's id, its name is looked up, and it is made too when there is none.
+    """
+    if tenant_id is None:
+        tx.queue(ENSURE_TENANT, tenant=name.tenant)
+        made = await tx.one(INSERT_REPOSITORY, tenant=name.tenant, path=name.path)
+    else:
+        made = await tx.one(INSERT_REPOSITORY_OF_TENANT, tenant_id=tenant_id, path=name.path)
     if made:
         add_usage(tx, made.tenant_id, repositories=1)
         return made, True

@@ -75,6 +75,7 @@ HOT: Final[dict[str, set[str] | list[set[str]]]] = {
     "insert_layer": set(),
     "insert_manifest": set(),
     "insert_repository": {"tenants_name_key"},
+    "insert_repository_of_tenant": set(),
     "insert_signatures": set(),
     "insert_signing_manifest": set(),
     "insert_upload": set(),
