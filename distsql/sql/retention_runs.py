@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from sqlalchemy import BigInteger, Boolean, Interval, func, literal_column, select
+from sqlalchemy import BigInteger, Boolean, Interval, cast, func, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
 
 from distsql.sql.database import Transaction
@@ -36,7 +36,7 @@ CLAIM_RETENTION_RUN: Final = statement(
     _new.on_conflict_do_update(
         index_elements=[retention_runs.c.tenant_id],
         set_={"ran_at": func.now()},
-        where=retention_runs.c.ran_at <= func.now() - parameter("interval", Interval()),
+        where=retention_runs.c.ran_at <= func.now() - cast(parameter("interval", Interval()), Interval()),
     ).returning(retention_runs.c.ran_at),
     RanRow,
 )
