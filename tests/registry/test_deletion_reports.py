@@ -91,3 +91,12 @@ async def test_why_a_blob_is_kept_that_nothing_needs(
     assert why_kept(auditor, b"layer") == [(None, None, None, "unreferenced")]
     sql.execute("update blobs set state = 'condemned', condemned_at = now()")
     assert why_kept(auditor, b"layer") == [(None, None, None, "condemned")]
+
+
+async def test_why_a_blob_is_kept_that_only_what_was_deleted_needs(
+    namespace: StoredNamespace, auditor: psycopg.Connection[tuple[Any, ...]]
+) -> None:
+    web = namespace.repository("acme/web")
+    gone = await push_image(web, b"layer", tags=["v1"])
+    await web.manifests.delete(gone.digest)
+    assert ("acme/web", str(gone.digest), None, "restorable") in why_kept(auditor, b"layer")
