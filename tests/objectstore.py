@@ -26,6 +26,9 @@ import pytest
 
 from tests import postgres
 
+# Not the module's own numbers: all workers begin with the same seed, and would take the same ports.
+_chance = random.SystemRandom()
+
 IMAGE = "chrislusf/seaweedfs:4.48"
 BUCKET = "distsql-test"
 READY_S = 60
@@ -135,7 +138,7 @@ def _free_ports(count: int) -> list[int]:
     """Ports that nobody listens on, nor on the one 10000 above each."""
     found: list[int] = []
     while len(found) < count:
-        port = random.randint(20000, 30000)
+        port = _chance.randint(20000, 30000)
         if port not in found and all(_is_free(each) for each in (port, port + 10000)):
             found.append(port)
     return found

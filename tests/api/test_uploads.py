@@ -8,7 +8,7 @@ import httpx
 import psycopg
 import pytest
 
-from distsql.app import Registry
+from distsql.bytestore.filesystem import FilesystemStore
 from tests.api.contents import ABSENT, begin_upload, digest_of, errors, in_pieces, push_blob
 
 CONTENT = b"0123456789" * 1000
@@ -44,11 +44,9 @@ async def test_a_session_begins_with_an_address_of_its_own(client: httpx.AsyncCl
     assert len(seen) == 2
 
 
-async def test_a_store_with_a_least_chunk_says_so(
-    client: httpx.AsyncClient, registry: Registry, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_store_with_a_least_chunk_says_so(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """2.6 OCI-Chunk-Min-Length on the POST, and whenever the session is asked for."""
-    monkeypatch.setattr(type(registry.backend.store), "minimum_chunk", 5 * 1024**2)
+    monkeypatch.setattr(FilesystemStore, "minimum_chunk", 5 * 1024**2)
     begun = await client.post(UPLOADS)
     assert begun.headers["oci-chunk-min-length"] == "5242880"
     assert (await client.get(begun.headers["location"])).headers["oci-chunk-min-length"] == "5242880"

@@ -284,6 +284,14 @@ COLD: Final[dict[str, str]] = {
     **dict.fromkeys(
         (
             "bind_sql_role",
+            "condemn_moved_bytes",
+            "count_misplaced_blobs",
+            "count_misplaced_uploads",
+            "insert_store",
+            "list_misplaced_blobs",
+            "list_stores",
+            "mark_bytes_lost",
+            "move_blob",
             "close_sql_role",
             "drop_sql_role",
             "find_sql_role",
@@ -293,6 +301,7 @@ COLD: Final[dict[str, str]] = {
         ),
         _ADMINISTRATION,
     ),
+    "find_blob_key": "bytes that a move between stores took away under a reader",
     "list_reports": "distsql report list: PostgreSQL's own catalogue",
     "roll_up_days": "reports: once an hour, for days that are over",
     "list_holders": "distsql find: for people, across tenants",

@@ -19,6 +19,7 @@ SMALL: Final = 2
 
 _FILL: Final = """
 set session_replication_role = replica;
+set synchronous_commit = on; -- else vacuum can't mark pages as visible to all
 create function pg_temp.digest(text) returns bytea language sql immutable
     return '\\x01'::bytea || sha256(convert_to($1, 'UTF8'));
 

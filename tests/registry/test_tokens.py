@@ -6,6 +6,7 @@ import base64
 import hmac
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -74,7 +75,9 @@ def without_signature(header: dict[str, Any], signature: bytes = b"") -> str:
 
 def test_what_was_signed_comes_back() -> None:
     text = encode_token(TOKEN, KEYS, service=SERVICE, now=NOW)
-    assert decode(text) == TOKEN
+    found = decode(text)
+    assert replace(found, id="") == TOKEN
+    assert found.id, "the audit names it"
     assert decode(encode_token(Token(None, 0, TOKEN.expires_at), KEYS, service=SERVICE, now=NOW)).account is None
 
 
@@ -141,7 +144,7 @@ def test_another_service_of_the_same_keys() -> None:
 def test_a_token_ends_to_the_second() -> None:
     """Leeway for clocks is for beginnings only."""
     text = encode_token(TOKEN, KEYS, service=SERVICE, now=NOW)
-    assert decode(text, now=TOKEN.expires_at - timedelta(seconds=1)) == TOKEN
+    assert decode(text, now=TOKEN.expires_at - timedelta(seconds=1)).expires_at == TOKEN.expires_at
     for late in (timedelta(0), timedelta(seconds=1), timedelta(days=365)):
         with pytest.raises(CredentialsInvalidError):
             decode(text, now=TOKEN.expires_at + late)

@@ -151,7 +151,7 @@ def test_watch_asks_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None
         if len(asked) == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("distsql.cli.reports.asyncio.sleep", sleep)
+    monkeypatch.setattr("asyncio.sleep", sleep)
     shown = run(world, "tenant-usage", "--watch", status=1).stdout
     assert shown.count("stored_bytes") == 3
 

@@ -281,10 +281,13 @@ def test_what_if_delete_and_why_kept(ask: Ask, world: World) -> None:
 
 
 def test_garbage(ask: Ask) -> None:
-    """Both tenants have the content, under one digest; the grace is an hour, a recovery window a day."""
+    """Both tenants have the content, under one digest; the grace is an hour, a recovery window a day.
+
+    How long ago this world was made nobody knows, but not half an hour.
+    """
     found = ask(
         "select tenant, digest, length, state, reason, eligible_at <= now(), kind, "
-        "eligible_at - now() between '59 minutes' and '1 hour' from report.garbage"
+        "eligible_at - now() between '30 minutes' and '1 hour' from report.garbage"
     )
     young, due = "young: something may come that needs it", "goes with the next collection unless something needs it"
     one = written(ONE)
