@@ -16,13 +16,14 @@ _log: Final = logging.getLogger("distsql")
 class Repeated:
     """Runs the work every so many seconds, until it is closed. What goes wrong is logged; the next turn tries again."""
 
-    __slots__ = ("_name", "_seconds", "_task", "_work")
+    __slots__ = ("_closed", "_name", "_seconds", "_task", "_work")
 
     def __init__(self, name: str, work: Callable[[], Awaitable[object]], *, seconds: float) -> None:
         self._name = name
         self._work = work
         self._seconds = seconds
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
 
     def begin(self) -> None:
         """From now on."""
@@ -30,13 +31,16 @@ class Repeated:
 
     async def close(self) -> None:
         """Stops it, wherever it is: what was begun is rolled back."""
+        # Cancelling alone is not enough: `asyncio.wait_for` of Python 3.11 loses a cancellation that comes together
+        # with its result, and psycopg waits by it.
+        self._closed = True
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
 
     async def _run(self) -> None:
-        while True:
+        while not self._closed:
             await asyncio.sleep(self._seconds)
             try:
                 await self._work()
