@@ -12,7 +12,7 @@ from benchmarks.load import Load, Pace, Tally, ask, get, head, run_clients, tick
 from benchmarks.servers import Server
 
 PAGE = 100
-PARALLEL_UPLOADS = 8
+PARALLEL_UPLOADS = 16
 
 
 def _accept_anything(_: bytes) -> bool:
