@@ -34,7 +34,9 @@ BUCKET = "distsql-test"
 READY_S = 60
 
 # The server opens a gRPC port 10000 above each of these, so they stay below 55536.
-_PORTS = ("s3.port", "master.port", "filer.port", "volume.port", "admin.port", "s3.port.iceberg", "metricsPort")
+_PORTS = ("s3.port", "master.port", "filer.port", "volume.port", "admin.port", "metricsPort")
+# Catalogues of tables, which it would serve at fixed ports: a second server on the machine would die of that.
+_NO_PORTS = ("s3.port.iceberg", "s3.port.lance")
 
 
 class ObjectStore(NamedTuple):
@@ -119,6 +121,7 @@ def _program() -> Iterator[ObjectStore]:
         "-ip=127.0.0.1", "-ip.bind=127.0.0.1", f"-dir={folder / 'data'}", "-admin.ui=false", "-webdav=false",
         "-master.telemetry=false", "-debug.port=0", f"-filer.localSocket={folder / 'filer.sock'}",
         *(f"-{name}={port}" for name, port in ports.items()),
+        *(f"-{name}=0" for name in _NO_PORTS),
     ]  # fmt: skip
     (folder / "data").mkdir()
     environment = {**os.environ, "AWS_ACCESS_KEY_ID": access_key, "AWS_SECRET_ACCESS_KEY": secret_key}
@@ -135,10 +138,10 @@ def _program() -> Iterator[ObjectStore]:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, nor on the one 10000 above each."""
+    """Ports that nobody listens on, nor on the one 10000 above each; below those that clients are given (32768)."""
     found: list[int] = []
     while len(found) < count:
-        port = _chance.randint(20000, 30000)
+        port = _chance.randint(12000, 22700)
         if port not in found and all(_is_free(each) for each in (port, port + 10000)):
             found.append(port)
     return found
