@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,18 +17,20 @@ from rich.console import Console
 
 from benchmarks.clients import LoadFailed
 from benchmarks.content import Content, Sizes
+from benchmarks.filling import fill
 from benchmarks.load import Pace
 from benchmarks.memory import Growth, measure_growth
-from benchmarks.operations import Operation, list_operations
+from benchmarks.operation import Operation
+from benchmarks.operations import list_operations
 from benchmarks.report import Footprint, Report, describe_result, print_tables, to_json, to_markdown
 from benchmarks.rounds import Result, compare
-from benchmarks.servers import Distsql, DockerRegistry, Server, ServerFailed
+from benchmarks.servers import GUARDED, OPEN, Distsql, DockerRegistry, GuardedDistsql, Server, ServerFailed
 
 MIB: Final = 1 << 20
-FULL: Final = Sizes(large=64 * MIB, tags=20_000)
-SMOKE: Final = Sizes(large=4 * MIB, tags=300)
+FULL: Final = Sizes(large=64 * MIB, medium=MIB, layer=4 * MIB, chunked=256 * MIB, tags=20_000, repositories=5_000)
+SMOKE: Final = Sizes(large=2 * MIB, medium=MIB, layer=1 << 15, chunked=4 * MIB, tags=300, repositories=50)
 GROWTH: Final = "growth"
-PROGRAMS: Final = ("docker-registry", "wrk", "ab")
+PROGRAMS: Final = ("docker-registry", "wrk", "ab", "skopeo")
 
 progress: Final = Console(stderr=True)
 
@@ -35,12 +38,20 @@ progress: Final = Console(stderr=True)
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="counted rounds of each server, after a warm-up")
-    parser.add_argument("--seconds", type=float, default=3.0, help="of a round (large uploads are counted instead)")
+    parser.add_argument("--seconds", type=float, default=1.5, help="of a round (large uploads are counted instead)")
     parser.add_argument("--connections", type=int, default=16)
-    parser.add_argument("--uploads", type=int, default=8, help="large blobs that a round uploads")
+    parser.add_argument("--uploads", type=int, default=32, help="large blobs that a round uploads")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="operations whose name contains this, or `growth`")
-    parser.add_argument("--peer-gogc", type=int, metavar="N", help="a second peer: docker-registry with this GOGC")
-    parser.add_argument("--smoke", action="store_true", help="little content: does everything work?")
+    parser.add_argument(
+        "--auth",
+        choices=("none", "token", "both"),
+        default="both",
+        help="distsql as it is measured: nobody logs in, everybody does, or once each",
+    )
+    parser.add_argument(
+        "--peer-gogc", type=int, metavar="N", default=800, help="of a second docker-registry; 0: there is none"
+    )
+    parser.add_argument("--smoke", action="store_true", help="little content, no warm-up: does everything work?")
     parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("--markdown", type=Path, metavar="FILE")
     parser.add_argument(
@@ -52,20 +63,25 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     return parser.parse_args(arguments)
 
 
-def make_servers(arguments: argparse.Namespace, folder: Path) -> list[Server]:
-    """Ours, then the peers; none is running yet."""
-    ours: Server
-    if arguments.ours == "distsql":
-        ours = Distsql("distsql", folder / "distsql")
-    else:
-        ours = DockerRegistry("itself", folder / "itself")
-    servers: list[Server] = [ours, DockerRegistry("docker-registry", folder / "docker-registry")]
+def make_ours(arguments: argparse.Namespace, folder: Path) -> list[Server]:
+    # The folders' names: none is the beginning of another, for a server's processes are those that name its folder.
+    if arguments.ours != "distsql":
+        return [DockerRegistry("itself", folder / "itself")]
+    ours: list[Server] = []
+    if arguments.auth != "token":
+        ours.append(Distsql(OPEN, folder / "open"))
+    if arguments.auth != "none":
+        ours.append(GuardedDistsql(GUARDED, folder / "tokens"))
+    return ours
+
+
+def make_peers(arguments: argparse.Namespace, folder: Path) -> list[Server]:
+    peers: list[Server] = [DockerRegistry("docker-registry", folder / "docker-registry")]
     if arguments.peer_gogc:
         environment = {"GOGC": str(arguments.peer_gogc)}
-        servers.append(
-            DockerRegistry(f"docker-registry GOGC={arguments.peer_gogc}", folder / "gogc", environment=environment)
-        )
-    return servers
+        name = f"docker-registry GOGC={arguments.peer_gogc}"
+        peers.append(DockerRegistry(name, folder / "gogc", environment=environment))
+    return peers
 
 
 def choose(operations: list[Operation], only: list[str] | None) -> list[Operation]:
@@ -77,18 +93,19 @@ def choose(operations: list[Operation], only: list[str] | None) -> list[Operatio
 
 def run_comparison(arguments: argparse.Namespace, folder: Path) -> tuple[list[Result], list[Footprint]]:
     content = Content(SMOKE if arguments.smoke else FULL)
-    operations = choose(list_operations(content, arguments.uploads), arguments.only)
+    operations = choose(list_operations(content, arguments.uploads, folder / "images"), arguments.only)
     if not operations:
         return [], []
     pace = Pace(arguments.seconds, arguments.connections)
     with ExitStack() as stack, progress.status("", refresh_per_second=2) as status:
-        servers = [stack.enter_context(server) for server in make_servers(arguments, folder)]
+        servers = [*make_ours(arguments, folder), *make_peers(arguments, folder)]
         for server in servers:
             status.update(f"filling {server.name}")
-            content.fill(server)
+            fill(stack.enter_context(server), content)
         results = []
+        run = partial(compare, rounds=arguments.rounds, tell=status.update, warm_up=not arguments.smoke)
         for operation in operations:
-            results.append(compare(operation, servers, pace, rounds=arguments.rounds, tell=status.update))
+            results.append(run(operation, servers, pace))
             progress.print(describe_result(results[-1]), highlight=False)
         return results, [_footprint(server) for server in servers]
 
@@ -99,7 +116,7 @@ def run_growth(arguments: argparse.Namespace, folder: Path) -> list[Growth]:
         return []
     size = (SMOKE if arguments.smoke else FULL).large
     growths = []
-    for server in make_servers(arguments, folder):
+    for server in (make_ours(arguments, folder)[0], make_peers(arguments, folder)[0]):
         with server, progress.status(f"growth of {server.name}"):
             growths.append(measure_growth(server, size))
     return growths
@@ -110,7 +127,7 @@ def run(arguments: argparse.Namespace) -> Report:
         growths = run_growth(arguments, folder)
         results, footprints = run_comparison(arguments, folder)
     settings = {name: getattr(arguments, name) for name in ("rounds", "seconds", "connections", "uploads", "smoke")}
-    ours, *peers = [server.name for server in make_servers(arguments, Path())]
+    ours, peers = ([server.name for server in make(arguments, Path())] for make in (make_ours, make_peers))
     return Report(settings, ours, peers, results, footprints, growths)
 
 
@@ -136,7 +153,7 @@ def main() -> int:
         progress.print(f"benchmark failed: {error}", markup=False)
         return 1
     # Into a file or a pipe: as wide as the tables.
-    print_tables(report, Console(width=None if sys.stdout.isatty() else 150))
+    print_tables(report, Console(width=None if sys.stdout.isatty() else 190))
     if arguments.json:
         arguments.json.write_text(to_json(report))
     if arguments.markdown:

@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-Buffers = Sequence[bytes]
+Buffers = Sequence[bytes | memoryview]
 HEAD_END: Final = b"\r\n\r\n"
 PIECE: Final = 1 << 20
 KEPT_BODY: Final = 1 << 20
@@ -61,10 +61,10 @@ def expect(response: Response, status: int, what: str) -> None:
         )
 
 
-def run_scripts(port: int, scripts: Iterable[Script]) -> None:
-    """Run all scripts at once, a connection each, to their ends."""
+def run_scripts(port: int, scripts: Iterable[Script], *, headers: str = "") -> None:
+    """Run all scripts at once, a connection each, to their ends. Each request has these `headers` as well."""
     with selectors.DefaultSelector() as selector:
-        clients = [_Client(port, script, selector) for script in scripts]
+        clients = [_Client(port, script, selector, headers.encode()) for script in scripts]
         try:
             running = sum(client.advance(None) for client in clients)
             while running:
@@ -80,8 +80,9 @@ def run_scripts(port: int, scripts: Iterable[Script]) -> None:
 class _Client:
     """One connection and its script. Its methods tell whether there is more to do."""
 
-    def __init__(self, port: int, script: Script, selector: selectors.BaseSelector) -> None:
+    def __init__(self, port: int, script: Script, selector: selectors.BaseSelector, headers: bytes) -> None:
         self._script = script
+        self._headers = headers
         self._selector = selector
         self._socket = socket.create_connection(("127.0.0.1", port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -99,7 +100,7 @@ class _Client:
         except StopIteration:
             self._selector.unregister(self._socket)
             return False
-        self._unsent = [memoryview(buffer) for buffer in buffers if buffer]
+        self._unsent = [memoryview(buffer) for buffer in self._with_headers(buffers) if buffer]
         self._send()
         if self._unsent:
             self._selector.modify(self._socket, selectors.EVENT_READ | selectors.EVENT_WRITE, self)
@@ -115,6 +116,12 @@ class _Client:
     def close(self) -> None:
         self._script.close()
         self._socket.close()
+
+    def _with_headers(self, buffers: Buffers) -> Buffers:
+        if not self._headers:
+            return buffers
+        head, *body = buffers
+        return [bytes(head)[:-2] + self._headers + b"\r\n", *body]
 
     def _send(self) -> None:
         """What the kernel takes now: the head goes with the body's first piece, in one call."""

@@ -1,37 +1,37 @@
-"""What the servers hold: the same content in each, put there through the ordinary HTTP API.
-
-The many tags would take minutes one by one. distsql takes ten with each manifest (`PUT ...?tag=a&tag=b`, distribution
-specification 1.2); the peer doesn't, so its tags are written into its folders, as it would write them.
-"""
+"""What the servers hold, and how it is sent to them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
-from benchmarks.clients import Buffers, Response, Script, expect, request, run_scripts
-from benchmarks.servers import DockerRegistry, Server
+from benchmarks.clients import Buffers, Response, Script, expect, request
+from benchmarks.servers import TENANT
 
-APP: Final = "bench/app"
-MANY_TAGS: Final = "bench/tags"
+APP: Final = f"{TENANT}/app"
+MANY_TAGS: Final = f"{TENANT}/tags"
+IMAGE: Final = f"{TENANT}/image"
+CATALOGUE: Final = f"{TENANT}/catalogue"
 TAG: Final = "latest"
 LAYERS: Final = 10
-BATCH: Final = 10
+CHUNKS: Final = 16
+REFERRERS: Final = 100
 SMALL: Final = 1024
 SALT: Final = 16
 
+INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
 MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
 CONFIG_TYPE: Final = "application/vnd.oci.image.config.v1+json"
 LAYER_TYPE: Final = "application/vnd.oci.image.layer.v1.tar+gzip"
 # What docker and containerd ask for.
 ACCEPT: Final = (
     "application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json, "
-    f"application/vnd.oci.image.index.v1+json, {MANIFEST_TYPE}"
+    f"{INDEX_TYPE}, {MANIFEST_TYPE}"
 )
 OCTETS: Final = "Content-Type: application/octet-stream\r\n"
 SLOT: Final = b"@" * (2 * SALT)
@@ -50,7 +50,7 @@ def make_salt() -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    buffers: Buffers
+    buffers: Sequence[bytes]
     digest: str
 
     @property
@@ -61,8 +61,9 @@ class Blob:
 class BlobSource:
     """Blobs of one size, no two the same. They differ in their last bytes, so that each is hashed in microseconds."""
 
-    def __init__(self, size: int) -> None:
-        self._start = os.urandom(size - SALT)
+    def __init__(self, size: int, begin: bytes = b"") -> None:
+        self.size = size
+        self._start = begin + os.urandom(size - SALT - len(begin))
         self._hash = hashlib.sha256(self._start)
 
     def make(self) -> Blob:
@@ -76,8 +77,15 @@ class BlobSource:
 class Sizes:
     large: int
     """Bytes of the large blob."""
+    medium: int
+    layer: int
+    """Bytes of each layer of an image that real clients push."""
+    chunked: int
+    """Bytes of the blob that is uploaded in chunks."""
     tags: int
     """Of the repository with many of them."""
+    repositories: int
+    """Of the catalogue, at least."""
 
 
 class Content:
@@ -88,34 +96,27 @@ class Content:
         self.small_blobs = BlobSource(SMALL)
         self.large_blobs = BlobSource(sizes.large)
         self.large = self.large_blobs.make()
+        self.medium = BlobSource(sizes.medium).make()
         self.config, *self.layers = [self.small_blobs.make() for _ in range(LAYERS + 1)]
         self._template = _make_manifest(self.config, self.layers)
         self.manifest = self.make_manifest()
-        self.digest = f"sha256:{hashlib.sha256(self.manifest).hexdigest()}"
+        self.digest = digest_of(self.manifest)
         self.tags = [f"v{number:06}" for number in range(sizes.tags)]
+        self.repositories = [f"{CATALOGUE}/r{number:05}" for number in range(sizes.repositories)]
+        self.referrers = [_make_manifest(self.config, [], subject=self.manifest, number=n) for n in range(REFERRERS)]
 
     def make_manifest(self) -> bytes:
         """A manifest like no other, of the same layers."""
         return self._template.replace(SLOT, make_salt().hex().encode())
 
-    def fill(self, server: Server) -> None:
-        small = [self.config, *self.layers]
-        run_scripts(server.port, [upload_all(APP, iter([*small, self.large])), upload_all(MANY_TAGS, iter(small))])
-        run_scripts(server.port, [tag_all(name, self.manifest, iter([TAG])) for name in (APP, MANY_TAGS)])
-        if isinstance(server, DockerRegistry):
-            self._write_tags(server)
-        else:
-            # PUT by digest, with tags beside it.
-            batches = (self.tags[start : start + BATCH] for start in range(0, len(self.tags), BATCH))
-            references = (f"{self.digest}?{'&'.join(f'tag={tag}' for tag in batch)}" for batch in batches)
-            run_scripts(server.port, [tag_all(MANY_TAGS, self.manifest, references)])
+    @property
+    def fallback_tag(self) -> str:
+        """Under which a registry without a referrers API has an index of them (distribution specification, 1.1)."""
+        return self.digest.replace(":", "-")
 
-    def _write_tags(self, server: DockerRegistry) -> None:
-        root = server.storage / "docker/registry/v2/repositories" / MANY_TAGS / "_manifests/tags"
-        for tag in self.tags:
-            # Not the `index` folder beside it, which is for deleting only.
-            (root / tag / "current").mkdir(parents=True)
-            (root / tag / "current/link").write_text(self.digest)
+    def make_fallback_index(self) -> bytes:
+        entries = [{"mediaType": MANIFEST_TYPE, "digest": digest_of(one), "size": len(one)} for one in self.referrers]
+        return json.dumps({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": entries}).encode()
 
 
 def upload_all(repository: str, blobs: Iterator[Blob]) -> Script:
@@ -133,24 +134,59 @@ def tag_all(repository: str, manifest: bytes, references: Iterator[str]) -> Scri
         expect((yield put_manifest(repository, reference, manifest)), 201, "PUT of a manifest")
 
 
-def put_manifest(repository: str, reference: str, manifest: bytes) -> Buffers:
-    headers = f"Content-Type: {MANIFEST_TYPE}\r\n"
+def put_manifest(repository: str, reference: str, manifest: bytes, media_type: str = MANIFEST_TYPE) -> Buffers:
+    headers = f"Content-Type: {media_type}\r\n"
     return request("PUT", f"/v2/{repository}/manifests/{reference}", headers=headers, body=(manifest,))
 
 
-def _finish_path(opened: Response, blob: Blob) -> str:
-    """Location may be a path or a URL, with a query of its own or without."""
+def upload_in_chunks(repository: str, blob: Blob, size: int) -> Script:
+    """A client that uploads a blob in chunks of so many bytes: POST, PATCH with Content-Range, and an empty PUT."""
+    opened = yield request("POST", f"/v2/{repository}/blobs/uploads/")
+    expect(opened, 202, "POST of an upload")
+    begun = 0
+    for chunk in _cut(blob, size):
+        length = sum(map(len, chunk))
+        headers = f"{OCTETS}Content-Range: {begun}-{begun + length - 1}\r\n"
+        opened = yield request("PATCH", _location(opened), headers=headers, body=chunk)
+        expect(opened, 202, "PATCH of an upload")
+        begun += length
+    expect((yield request("PUT", _finish_path(opened, blob))), 201, "PUT of an upload")
+
+
+def digest_of(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def _cut(blob: Blob, size: int) -> Iterator[Buffers]:
+    """The blob's content in pieces, none of which is copied; its last bytes are a buffer of their own."""
+    content, end = blob.buffers
+    view = memoryview(content)
+    for begin in range(0, blob.length, size):
+        piece = view[begin : begin + size]
+        yield (piece, end) if begin + size >= blob.length else (piece,)
+
+
+def _location(opened: Response) -> str:
+    """A path of it, which may be a URL."""
     location = opened.header("location") or ""
-    path = "/" + location.split("/", 3)[3] if location.startswith("http") else location
+    return "/" + location.split("/", 3)[3] if location.startswith("http") else location
+
+
+def _finish_path(opened: Response, blob: Blob) -> str:
+    """Location may have a query of its own."""
+    path = _location(opened)
     return f"{path}{'&' if '?' in path else '?'}digest={blob.digest}"
 
 
-def _make_manifest(config: Blob, layers: list[Blob]) -> bytes:
-    document = {
+def _make_manifest(config: Blob, layers: list[Blob], *, subject: bytes = b"", number: int | None = None) -> bytes:
+    """With a slot for what makes it unlike others, unless it has a number."""
+    document: dict[str, Any] = {
         "schemaVersion": 2,
         "mediaType": MANIFEST_TYPE,
         "config": {"mediaType": CONFIG_TYPE, "digest": config.digest, "size": config.length},
         "layers": [{"mediaType": LAYER_TYPE, "digest": blob.digest, "size": blob.length} for blob in layers],
-        "annotations": {"org.opencontainers.image.revision": SLOT.decode()},
+        "annotations": {"org.opencontainers.image.revision": SLOT.decode() if number is None else str(number)},
     }
+    if subject:
+        document["subject"] = {"mediaType": MANIFEST_TYPE, "digest": digest_of(subject), "size": len(subject)}
     return json.dumps(document, indent=2).encode()

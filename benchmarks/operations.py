@@ -1,135 +1,128 @@
-"""What is compared. An operation knows how to check that a server does it right, and how to make one round of it."""
+"""What is compared: one line for each operation, with the bar that it has to reach."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
 
-from benchmarks.clients import LoadFailed, Script, expect
-from benchmarks.content import APP, MANY_TAGS, TAG, Blob, BlobSource, Content, make_salt, put_manifest, upload_all
-from benchmarks.load import Load, Pace, Tally, ask, get, head, run_clients, ticks
-from benchmarks.servers import Server
+from benchmarks.content import APP, CHUNKS, MANY_TAGS, TAG, Content, make_salt
+from benchmarks.deleting import Victims, delete
+from benchmarks.images import Images
+from benchmarks.operation import Operation
+from benchmarks.reading import Read, has, is_blob
+from benchmarks.starting import start, stop
+from benchmarks.uploading import put_manifests, upload_chunked, upload_for_a_time, upload_some
 
-PAGE = 100
-PARALLEL_UPLOADS = 16
-
-
-def _accept_anything(_: bytes) -> bool:
-    return True
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    name: str
-    load: Callable[[Server, Pace], Load]
-    check: Callable[[Server], None]
-    large: int = 0
-    """Bytes of each body, when these and not the requests are counted."""
-    leaves_files: bool = False
+MIB: Final = 1 << 20
+PAGE: Final = 100
+CONNECTIONS: Final = (1, 64)
+"""Beside the number that everything is measured with."""
+RANGE: Final = MIB
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """GET or HEAD of one path. `valid` looks at the body of a first answer."""
-
-    method: Callable[[Server, str, Pace], Load]
-    path: str
-    valid: Callable[[bytes], bool] = field(default=_accept_anything)
-
-    def load(self, server: Server, pace: Pace) -> Load:
-        return self.method(server, self.path, pace)
-
-    def check(self, server: Server) -> None:
-        if not self.valid(ask(server, "HEAD" if self.method is head else "GET", self.path)):
-            raise LoadFailed(f"{server.name}: {self.path} answers with something else than was put there")
-
-
-def list_operations(content: Content, uploads: int) -> list[Operation]:
-    """`uploads` is how many large blobs a round uploads."""
-    size = content.sizes.large
-    manifests, blobs = f"/v2/{APP}/manifests", f"/v2/{APP}/blobs"
-    large = f"{size >> 20} MiB"
+def list_operations(content: Content, uploads: int, folder: Path) -> list[Operation]:
+    """`uploads` is how many large blobs a round uploads; `folder` is for files of clients."""
     return [
-        _reading("manifest GET by tag", Reading(get, f"{manifests}/{TAG}", content.manifest.__eq__)),
-        _reading("manifest GET by digest", Reading(get, f"{manifests}/{content.digest}", content.manifest.__eq__)),
-        _reading("manifest HEAD by tag", Reading(head, f"{manifests}/{TAG}")),
-        _reading("blob HEAD", Reading(head, f"{blobs}/{content.large.digest}")),
-        _reading("blob GET 1 KiB", Reading(get, f"{blobs}/{content.config.digest}", _is(content.config))),
-        _reading(f"blob GET {large}", Reading(get, f"{blobs}/{content.large.digest}", _is(content.large)), large=size),
-        _reading("tags, first page", Reading(get, f"/v2/{MANY_TAGS}/tags/list?n={PAGE}", _has(content.tags[0]))),
-        _reading("tags, deep page", _deep_page(content)),
-        Operation("manifest PUT", _put_manifests(content), _nothing_to_check),
-        Operation("blob PUT 1 KiB", _upload_for_a_time(content.small_blobs), _nothing_to_check),
+        *_manifest_reads(content),
+        *_blob_reads(content),
+        *_pages(content),
+        *_writes(content, uploads),
+        *_image_copies(content, folder),
+        *_deletions(content),
+        Operation("start-up", start, prepare=stop),
+    ]
+
+
+def _manifest_reads(content: Content) -> list[Operation]:
+    by_tag, by_digest = (f"/v2/{MANY_TAGS}/manifests/{reference}" for reference in (content.tags[-1], content.digest))
+    reads = {
+        "manifest GET by tag": Read(by_tag, content.manifest.__eq__),
+        "manifest GET by digest": Read(by_digest, content.manifest.__eq__),
+        "manifest HEAD by tag": Read(by_tag, method="HEAD"),
+        "manifest HEAD by digest": Read(by_digest, method="HEAD"),
+    }
+    operations = []
+    for name, read in reads.items():
+        operations.append(Operation(name, read.load, read.check, bar=8, open_bar=12 if "GET" in name else 0))
+        for number in CONNECTIONS:
+            several = f"{name}, {number} connection{'s' if number > 1 else ''}"
+            bar = 3 if number == 1 and "GET" in name else 0
+            operations.append(Operation(several, read.load, read.check, bar=bar, connections=number))
+    return operations
+
+
+def _blob_reads(content: Content) -> list[Operation]:
+    def path(digest: str) -> str:
+        return f"/v2/{APP}/blobs/{digest}"
+
+    size, medium = content.sizes.large, content.sizes.medium
+    middle = size // 2
+    window = f"Range: bytes={middle}-{middle + min(RANGE, middle) - 1}\r\n"
+    reads = {
+        "blob HEAD": (Read(path(content.large.digest), method="HEAD"), 8.0, 0),
+        "blob GET 1 KiB": (Read(path(content.config.digest), is_blob(content.config)), 15.0, 0),
+        f"blob GET {_size(medium)}": (Read(path(content.medium.digest), is_blob(content.medium)), 0.0, medium),
+        f"blob GET {_size(size)}": (Read(path(content.large.digest), is_blob(content.large)), 1.0, size),
+        f"blob GET, a range of {_size(min(RANGE, middle))}": (
+            Read(path(content.large.digest), headers=window, status=206),
+            0.0,
+            min(RANGE, middle),
+        ),
+    }
+    return [Operation(name, one.load, one.check, bar=bar, large=large) for name, (one, bar, large) in reads.items()]
+
+
+def _pages(content: Content) -> list[Operation]:
+    """The peer (2.8) has no pages of tags: it answers with all of them. It has no referrers, but an index of them."""
+    tag, repository = (names[len(names) * 9 // 10 :][:2] for names in (content.tags, content.repositories))
+    tags, catalogue, referrers = f"/v2/{MANY_TAGS}/tags/list", "/v2/_catalog", f"/v2/{APP}/referrers/{content.digest}"
+    fallback = f"/v2/{APP}/manifests/{content.fallback_tag}"
+    reads = {
+        "tags, first page": (Read(f"{tags}?n={PAGE}", has("tags", content.tags[0])), 40),
+        "tags, deep page": (Read(f"{tags}?n={PAGE}&last={tag[0]}", has("tags", tag[1])), 40),
+        "catalogue, first page": (Read(f"{catalogue}?n={PAGE}", has("repositories", APP)), 0),
+        "catalogue, deep page": (
+            Read(f"{catalogue}?n={PAGE}&last={repository[0]}", has("repositories", repository[1])),
+            100,
+        ),
+        "referrers page": (Read(referrers, has("manifests", None), peer_path=fallback), 0),
+    }
+    return [Operation(name, read.load, read.check, bar=bar) for name, (read, bar) in reads.items()]
+
+
+def _writes(content: Content, uploads: int) -> list[Operation]:
+    size, chunked = content.sizes.large, content.sizes.chunked
+    some = upload_some(content.large_blobs, uploads)
+    return [
+        Operation("manifest PUT", put_manifests(content, lambda: f"t{make_salt().hex()}"), bar=4),
+        Operation("manifest PUT on one tag", put_manifests(content, lambda: TAG), bar=4),
+        Operation("blob PUT 1 KiB", upload_for_a_time(content.small_blobs)),
+        Operation(f"blob PUT {_size(size)}", some, bar=2, large=size, leaves=size),
         Operation(
-            f"blob PUT {large}",
-            _upload_some(content.large_blobs, uploads),
-            _nothing_to_check,
-            large=size,
-            leaves_files=True,
+            f"blob PUT {_size(chunked)} in {CHUNKS} chunks",
+            upload_chunked(chunked, uploads),
+            large=chunked,
+            leaves=chunked,
         ),
     ]
 
 
-def _reading(name: str, reading: Reading, *, large: int = 0) -> Operation:
-    return Operation(name, reading.load, reading.check, large=large)
+def _image_copies(content: Content, folder: Path) -> list[Operation]:
+    images = Images(content.sizes.layer, folder)
+    return [
+        Operation("image push by skopeo", images.push, prepare=images.make, leaves=content.sizes.layer, bar=1.5),
+        Operation("image pull by skopeo", images.pull, images.push_one, prepare=images.clear, bar=1.2),
+    ]
 
 
-def _nothing_to_check(_: Server) -> None:
-    """Our own clients look at every answer themselves."""
+def _deletions(content: Content) -> list[Operation]:
+    """The peer (2.8) can't delete a tag: one is rid of it with its manifest, so that is what it does in both."""
+    victims = Victims(content)
+    return [
+        Operation("manifest DELETE", delete(victims, by_tag=False), prepare=victims.top_up, bar=50),
+        Operation("tag DELETE", delete(victims, by_tag=True), prepare=victims.top_up, bar=50),
+    ]
 
 
-def _is(blob: Blob) -> Callable[[bytes], bool]:
-    return lambda body: body == b"".join(blob.buffers)
-
-
-def _has(tag: str) -> Callable[[bytes], bool]:
-    """Not the exact page: docker-registry 2.8 knows no pages of tags and answers with all of them."""
-    return lambda body: tag in json.loads(body)["tags"]
-
-
-def _deep_page(content: Content) -> Reading:
-    position = len(content.tags) * 9 // 10
-    path = f"/v2/{MANY_TAGS}/tags/list?n={PAGE}&last={content.tags[position]}"
-    return Reading(get, path, _has(content.tags[position + 1]))
-
-
-def _put_manifests(content: Content) -> Callable[[Server, Pace], Load]:
-    def script(tally: Tally, seconds: float) -> Script:
-        for _ in ticks(seconds):
-            answer = yield put_manifest(APP, f"t{make_salt().hex()}", content.make_manifest())
-            expect(answer, 201, "PUT of a manifest")
-            tally.add()
-
-    def load(server: Server, pace: Pace) -> Load:
-        return run_clients(server, pace.connections, lambda tally: script(tally, pace.seconds))
-
-    return load
-
-
-def _upload_for_a_time(source: BlobSource) -> Callable[[Server, Pace], Load]:
-    def blobs(tally: Tally, seconds: float) -> Iterator[Blob]:
-        for _ in ticks(seconds):
-            yield source.make()
-            tally.add()
-
-    def load(server: Server, pace: Pace) -> Load:
-        return run_clients(server, pace.connections, lambda tally: upload_all(APP, blobs(tally, pace.seconds)))
-
-    return load
-
-
-def _upload_some(source: BlobSource, number: int) -> Callable[[Server, Pace], Load]:
-    """A round is so many uploads, however long they take: one that is cut off by time isn't an upload."""
-
-    def count(tally: Tally, blobs: Iterator[Blob]) -> Iterator[Blob]:
-        for blob in blobs:
-            yield blob
-            tally.add(blob.length)
-
-    def load(server: Server, pace: Pace) -> Load:
-        blobs = (source.make() for _ in range(number))
-        parallel = min(pace.connections, PARALLEL_UPLOADS)
-        return run_clients(server, parallel, lambda tally: upload_all(APP, count(tally, blobs)))
-
-    return load
+def _size(size: int) -> str:
+    return f"{size >> 20} MiB" if size >= MIB else f"{size >> 10} KiB"

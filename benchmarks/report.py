@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.memory import BAR, Growth
-from benchmarks.rounds import Result
+from benchmarks.rounds import FIGURES, Result
+from benchmarks.servers import GUARDED, OPEN
 
 MIB: Final = 1 << 20
 
@@ -31,8 +32,9 @@ class Footprint:
 @dataclass(frozen=True, slots=True)
 class Report:
     settings: dict[str, Any]
-    ours: str
+    ours: Sequence[str]
     peers: Sequence[str]
+    """The first is the one that bars are about."""
     results: Sequence[Result]
     footprints: Sequence[Footprint]
     growths: Sequence[Growth]
@@ -44,7 +46,10 @@ Rows = tuple[str, Row, list[Row]]
 
 
 def list_tables(report: Report) -> list[Rows]:
-    tables = [_comparison(report, peer) for peer in report.peers] if report.results else []
+    tables: list[Rows] = []
+    if report.results:
+        tables = [_comparison(report, ours, peer) for peer in report.peers for ours in reversed(report.ours)]
+        tables.append(_absolutes(report))
     if report.footprints:
         tables.append(_footprints(report))
     if report.growths:
@@ -74,7 +79,7 @@ def to_json(report: Report) -> str:
     document = {
         "machine": describe_machine(),
         "settings": report.settings,
-        "ours": report.ours,
+        "ours": list(report.ours),
         "peers": list(report.peers),
         "operations": [_operation(report, result) for result in report.results],
         "memory": [asdict(footprint) for footprint in report.footprints],
@@ -85,7 +90,7 @@ def to_json(report: Report) -> str:
 
 def describe_result(result: Result) -> str:
     """One line, for those who wait."""
-    rates = (f"{name} {result.rate(name):,.0f} {result.unit}, {result.cpu(name):,.0f} us" for name in result.samples)
+    rates = (f"{name} {_absolute(result, name)}" for name in result.samples)
     return f"{result.operation.name}: {'; '.join(rates)}"
 
 
@@ -97,21 +102,40 @@ def _describe_settings(report: Report) -> str:
     return ", ".join(f"{name} {value}" for name, value in report.settings.items())
 
 
-def _comparison(report: Report, peer: str) -> Rows:
-    columns = ("operation", "ratio", "min - max", report.ours, peer, "CPU us", f"CPU us, {peer}", "load, cores")
-    return f"{report.ours} against {peer}", columns, [_compare_row(report.ours, peer, one) for one in report.results]
+def _comparison(report: Report, ours: str, peer: str) -> Rows:
+    bars = {GUARDED: lambda one: one.bar, OPEN: lambda one: one.open_bar}.get(ours) if peer == report.peers[0] else None
+    columns = ("operation", *(["bar"] if bars else []), *(figure.name for figure in FIGURES))
+    rows: list[Row] = []
+    for result in report.results:
+        shown = [_spread(result.ratios(ours, peer, figure)) for figure in FIGURES]
+        if bars and (bar := bars(result.operation)):
+            reached = median(result.ratios(ours, peer)) >= bar
+            shown.insert(0, f"{bar:g} {'reached' if reached else 'MISSED'}")
+        elif bars:
+            shown.insert(0, "")
+        rows.append((result.operation.name, *shown))
+    return f"{ours} against {peer}: times better, median (min - max)", columns, rows
 
 
-def _compare_row(ours: str, peer: str, result: Result) -> Row:
-    ratios = result.ratios(ours, peer)
+def _spread(ratios: Sequence[float]) -> str:
+    digits = 2 if median(ratios) < 10 else 0
+    return f"{median(ratios):.{digits}f} ({min(ratios):.{digits}f} - {max(ratios):.{digits}f})"
+
+
+def _absolutes(report: Report) -> Rows:
+    servers = (*report.ours, *report.peers)
+    rows = [(one.operation.name, *(_absolute(one, server) for server in servers)) for one in report.results]
     return (
-        result.operation.name,
-        f"{median(ratios):.2f}",
-        f"{min(ratios):.2f} - {max(ratios):.2f}",
-        *(f"{result.rate(server):,.0f} {result.unit}" for server in (ours, peer)),
-        *(f"{result.cpu(server):,.0f}" for server in (ours, peer)),
-        " / ".join(f"{result.load_share(server):.2f}" for server in (ours, peer)),
+        "Each by itself: rate, CPU us, p50 / p99 ms, cores of the load generator",
+        ("operation", *servers),
+        list(rows),
     )
+
+
+def _absolute(result: Result, server: str) -> str:
+    p50, p99 = (1000 * each for each in result.latencies(server))
+    rate = f"{result.rate(server):,.{0 if result.rate(server) >= 10 else 2}f} {result.unit}"
+    return f"{rate}, {result.cpu(server):,.0f}, {p50:.1f} / {p99:.1f}, {result.load_share(server):.1f}"
 
 
 def _footprints(report: Report) -> Rows:
@@ -134,17 +158,22 @@ def _mib(size: int) -> str:
 
 
 def _operation(report: Report, result: Result) -> dict[str, Any]:
-    servers = (report.ours, *report.peers)
+    servers = (*report.ours, *report.peers)
 
     def each(read: Callable[[str], object]) -> dict[str, object]:
         return {name: read(name) for name in servers}
 
+    def ratios(ours: str, peer: str) -> dict[str, list[float]]:
+        return {figure.name: result.ratios(ours, peer, figure) for figure in FIGURES}
+
     return {
         "name": result.operation.name,
         "unit": result.unit,
-        "ratios": {peer: result.ratios(report.ours, peer) for peer in report.peers},
+        "bars": {GUARDED: result.operation.bar, OPEN: result.operation.open_bar},
+        "ratios": {ours: {peer: ratios(ours, peer) for peer in report.peers} for ours in report.ours},
         "rate": each(result.rate),
         "cpu_us": each(result.cpu),
+        "latencies_s": each(lambda name: result.latencies(name)._asdict()),
         "load_cores": each(result.load_share),
         "samples": each(lambda name: [asdict(sample) for sample in result.samples[name]]),
     }

@@ -87,7 +87,8 @@ def make_load(request: pytest.FixtureRequest) -> MakeLoad:
 def test_all_is_well(make_load: MakeLoad, server: Server) -> None:
     load = make_load(server, "/", PACE)
     assert load.requests > 10
-    assert load.seconds > 0.2
+    assert load.seconds > 0
+    assert 0 < load.latencies.p50 <= load.latencies.p99
 
 
 @pytest.mark.slow

@@ -33,7 +33,21 @@ def programs() -> None:
 
 def test_every_operation_is_measured_and_no_request_fails(programs: None, tmp_path: Path) -> None:
     report, page = tmp_path / "report.json", tmp_path / "performance.md"
-    short = ("--smoke", "--rounds", "1", "--seconds", "0.3", "--json", str(report), "--markdown", str(page))
+    short = (
+        "--smoke",
+        "--rounds",
+        "1",
+        "--seconds",
+        "0.1",
+        "--uploads",
+        "4",
+        "--peer-gogc",
+        "0",
+        "--json",
+        str(report),
+        "--markdown",
+        str(page),
+    )
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", *short],
         cwd=ROOT,
@@ -43,12 +57,12 @@ def test_every_operation_is_measured_and_no_request_fails(programs: None, tmp_pa
         check=False,
     )
     assert done.returncode == 0, done.stderr + done.stdout
-    names = [operation.name for operation in list_operations(Content(SMOKE), uploads=1)]
+    names = [operation.name for operation in list_operations(Content(SMOKE), uploads=1, folder=tmp_path)]
     for text in (done.stdout, page.read_text()):
         assert [name for name in names if name not in text] == []
     measured = json.loads(report.read_text())
     assert [operation["name"] for operation in measured["operations"]] == names
     for operation in measured["operations"]:
         assert min(operation["rate"].values()) > 0, operation
-        assert [len(samples) for samples in operation["samples"].values()] == [1, 1]
+        assert [len(samples) for samples in operation["samples"].values()] == [1, 1, 1]
     assert [growth["server"] for growth in measured["growth"]] == ["distsql", "docker-registry"]
