@@ -72,12 +72,15 @@ class Member:
 
 
 @contextmanager
-def running_fleet(folder: Path, servers: int) -> Iterator[tuple[list[Member], list[str]]]:
-    """Servers over a private PostgreSQL and a folder, and the options that pick both for other commands."""
+def running_fleet(folder: Path, servers: int, *, storage: str = "") -> Iterator[tuple[list[Member], list[str]]]:
+    """Servers over a private PostgreSQL and a store, and the options that pick both for other commands.
+
+    Without the address of a store it is a folder.
+    """
     with PrivatePostgres(folder / "data") as postgres:
         url = postgres.url(folder / "data")
         schema.migrate(url)
-        catalogue = ["--database-url", url, "--storage", (folder / "bytes").as_uri()]
+        catalogue = ["--database-url", url, "--storage", storage or (folder / "bytes").as_uri()]
         fleet = [Member(catalogue, folder) for _ in range(servers)]
         try:
             for member in fleet:

@@ -1,7 +1,8 @@
 """`python -m benchmarks.soak`: several servers on one catalogue and store, one of which is killed every few seconds.
 
 Clients push (each piece of an upload to any server), pull, delete and mount, and remember what was acknowledged. In the
-end all of that has to be there, and `distsql verify --bytes` to find nothing.
+end all of that has to be there, and `distsql verify --bytes` to find nothing. `--store s3` keeps the bytes in an object
+store, which clients are sent to; large blobs are then larger than its parts.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -24,10 +26,15 @@ from rich.console import Console
 
 from benchmarks.__main__ import make_folder
 from benchmarks.fleets import Member, running_fleet
+from tests.objectstore import running_store
 
 IMAGE: Final = "application/vnd.oci.image.manifest.v1+json"
 PATIENCE_S: Final = 120
+SIZES: Final[tuple[int, ...]] = (100, 30_000, 150_000)
+LARGE: Final = 9_500_000
+"""More than a part of an object store."""
 _PIECE: Final = 40_000
+_PIECES: Final = 5
 
 
 def digest_of(data: bytes) -> str:
@@ -47,10 +54,10 @@ class Told:
 class Client:
     """One of many, with a repository of its own; it asks another server each time."""
 
-    def __init__(self, number: int, urls: Sequence[str], told: Told) -> None:
-        self.name, self._urls, self._told = f"soak/c{number}", urls, told
+    def __init__(self, number: int, urls: Sequence[str], told: Told, *, sizes: Sequence[int] = SIZES) -> None:
+        self.name, self._urls, self._told, self._sizes = f"soak/c{number}", urls, told, sizes
         self._chance, self._number = random.Random(number), 0
-        self._http = httpx.AsyncClient(timeout=30)
+        self._http = httpx.AsyncClient(timeout=30, follow_redirects=True)
 
     async def ask(self, method: str, path: str, **options: object) -> httpx.Response | None:
         """The answer of some server; None when it died meanwhile, or can't just now: the outcome is open."""
@@ -88,7 +95,7 @@ class Client:
 
     async def push(self) -> None:
         self._number += 1
-        blobs = [self._chance.randbytes(self._chance.choice((100, 30_000, 150_000))) for _ in range(2)]
+        blobs = [self._chance.randbytes(self._chance.choice(self._sizes)) for _ in range(2)]
         for blob in blobs:
             await self._push_blob(blob)
         described = [
@@ -107,9 +114,9 @@ class Client:
 
     async def _try_to_push(self, blob: bytes) -> bool:
         session = httpx.URL((await self.insist("POST", f"/v2/{self.name}/blobs/uploads/")).headers["location"]).path
-        position = 0
+        position, step = 0, max(_PIECE, len(blob) // _PIECES)
         while position < len(blob):
-            piece = blob[position : position + _PIECE]
+            piece = blob[position : position + step]
             headers = {"content-range": f"{position}-{position + len(piece) - 1}"}
             answer = await self.ask("PATCH", session, content=piece, headers=headers)
             if answer is not None and self._expect(answer, 202, 416, 409):
@@ -192,13 +199,15 @@ async def _kill_in_turn(fleet: Sequence[Member], *, every_s: float, until: float
         await asyncio.to_thread(member.wait_ready, lives[member])
 
 
-async def soak(fleet: Sequence[Member], *, clients: int, seconds: float, kill_every_s: float) -> Told:
+async def soak(
+    fleet: Sequence[Member], *, clients: int, seconds: float, kill_every_s: float, sizes: Sequence[int] = SIZES
+) -> Told:
     """Runs the load to its end, then pulls everything that was acknowledged."""
     told, urls = Told(), [member.url for member in fleet]
     until = time.monotonic() + seconds
     async with asyncio.TaskGroup() as group:
         for number in range(clients):
-            group.create_task(Client(number, urls, told).run(until))
+            group.create_task(Client(number, urls, told, sizes=sizes).run(until))
         group.create_task(_kill_in_turn(fleet, every_s=kill_every_s, until=until, told=told))
     last = Client(clients, urls, told)
     for name, tag in list(told.images):
@@ -219,11 +228,22 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=180)
     parser.add_argument("--kill-every", type=float, default=5, metavar="SECONDS")
+    parser.add_argument("--store", choices=("folder", "s3"), default="folder")
     arguments = parser.parse_args()
     console = Console()
-    with make_folder() as folder, running_fleet(folder, arguments.servers) as (fleet, catalogue):
+    with ExitStack() as stack:
+        folder, storage, sizes = stack.enter_context(make_folder()), "", SIZES
+        if arguments.store == "s3":
+            storage, sizes = stack.enter_context(running_store()).url(), (*SIZES * 6, LARGE)
+        fleet, catalogue = stack.enter_context(running_fleet(folder, arguments.servers, storage=storage))
         told = asyncio.run(
-            soak(fleet, clients=arguments.clients, seconds=arguments.seconds, kill_every_s=arguments.kill_every)
+            soak(
+                fleet,
+                clients=arguments.clients,
+                seconds=arguments.seconds,
+                kill_every_s=arguments.kill_every,
+                sizes=sizes,
+            )
         )
         verified = verify(catalogue)
     for what, times in sorted(told.done.items()):

@@ -16,6 +16,7 @@ from botocore.config import Config
 from botocore.loaders import create_loader
 
 from distsql.bytestore.s3_address import S3Address
+from distsql.bytestore.s3_bodies import Body
 from distsql.bytestore.s3_errors import FAILURES, is_refusal, meaning_of
 from distsql.bytestore.threads import Threads
 from distsql.errors import BytesMissingError, StoreUnavailableError
@@ -84,7 +85,7 @@ class S3Client:
         length: int = found["ContentLength"]
         return length
 
-    async def put(self, key: str, body: bytes | bytearray) -> None:
+    async def put(self, key: str, body: bytes | Body) -> None:
         """A whole object."""
         await self.call("put_object", key, Body=body, ContentType="application/octet-stream")
 

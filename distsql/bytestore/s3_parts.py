@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from distsql.bytestore.s3_bodies import Body
 from distsql.bytestore.s3_client import S3Client
 from distsql.bytestore.s3_layout import MAX_PARTS, PartSizes, new_object
 from distsql.bytestore.s3_state import Parts, Piece, State
@@ -47,12 +48,11 @@ class PartUploader:
         """How many parts may be added."""
         return self._free - self._number
 
-    async def add(self, body: bytearray) -> None:
+    async def add(self, body: Body) -> None:
         """Uploads it in the background, when few enough others are; their errors come with it."""
         number, parts = self._take_number(), await self._begin()
         self._sending.add(asyncio.create_task(self._send(parts, number, body)))
         self._numbers.append(number)
-        del body  # the task's alone, so that it goes when it has been sent
         while len(self._sending) > self._sizes.in_flight(self._sizes.of(number)):
             await self._some()
 
@@ -117,9 +117,12 @@ class PartUploader:
             self._parts = Parts(key, created["UploadId"], (), 0)
         return self._parts
 
-    async def _send(self, parts: Parts, number: int, body: bytearray) -> None:
-        await self._client.call("upload_part", parts.object, UploadId=parts.upload, PartNumber=number, Body=body)
-        self._bytes += len(body)
+    async def _send(self, parts: Parts, number: int, body: Body) -> None:
+        try:
+            await self._client.call("upload_part", parts.object, UploadId=parts.upload, PartNumber=number, Body=body)
+            self._bytes += len(body)
+        finally:
+            body.release()
 
     async def _some(self) -> None:
         done, self._sending = await asyncio.wait(self._sending, return_when=asyncio.FIRST_COMPLETED)

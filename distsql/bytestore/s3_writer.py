@@ -8,6 +8,7 @@ from typing import Final, Self
 
 from distsql.bytestore import s3_reader as reader
 from distsql.bytestore.contract import Buffer, Observer, Staged
+from distsql.bytestore.s3_bodies import Body
 from distsql.bytestore.s3_client import S3Client
 from distsql.bytestore.s3_layout import PartSizes, new_object, new_tail, stem_of
 from distsql.bytestore.s3_parts import PartUploader, complete_parts, copy_parts
@@ -32,7 +33,7 @@ class S3Writer:
         self._stem = ""
         self._state = State()
         self._parts = PartUploader(client, sizes, self._state, stem="")
-        self._buffer = bytearray()
+        self._body: Body | None = None  # in hand: what makes no part yet
         self._open = False
         self._intact = True
         self._begun = False
@@ -53,7 +54,7 @@ class S3Writer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open = False
-        self._buffer = bytearray()
+        self._let_go()
         try:
             await self._parts.cancel()
         finally:
@@ -91,16 +92,24 @@ class S3Writer:
     async def _add(self, view: memoryview) -> None:
         done = 0
         while done < len(view):
-            step = min(len(view) - done, self._parts.next_size - len(self._buffer))
+            if self._body is None:
+                self._body = Body(self._parts.next_size)
+            step = min(len(view) - done, self._body.room)
             with view[done : done + step] as slice_of_it:
-                self._buffer += slice_of_it
+                self._body.add(slice_of_it)
             done += step
-            await self._add_full_part()
+            if not self._body.room:
+                await self._send_part()
 
-    async def _add_full_part(self) -> None:
-        if len(self._buffer) == self._parts.next_size:
-            body, self._buffer = self._buffer, bytearray()
+    async def _send_part(self) -> None:
+        body, self._body = self._body, None
+        if body is not None:
             await self._parts.add(body)
+
+    def _let_go(self) -> None:
+        if self._body is not None:
+            self._body.release()
+            self._body = None
 
     async def _begin(self) -> None:
         """Takes what can't be added to into hand: the tail, and an object that was completed already."""
@@ -118,8 +127,8 @@ class S3Writer:
             start = 0
             if state.parts is None and old_tail.bytes >= self._sizes.smallest:
                 start = await copy_parts(self._parts, old_tail)
-            self._buffer += await reader.read(self._client, old_tail.object, start, old_tail.bytes)
-            await self._add_full_part()
+            with memoryview(await reader.read(self._client, old_tail.object, start, old_tail.bytes)) as tail:
+                await self._add(tail)
         self._begun = True
 
     # -- making durable -----------------------------------------------------------------------------------------------
@@ -149,10 +158,10 @@ class S3Writer:
         self._intact = False
         await self._parts.settle()
         state = self._parts.remembered(self._state)
-        if self._buffer:
+        if self._body is not None:
             key = new_tail(self._stem) if state.parts else new_object(self._stem)
-            await self._client.put(key, self._buffer)
-            state = replace(state, tail=Piece(key, len(self._buffer)))
+            await self._client.put(key, self._body)
+            state = replace(state, tail=Piece(key, len(self._body)))
         return self._give(Staged(self._stem, state.length, replace(state, opened=False).to_json()), state)
 
     async def seal(self) -> Staged | None:
@@ -164,9 +173,7 @@ class S3Writer:
         if not self._begun:
             await self._begin()
         self._intact = False
-        if self._buffer:
-            body, self._buffer = self._buffer, bytearray()
-            await self._parts.add(body)
+        await self._send_part()
         await self._parts.settle()
         state = replace(self._parts.remembered(self._state), sealed=True, opened=False)
         return self._give(Staged(self._stem, state.length, state.to_json()), state)
@@ -183,8 +190,9 @@ class S3Writer:
                 raise self._client.missing(key)
         else:
             key = new_object(self._stem)
-            await self._client.put(key, self._buffer)
-            state = replace(state, tail=Piece(key, len(self._buffer)))
+            body = self._body or b""
+            await self._client.put(key, body)
+            state = replace(state, tail=Piece(key, len(body)))
         length = state.length
         state = replace(state, parts=None, tail=Piece(key, length), sealed=False, opened=False)
         return self._give(Staged(key, length, state.to_json()), state)
@@ -192,7 +200,7 @@ class S3Writer:
     def _give(self, staged: Staged, state: State) -> Staged:
         self._staged, self._state = staged, state
         self._parts = PartUploader(self._client, self._sizes, state, stem=self._stem)
-        self._buffer = bytearray()
+        self._let_go()
         self._intact, self._begun, self._ended = True, False, True
         return staged
 
