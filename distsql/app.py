@@ -6,6 +6,7 @@ import asyncio
 import functools
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -36,11 +37,13 @@ from distsql.registry.reviews import Periods
 from distsql.registry.webhooks import Deliverer
 from distsql.settings import Settings
 from distsql.sql import gauges, health, stores
+from distsql.sql.access_changes import delete_access_changes
 from distsql.sql.database import SERVE_ROLE, Database, Observer, ignore
 from distsql.sql.days import roll_up_days
 from distsql.values import ASGIApplication, Caller
 
 _ROLL_UP_S: Final = 60 * 60
+_ACCESS_CHANGES_AGE: Final = timedelta(days=1)
 
 
 class Registry:
@@ -86,6 +89,11 @@ class Registry:
                 seconds=interval.total_seconds(),
             ),
             Repeated("rolling up days", lambda: self._everything.transact(roll_up_days), seconds=_ROLL_UP_S),
+            Repeated(
+                "forgetting changes of access",
+                lambda: self._everything.transact(functools.partial(delete_access_changes, age=_ACCESS_CHANGES_AGE)),
+                seconds=_ROLL_UP_S,
+            ),
             Repeated(
                 "delivering events",
                 Deliverer(self._everything, Sender(allowed=settings.private_hosts).post).run,

@@ -74,12 +74,12 @@ class Authorizer:
         need = need_of(handler)
         asked = _asked(request, need, arguments)
         known = self._decisions.find(asked) if asked else None
-        if known is not None and await self.authenticator.counts(known.token, known.account):
+        if known is not None and self.authenticator.counts(known.token, known.account):
             _set_caller(request, Identity(known.account, known.token), known.authority)
             return None
         names = _names(request, need, arguments)
         try:
-            identity = await self._identify(request, need)
+            identity = await self._identify(request)
         except CredentialsInvalidError as error:
             request.refusal = "credentials"
             scopes = _scopes(request, need, names, arguments)
@@ -98,12 +98,11 @@ class Authorizer:
             self._decisions.add(asked, decision, seconds=ACCESS_LIFETIME.total_seconds())
         return None
 
-    async def _identify(self, request: Request, need: Need) -> Identity | None:
+    async def _identify(self, request: Request) -> Identity | None:
         """Who it is, or None for somebody who doesn't say; `CredentialsInvalidError`."""
         kind, value = read_authorization(request)
         if kind == "bearer":
-            # Listings show what the account's grants are now; anything else is what the token says.
-            token, account = await self.authenticator.read_token(value, with_grants=need is Permission.CATALOG)
+            token, account = await self.authenticator.read_token(value)
             return Identity(account, token)
         if kind == "basic":
             return Identity(await self._log_in(request, *read_basic(value)), None)

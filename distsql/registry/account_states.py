@@ -1,15 +1,14 @@
-"""What accounts may do just now, as one process knows it: nothing that was taken away is older than two seconds.
+"""What accounts may do just now, as one process knows it: what was taken away a second ago counts no more.
 
-A request with a token needs one answer only: does the account still count, as it was when the token was issued? That
-is asked for many accounts together: about once a second for those that come often, and for others with whoever waits at
-the same time. So the usual request reads nothing, and among thousands in turn it pays for a small part of a statement.
+An account's state is read once, and remembered for as long as a token lives. Whoever changes it says so in the same
+transaction; what is new of that is read within each second in which requests come, once for all of them. Then only
+those accounts are read again. A process that can't read what is new takes nothing that it remembers for true.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -20,25 +19,14 @@ from distsql.registry.authorities import Account
 from distsql.registry.grants import gather
 from distsql.registry.last_uses import LastUses
 from distsql.registry.remembering import FRESH_S, Remembered
-from distsql.sql import accounts
+from distsql.registry.tokens import ACCESS_LIFETIME
+from distsql.sql import access_changes, accounts
+from distsql.sql.access_changes import NOTHING_READ, AccessChangeRow
+from distsql.sql.accounts import AccountStateRow
 from distsql.sql.database import Database
 
-_LIMIT_S: Final = 1.6
-"""What was last known to count this long ago is asked for again before it counts."""
-_OFTEN_S: Final = 10
-"""Who came so lately is asked about before the next request; others are when they come."""
-_MANY: Final = 32_768
-_AT_ONCE: Final = 1000
-
-
-class _Counting:
-    """An account that counted when it was ``checked``, by the process's clock."""
-
-    __slots__ = ("account", "checked", "used")
-
-    def __init__(self, account: Account, now: float) -> None:
-        self.account = account
-        self.checked = self.used = now
+_AGAIN_S: Final = 0.6
+"""Changes that were read this long ago are read again beside the requests, so that none has to wait for it."""
 
 
 class AccountStates:
@@ -49,114 +37,102 @@ class AccountStates:
         self._everything = everything
         self._last_uses = LastUses(everything)
         self._states: Remembered[tuple[int, int], Account] = Remembered()
-        self._counting: dict[tuple[int, int], _Counting] = {}
-        self._checking: asyncio.Task[None] | None = None
-        self._batch: tuple[list[_Counting], asyncio.Task[None]] | None = None
-        self._turn = asyncio.Lock()
-        self._next_check = 0.0
+        self._horizon = NOTHING_READ
+        self._seen: frozenset[int | None] = frozenset()
+        self._turns = 0
+        """How often something was forgotten: what was asked before may be older than that."""
+        self._read_at = -FRESH_S
+        """By the process's clock: all changes that were committed before are known."""
+        self._reading: asyncio.Task[UnavailableError | None] | None = None
 
     async def close(self) -> None:
         """Writes down who was here."""
-        if self._checking is not None:
-            self._checking.cancel()
+        if self._reading is not None:
+            self._reading.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._checking
+                await self._reading
         await self._last_uses.close()
 
-    def find(self, key: tuple[int, int], generation: int) -> Account | None:
-        """The account if it is known to count, in this very generation. Its grants may be older than those of `get`."""
-        found, now = self._counting.get(key), time.monotonic()
-        if found is None or found.account.generation != generation or now - found.checked > _LIMIT_S:
+    def find(self, key: tuple[int, int]) -> Account | None:
+        """The account if it is known to count, without waiting for anything."""
+        age = time.monotonic() - self._read_at
+        if age > _AGAIN_S:
+            if age > FRESH_S:
+                return None
+            self._begin_reading()
+        found = self._states.find(key)
+        if found is None or (found.expires_at is not None and found.expires_at <= datetime.now(UTC)):
             return None
-        instant, expires_at = datetime.now(UTC), found.account.expires_at
-        if expires_at is not None and expires_at <= instant:
-            return None
-        if now - found.checked > FRESH_S and now > self._next_check:
-            self._next_check = now + FRESH_S / 2
-            self._checking = asyncio.create_task(self._check())
-        found.used = now
-        self._last_uses.add(key, instant)
-        return found.account
-
-    async def confirm(self, key: tuple[int, int], generation: int) -> Account | None:
-        """As `find`; what was not asked about for too long is asked about now, with all others that wait meanwhile."""
-        found, known = self.find(key, generation), self._counting.get(key)
-        if found is not None or known is None:
-            return found
-        if self._batch is None:
-            some = [known]
-            self._batch = some, asyncio.create_task(self._ask_about(some))
-        else:
-            self._batch[0].append(known)
-        await asyncio.shield(self._batch[1])
-        return self.find(key, generation)
-
-    async def _ask_about(self, some: Sequence[_Counting]) -> None:
-        async with self._turn:
-            self._batch = None  # who comes now waits for the next answer
-            with contextlib.suppress(UnavailableError):  # then each is asked about by itself, and the error told
-                await self._check_some(some)
+        self._last_uses.add(key)
+        return found
 
     async def get(self, key: tuple[int, int]) -> Account:
         """The account with its grants, as it was a second ago at most.
 
         Raises `CredentialsInvalidError` unless it counts, `TenantSuspendedError` if its tenant is suspended.
         """
-        now, found = datetime.now(UTC), self._states.find(key)
-        if found is None or (found.expires_at is not None and found.expires_at <= now):
-            return await self.read(key)
-        self._last_uses.add(key, now)
-        return found
+        while time.monotonic() - self._read_at > FRESH_S:
+            error = await asyncio.shield(self._begin_reading())
+            if error is not None:
+                raise error
+        return self.find(key) or await self.read(key)
 
     async def read(self, key: tuple[int, int]) -> Account:
         """As `get`, as it is now."""
-        now, asked = datetime.now(UTC), time.monotonic()
+        turns = self._turns
         row = await self._database.read_as(key[0], accounts.find_account_state, *key)
+        now = datetime.now(UTC)
         if row is None or row.disabled_at is not None or (row.expires_at is not None and row.expires_at <= now):
             raise CredentialsInvalidError("No account has this name and secret, or it is disabled or has expired")
         if row.suspended:
             raise TenantSuspendedError(f"{row.tenant} is suspended: ask the registry's operator")
-        account = Account(
-            key,
-            row.tenant,
-            row.name,
-            row.expires_at,
-            row.generation,
-            row.secret_generation,
-            gather(row.tenant, zip(row.patterns, row.actions, strict=True)),
-            row.kind,
-        )
-        self._states.add(key, account)
-        self._remember(account, asked)
-        self._last_uses.add(key, now)
+        account = _account(key, row)
+        if turns == self._turns:  # else it may have been forgotten while it was being read
+            self._states.add(key, account, seconds=ACCESS_LIFETIME.total_seconds())
+        self._last_uses.know(key, row.last_used_at)
+        self._last_uses.add(key)
         return account
 
-    def _remember(self, account: Account, asked: float) -> None:
-        if len(self._counting) >= _MANY:
-            for old in list(itertools.islice(self._counting, _MANY // 4)):
-                del self._counting[old]
-        known = self._counting.get(account.key)
-        if known is not None and known.account == account:  # what was decided for this very one goes on
-            known.checked = asked
-        else:
-            self._counting[account.key] = _Counting(account, asked)
+    def _begin_reading(self) -> asyncio.Task[UnavailableError | None]:
+        """One for all that want it."""
+        if self._reading is None or self._reading.done():
+            self._reading = asyncio.create_task(self._read_changes())
+        return self._reading
 
-    async def _check(self) -> None:
-        """Asks about the accounts that come so often that they are expected within the second."""
-        now = time.monotonic()
-        used = [
-            each for each in self._counting.values() if now - each.used < _OFTEN_S and now - each.checked > FRESH_S / 2
-        ]
-        with contextlib.suppress(UnavailableError):
-            for start in range(0, len(used), _AT_ONCE):
-                await self._check_some(used[start : start + _AT_ONCE])
-
-    async def _check_some(self, some: Sequence[_Counting]) -> None:
+    async def _read_changes(self) -> UnavailableError | None:
         asked = time.monotonic()
-        generations = {each.account.key: each.account.generation for each in some}
-        void = set(await self._everything.read(accounts.list_void_accounts, generations))
-        for each in some:
-            if each.account.key not in void:
-                each.checked = max(each.checked, asked)
-            elif self._counting.get(each.account.key) is each:
-                del self._counting[each.account.key]
+        try:
+            rows = await self._everything.read(access_changes.list_access_changes, self._horizon)
+        except UnavailableError as error:
+            return error
+        horizon = rows[0].horizon
+        if horizon < self._horizon:  # the first time; or the database is another one, which has lost transactions
+            self._turns += 1
+            self._states.clear()
+        self._forget([row for row in rows if row.id not in self._seen])
+        self._seen = frozenset(row.id for row in rows)
+        self._horizon = horizon
+        self._read_at = asked
+        return None
+
+    def _forget(self, changes: Sequence[AccessChangeRow]) -> None:
+        tenants = {row.tenant_id for row in changes if row.id is not None and row.account_id is None}
+        for row in changes:
+            if row.tenant_id is not None and row.account_id is not None:
+                self._states.forget((row.tenant_id, row.account_id))
+        for key in [key for key in self._states if key[0] in tenants] if tenants else ():
+            self._states.forget(key)
+        self._turns += any(row.id is not None for row in changes)
+
+
+def _account(key: tuple[int, int], row: AccountStateRow) -> Account:
+    return Account(
+        key,
+        row.tenant,
+        row.name,
+        row.expires_at,
+        row.generation,
+        row.secret_generation,
+        gather(row.tenant, zip(row.patterns, row.actions, strict=True)),
+        row.kind,
+    )

@@ -18,7 +18,7 @@ from distsql.errors import (
 from distsql.oci.names import RepositoryName
 from distsql.registry.credentials import hash_secret, new_secret
 from distsql.registry.grants import Grant, gather
-from distsql.sql import accounts, audit, grants, repositories
+from distsql.sql import access_changes, accounts, audit, grants, repositories
 from distsql.sql.accounts import AccountRow
 from distsql.sql.database import Database, Transaction, transactional
 from distsql.values import Caller
@@ -129,6 +129,7 @@ class Accounts:
     @transactional
     async def _rotate(self, tx: Transaction, account: AccountRow, secret_hash: str) -> None:
         accounts.set_secret(tx, account, secret_hash)
+        access_changes.insert_access_change(tx, account.tenant_id, account.id)
         self._audit(tx, account.tenant_id, "account.rotate", _login(account))
 
     async def set_disabled(self, login: str, *, off: bool) -> None:
@@ -138,6 +139,7 @@ class Accounts:
     @transactional
     async def _set_disabled(self, tx: Transaction, account: AccountRow, *, off: bool) -> None:
         accounts.set_disabled(tx, account, off=off)
+        access_changes.insert_access_change(tx, account.tenant_id, account.id)
         self._audit(tx, account.tenant_id, "account.disable" if off else "account.enable", _login(account))
 
     async def delete(self, login: str) -> None:
@@ -147,6 +149,7 @@ class Accounts:
     @transactional
     async def _delete(self, tx: Transaction, account: AccountRow) -> None:
         accounts.delete_account(tx, account)
+        access_changes.insert_access_change(tx, account.tenant_id, account.id)
         self._audit(tx, account.tenant_id, "account.delete", _login(account))
 
     async def grant(self, login: str, grant: Grant) -> None:
@@ -158,6 +161,7 @@ class Accounts:
     @transactional
     async def _grant(self, tx: Transaction, account: AccountRow, grant: Grant) -> None:
         grants.insert_grants(tx, account.tenant_id, account.id, grant.pattern, sorted(grant.actions))
+        access_changes.insert_access_change(tx, account.tenant_id, account.id)
         self._audit(tx, account.tenant_id, "grant.add", _login(account), str(grant))
 
     async def revoke(self, login: str, grant: Grant) -> None:
@@ -174,6 +178,7 @@ class Accounts:
         if not await grants.delete_grants(tx, account, grant.pattern, sorted(grant.actions)):
             raise GrantInvalidError(f"{_login(account)} has no grant {grant}: `distsql grant list` has what there is")
         accounts.raise_generation(tx, account)
+        access_changes.insert_access_change(tx, account.tenant_id, account.id)
         self._audit(tx, account.tenant_id, "grant.remove", _login(account), str(grant))
 
     def _audit(self, tx: Transaction, tenant_id: int, action: str, login: Login, *granted: str) -> None:

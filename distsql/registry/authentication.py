@@ -119,29 +119,31 @@ class Authenticator:
         token = RefreshToken(account.key, account.secret_generation, now + REFRESH_LIFETIME)
         return encode_refresh_token(token, await self.keys(), service=self.service, now=now)
 
-    async def read_token(self, text: str, *, with_grants: bool = False) -> tuple[Token, Account | None]:
-        """An access token that counts, and its account, with its grants as they are now if they are wanted.
+    async def read_token(self, text: str) -> tuple[Token, Account | None]:
+        """An access token that counts, and its account, with its grants as they are now.
 
         Raises `CredentialsInvalidError`, `TenantSuspendedError`.
         """
         token = await self._verified(text)
         if token.account is None:
             return token, None
-        known = None if with_grants else await self._accounts.confirm(token.account, token.generation)
-        account = known or await self._accounts.get(token.account)
+        account = await self._accounts.get(token.account)
+        if account.generation < token.generation:  # of a login elsewhere, after a change that isn't known here yet
+            account = await self._accounts.read(token.account)
         if account.generation != token.generation:
             raise CredentialsInvalidError("The account's rights have changed: ask for another token")
         return token, account
 
-    async def counts(self, token: Token, account: Account | None) -> bool:
-        """Whether what `read_token` gave earlier counts still, for the very same account."""
-        key = (await self.keys()).verifying.get(token.kid)
-        if key is None or account is None or token.account is None:
+    def counts(self, token: Token, account: Account | None) -> bool:
+        """Whether what `read_token` gave earlier counts still, for the very same account, as far as is known here."""
+        ring = self._rings.find("")
+        key = ring.verifying.get(token.kid) if ring else None
+        if key is None or account is None:
             return False
         now = datetime.now(UTC)
         if token.expires_at <= now or (key.expires_at is not None and key.expires_at <= now):
             return False
-        return await self._accounts.confirm(token.account, token.generation) is account
+        return self._accounts.find(account.key) is account
 
     async def _verified(self, text: str) -> Token:
         """Remembered or not, a token ends with its time and with its key's."""

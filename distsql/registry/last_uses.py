@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -12,7 +13,7 @@ from distsql.sql import accounts
 from distsql.sql.database import Database, Transaction
 
 FLUSH_S: Final = 5.0
-_AGAIN: Final = timedelta(minutes=1)
+_AGAIN: Final = timedelta(minutes=5)
 """What is used all the time is written so often: of thousands it would be a write for nearly each request else."""
 
 
@@ -23,14 +24,19 @@ class LastUses:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._used: dict[tuple[int, int], datetime] = {}
-        self._written: dict[tuple[int, int], datetime] = {}
+        self._used: dict[tuple[int, int], float] = {}
+        self._written: dict[tuple[int, int], float] = {}
         self._deferred = Deferred(self.flush, seconds=FLUSH_S)
 
-    def add(self, account: tuple[int, int], now: datetime) -> None:
-        """Remembers that the account, by its tenant's id and its own, was used."""
-        self._used[account] = now
+    def add(self, account: tuple[int, int]) -> None:
+        """Remembers that the account, by its tenant's id and its own, is used now."""
+        self._used[account] = time.time()
         self._deferred.want()
+
+    def know(self, account: tuple[int, int], last_used_at: datetime | None) -> None:
+        """What was written of it before, by whichever process."""
+        if last_used_at is not None:
+            self._written[account] = last_used_at.timestamp()
 
     async def close(self) -> None:
         """Writes what is left."""
@@ -38,8 +44,8 @@ class LastUses:
         await self._write(self._used)
 
     async def flush(self) -> bool:
-        """Writes what is remembered. Whether some is left, which was written within the last minute."""
-        recent = datetime.now(UTC) - _AGAIN
+        """Writes what is remembered. Whether some is left, which was written within the last minutes."""
+        recent = time.time() - _AGAIN.total_seconds()
         self._written = {account: at for account, at in self._written.items() if at > recent}
         due = {account: at for account, at in self._used.items() if account not in self._written}
         self._used = {account: at for account, at in self._used.items() if account not in due}
@@ -47,9 +53,9 @@ class LastUses:
         self._written.update(due)
         return bool(self._used)
 
-    async def _write(self, used: dict[tuple[int, int], datetime]) -> None:
+    async def _write(self, used: dict[tuple[int, int], float]) -> None:
         async def write(tx: Transaction) -> None:
-            accounts.set_last_used(tx, used)
+            accounts.set_last_used(tx, {account: datetime.fromtimestamp(at, UTC) for account, at in used.items()})
 
         if used:
             with contextlib.suppress(UnavailableError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Final, Generic, TypeVar
 
 FRESH_S: Final = 1.0
@@ -31,6 +31,18 @@ class Remembered(Generic[Key, Value]):
                 del self._values[old]
         self._values.pop(key, None)  # so that they stand in the order in which they came
         self._values[key] = value, time.monotonic() + seconds
+
+    def forget(self, key: Key) -> None:
+        """Finds it no more."""
+        self._values.pop(key, None)
+
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._values.clear()
+
+    def __iter__(self) -> Iterator[Key]:
+        """The keys, also of values whose time is over."""
+        return iter(self._values)
 
     def find(self, key: Key) -> Value | None:
         """The value, unless it was forgotten or its time is over."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 from distsql.errors import NameInvalidError, SettingInvalidError, TenantExistsError, TenantUnknownError
 from distsql.oci.names import MAX_NAME_LENGTH, RepositoryName
 from distsql.registry.paging import iterate
-from distsql.sql import audit, garbage_queue, repositories, sql_roles, stores, tenants, usage
+from distsql.sql import access_changes, audit, garbage_queue, repositories, sql_roles, stores, tenants, usage
 from distsql.sql.database import Database, Transaction, transactional
 from distsql.sql.tenants import DescribedTenantRow, LockedTenantRow, TenantSettings
 from distsql.values import Caller
@@ -102,6 +102,7 @@ class Tenants:
         if len(new_name) + 1 + await tenants.find_longest_path(tx, tenant.id) > MAX_NAME_LENGTH:
             raise NameInvalidError(f"Some repository's name would be longer than {MAX_NAME_LENGTH} characters")
         tenants.rename_tenant(tx, tenant.id, new_name)
+        access_changes.insert_access_change(tx, tenant.id)
         self._audit(tx, tenant.id, "tenant.rename", f"{name}={new_name}")
 
     @transactional
@@ -109,6 +110,7 @@ class Tenants:
         """From a second later on everybody hears that the tenant is suspended, and nothing else of it."""
         tenant = await self._lock(tx, name)
         tenants.suspend_tenant(tx, tenant.id, suspended=True)
+        access_changes.insert_access_change(tx, tenant.id)
         await sql_roles.close_sql_role(tx, tenant.id, closed=True)
         self._audit(tx, tenant.id, "tenant.suspend", name)
 
@@ -125,6 +127,7 @@ class Tenants:
         """Deletes the tenant with everything in it, for everybody at once; rows and bytes go with the garbage."""
         tenant = await self._lock(tx, name)
         tenants.mark_tenant_deleted(tx, tenant.id)
+        access_changes.insert_access_change(tx, tenant.id)
         await sql_roles.remove_sql_role(tx, tenant.id)
         garbage_queue.queue_tenant(tx, tenant.id)
         self._audit(tx, tenant.id, "tenant.delete", name)

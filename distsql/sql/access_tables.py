@@ -84,6 +84,26 @@ grants: Final = Table(
     comment="What an account may do, and where, within its tenant.",
 )
 
+# No foreign key to accounts or tenants: what was deleted is told as well.
+access_changes: Final = Table(
+    "access_changes",
+    metadata,
+    Column("tenant_id", BigInteger, nullable=False, comment="The tenant: tenants.id."),
+    Column("id", BigInteger, Identity(always=False), nullable=False, comment="Tells changes apart."),
+    Column("account_id", BigInteger, comment="The account: accounts.id; null: all of the tenant's."),
+    Column(
+        "transaction_id",
+        BigInteger,
+        nullable=False,
+        server_default=text("pg_current_xact_id()::text::bigint"),
+        comment="Whose change it is: what is read again until all before it are over.",
+    ),
+    Column("at", _INSTANT, nullable=False, server_default=_NOW, comment="When."),
+    PrimaryKeyConstraint("tenant_id", "id"),
+    Index("access_changes_transaction_id_idx", "transaction_id"),
+    comment="Whose rights have changed, of the last day: servers forget what they know of them.",
+)
+
 signing_keys: Final = Table(
     "signing_keys",
     metadata,

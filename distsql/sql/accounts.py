@@ -14,13 +14,10 @@ from sqlalchemy import (
     Interval,
     Text,
     case,
-    cast,
-    column,
     delete,
     func,
     literal_column,
     select,
-    true,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
@@ -63,6 +60,7 @@ class AccountStateRow(NamedTuple):
     generation: int
     secret_generation: int
     kind: str
+    last_used_at: datetime | None
     suspended: bool
     patterns: list[str]
     actions: list[str]
@@ -72,13 +70,6 @@ class TenantIdRow(NamedTuple):
     """A tenant's id, if there is one."""
 
     id: int | None
-
-
-class AccountKeyRow(NamedTuple):
-    """An account's ids."""
-
-    tenant_id: int
-    id: int
 
 
 class AccountIdRow(NamedTuple):
@@ -209,6 +200,7 @@ FIND_ACCOUNT_STATE: Final = statement(
         accounts.c.generation,
         accounts.c.secret_generation,
         accounts.c.kind,
+        accounts.c.last_used_at,
         tenants.c.suspended_at.is_not(None).label("suspended"),
         _granted("pattern"),  # type: ignore[call-overload]  # columns, made by a function
         _granted("action"),
@@ -222,48 +214,6 @@ FIND_ACCOUNT_STATE: Final = statement(
 async def find_account_state(tx: Transaction, tenant_id: int, account_id: int) -> AccountStateRow | None:
     """The account's state and grants, or None when it or its tenant was deleted."""
     return await tx.one(FIND_ACCOUNT_STATE, tenant_id=tenant_id, account_id=account_id)
-
-
-# Thousands at once: as text they cost a tenth of what an array's elements do.
-_KNOWN_COLUMNS: Final = ("tenant_id", "account_id", "generation")
-_COMMA: Final = literal_column("','", Text())
-_arrays = (func.string_to_array(parameter(f"{name}s", Text()), _COMMA) for name in _KNOWN_COLUMNS)
-_known = (
-    func.unnest(*(cast(each, ARRAY(BigInteger())) for each in _arrays))
-    .table_valued(*(column(name, BigInteger()) for name in _KNOWN_COLUMNS), name="known")
-    .render_derived()
-)
-# A chain with a limit: as a join the planner would read everybody's accounts.
-_counting = (
-    select(accounts.c.id)
-    .where(
-        accounts.c.tenant_id == _known.c.tenant_id,
-        accounts.c.id == _known.c.account_id,
-        accounts.c.generation == _known.c.generation,
-        accounts.c.disabled_at.is_(None),
-    )
-    .limit(ONE)
-    .lateral("counting")
-)
-
-LIST_VOID_ACCOUNTS: Final = statement(
-    "list_void_accounts",
-    "Which of these accounts have lost a right since these generations.",
-    select(_known.c.tenant_id, _known.c.account_id)
-    .select_from(_known.outerjoin(_counting, true()))
-    .where(_counting.c.id.is_(None)),
-    AccountKeyRow,
-)
-
-
-async def list_void_accounts(tx: Transaction, generations: Mapping[tuple[int, int], int]) -> list[AccountKeyRow]:
-    """Those that don't count any more as they did, by tenant's and account's id; of all tenants."""
-    return await tx.all(
-        LIST_VOID_ACCOUNTS,
-        tenant_ids=",".join(str(tenant_id) for tenant_id, _ in generations),
-        account_ids=",".join(str(account_id) for _, account_id in generations),
-        generations=",".join(map(str, generations.values())),
-    )
 
 
 _OFF: Final = parameter("off", Boolean())

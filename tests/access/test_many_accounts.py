@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import NoReturn
 
 import pytest
 
+from distsql.errors import CatalogueUnavailableError, CredentialsInvalidError
+from distsql.registry.account_states import AccountStates
 from distsql.registry.grants import Grant
+from distsql.sql import access_changes, accounts
+from distsql.sql.accounts import AccountStateRow
+from distsql.sql.database import Transaction
 from tests.access.conftest import World
 
 PULL = "/v2/acme/web/manifests/latest"
@@ -36,13 +42,13 @@ async def tokens_of(world: World, number: int) -> list[dict[str, str]]:
     return [await world.token(f"acme/ci-{each}", "repository:acme/web:pull") for each in range(number)]
 
 
-async def test_they_are_asked_about_together(world: World, asked: Asked) -> None:
-    """Each of twelve comes about once a second, for three seconds: its state was read with its login, and not again."""
+async def test_nobody_is_asked_about_again(world: World, asked: Asked) -> None:
+    """Each of twelve comes about once a second: its state was read with its login. Changes are asked for, for all."""
     headers = await tokens_of(world, 12)
     for header in headers:
         assert await world.status("GET", PULL, header) == 200
     asked.clear()
-    until = time.monotonic() + 3.2
+    until = time.monotonic() + 2.4
     rounds = 0
     while time.monotonic() < until:
         for header in headers:
@@ -50,21 +56,76 @@ async def test_they_are_asked_about_together(world: World, asked: Asked) -> None
             await asyncio.sleep(0.03)
         rounds += 1
     assert asked.count("find_account_state") == 0
-    assert 1 <= asked.count("list_void_accounts") <= 4
+    assert 1 <= asked.count("list_access_changes") <= 5
     assert asked.count("find_tagged_manifest") == 12 * rounds
 
 
-async def test_of_many_the_one_that_was_revoked_is_refused(world: World) -> None:
-    """Within two seconds and a half, the others not at all."""
+async def test_of_many_the_one_that_was_revoked_is_refused(world: World, asked: Asked) -> None:
+    """Within two seconds and a half; the others are not, nor read again."""
     headers = await tokens_of(world, 4)
     statuses = [await world.status("GET", PULL, header) for header in headers]
     assert statuses == [200] * 4
     await world.accounts.set_disabled("acme/ci-2", off=True)
+    asked.clear()
     until = time.monotonic() + 2.5
     while time.monotonic() < until and statuses[2] == 200:
         await asyncio.sleep(0.1)
         statuses = [await world.status("GET", PULL, header) for header in headers]
     assert statuses == [200, 200, 401, 200]
+    assert asked.count("find_account_state") == 1
+
+
+async def test_a_hundred_that_come_at_once_ask_once(world: World, asked: Asked) -> None:
+    """After a pause nobody knows what has changed: one of them asks, and the others wait for its answer."""
+    [header] = await tokens_of(world, 1)
+    assert await world.status("GET", PULL, header) == 200
+    await asyncio.sleep(1.1)
+    asked.clear()
+    statuses = await asyncio.gather(*(world.status("GET", PULL, header) for _ in range(100)))
+    assert set(statuses) == {200}
+    assert asked.count("list_access_changes") == 1
+    assert asked.count("find_account_state") == 0
+
+
+async def test_what_changes_while_it_is_read_is_not_remembered(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An account's state is on its way while the change is told: what comes late is older than the change."""
+    states = AccountStates(world.registry.backend.database, world.registry.backend.everything)
+    await world.make("acme/ci", "acme/**:pull")
+    [row] = await world.accounts.list("acme")
+    key = row.tenant_id, row.id
+    await states.get(key)
+    find = accounts.find_account_state
+
+    async def find_late(tx: Transaction, *ids: int) -> AccountStateRow | None:
+        found = await find(tx, *ids)
+        await world.accounts.set_disabled("acme/ci", off=True)
+        await states._read_changes()  # in the one order that would go wrong
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(accounts, "find_account_state", find_late)
+        await states.read(key)
+    with pytest.raises(CredentialsInvalidError):
+        await states.get(key)
+    await states.close()
+
+
+async def test_who_cannot_learn_of_changes_allows_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database answers requests and not this question: tokens count for a second more, and then 503 says why."""
+    [header] = await tokens_of(world, 1)
+    assert await world.status("GET", PULL, header) == 200
+
+    async def fail(tx: Transaction, horizon: int) -> NoReturn:
+        raise CatalogueUnavailableError("the database doesn't answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(access_changes, "list_access_changes", fail)
+        until = time.monotonic() + 2.5
+        while await world.status("GET", PULL, header) == 200:
+            assert time.monotonic() < until
+            await asyncio.sleep(0.1)
+        assert await world.status("GET", PULL, header) == 503
+    assert await world.status("GET", PULL, header) == 200
 
 
 async def test_a_grant_that_was_added_is_in_the_next_list(world: World) -> None:

@@ -18,7 +18,7 @@ HOT: Final[dict[str, set[str] | list[set[str]]]] = {
     "find_upload": [_REPOSITORY | {"uploads_pkey", account} for account in _EITHER_ACCOUNT],
     "find_repository": _REPOSITORY,
     "find_tenant_id": set(),  # as find_tenant_state
-    "list_void_accounts": [{account} for account in _EITHER_ACCOUNT],
+    "list_access_changes": {"access_changes_transaction_id_idx"},
     "list_repositories_in_spans": _REPOSITORY,
     "find_tenant": {"tenants_name_key"},
     "find_tenant_state": set(),  # a function that looks into tenants_name_key, past the policies
@@ -92,7 +92,7 @@ HOT: Final[dict[str, set[str] | list[set[str]]]] = {
     "set_repository_public": {"repositories_pkey"},
 }
 
-BY_THE_OWNER: Final = {"list_void_accounts", "list_repositories"}
+BY_THE_OWNER: Final = {"list_access_changes", "list_repositories"}
 """Of those, what is asked about all tenants at once. What is cold is too."""
 
 _COLLECTION: Final = "garbage collection: a walk over everything, a batch at a time"
@@ -263,9 +263,11 @@ COLD: Final[dict[str, str]] = {
     ),
     **dict.fromkeys(
         (
+            "delete_access_changes",
             "delete_account",
             "delete_grants",
             "find_account",
+            "insert_access_change",
             "insert_account",
             "insert_grants",
             "insert_signing_key",

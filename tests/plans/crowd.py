@@ -83,6 +83,8 @@ insert into uploads (tenant_id, repository_id, uuid, algorithm, store_key, actor
     from generate_series(1, 5000) n;
 insert into accounts (tenant_id, id, name, kind, secret_hash)
     select n, 5 * n + a, 'ci-' || a, 'robot', 'x' from generate_series(1, 20000) n, generate_series(1, 4) a;
+insert into access_changes (tenant_id, account_id, transaction_id)
+    select 1 + n % 20000, n, 1000 + n from generate_series(1, 20000) n;
 vacuum analyze;
 """
 

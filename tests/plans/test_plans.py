@@ -21,7 +21,7 @@ from tests.plans.crowd import BIG, SMALL, Connection, fill, working_as
 from tests.sql.rows import digest
 
 docs.load_statements()
-INTERVALS = {"grace", "lifetime", "restore_period", "recovery_window", "fresh"}
+INTERVALS = {"age", "grace", "lifetime", "restore_period", "recovery_window", "fresh"}
 
 pytestmark = pytest.mark.slow
 
