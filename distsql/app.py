@@ -80,8 +80,14 @@ class Registry:
             restore_period=settings.restore_period,
         )
         self._namespace = StoredNamespace(self.backend, Caller())
+        self._repeated = self._list_repeated(settings)
+        self.incidents = Incidents(self._everything)
+        self.pulls = Pulls(self._everything, interval_s=settings.pull_flush_interval.total_seconds())
+
+    def _list_repeated(self, settings: Settings) -> list[Repeated]:
+        """What a server does by itself."""
         seals, interval = AuditSeals(self._everything), settings.audit_seal_interval
-        self._repeated = [
+        repeated = [
             Repeated(
                 "sealing the audit",
                 # All servers take turns: whoever is first.
@@ -103,7 +109,7 @@ class Registry:
         ]
         if settings.retention:
             retention, every = Retention(self.backend, Caller(actor="retention")), settings.retention_interval
-            self._repeated.append(
+            repeated.append(
                 # Asked more often: whoever stopped may have had the last turn.
                 Repeated(
                     "retention",
@@ -111,8 +117,7 @@ class Registry:
                     seconds=min(60, every.total_seconds()),
                 )
             )
-        self.incidents = Incidents(self._everything)
-        self.pulls = Pulls(self._everything, interval_s=settings.pull_flush_interval.total_seconds())
+        return repeated
 
     def _collections(self, settings: Settings) -> list[Repeated]:
         if not settings.gc or settings.read_only:
