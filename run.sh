@@ -146,13 +146,15 @@ missing_packages() {
     for pair in "${client_programs[@]}"; do
         have "${pair%%:*}" || printf '%s\n' "${pair##*:}"
     done
+    # A server with TLS, which the packaged one is built without; its programs are in no PATH.
+    compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null || printf 'postgresql\n'
 }
 
 # Debian's services start themselves, docker-registry on port 5000, which is ours. Masked until they are installed, then
 # disabled.
 install_packages() {
     local package services=()
-    for package in docker-registry pgbouncer; do
+    for package in docker-registry pgbouncer postgresql; do
         [[ " $* " != *" $package "* || ! -d /run/systemd/system ]] || services+=("$package.service")
     done
     if [[ ${#services[@]} -gt 0 ]]; then

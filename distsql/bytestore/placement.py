@@ -71,7 +71,11 @@ class PlacedStores:
             if url is None:
                 raise StoreUnavailableError(f"there is no byte store {name[:40]!r}: `distsql store add` makes it known")
             store = NamedStore(name, self._open_store(url))
-            await store.open()
+            try:
+                await store.open()
+            except BaseException:
+                await store.close()  # the next one who needs it tries again
+                raise
             self._named.setdefault(name, store)
         return self._named[name]
 

@@ -13,11 +13,12 @@ from typing import Any, Final, TypeVar
 import boto3
 import botocore.session
 from botocore.config import Config
+from botocore.exceptions import ReadTimeoutError
 from botocore.loaders import create_loader
 
 from distsql.bytestore.s3_address import S3Address
 from distsql.bytestore.s3_bodies import Body
-from distsql.bytestore.s3_errors import FAILURES, is_refusal, meaning_of
+from distsql.bytestore.s3_errors import FAILURES, SilentStoreError, is_refusal, meaning_of
 from distsql.bytestore.threads import Threads
 from distsql.errors import BytesMissingError, StoreUnavailableError
 
@@ -27,6 +28,7 @@ _THREADS: Final = 32
 _HASHING: Final = 4
 _CONNECT_S: Final = 5
 _ATTEMPTS: Final = 4
+_SILENCES: Final = 2
 _RENEWAL_S: Final = 1.0
 _DELETES: Final = 1000  # as many as one request takes
 
@@ -50,6 +52,7 @@ class S3Client:
         self._renewal = threading.Lock()
         self._renewed_at = float("-inf")
         self._credentials: object = None
+        self._waited = threading.local()  # how often for nothing, in the call of each thread
         self._clients: tuple[Any, Any] | None = None  # boto3's: for calls, and for addresses that clients are given
 
     async def open(self) -> None:
@@ -189,8 +192,18 @@ class S3Client:
         return self._attempt(self._current()[0], operation, arguments)
 
     def _attempt(self, client: Any, operation: str, arguments: dict[str, object]) -> dict[str, Any]:  # noqa: ANN401
+        self._waited.times = 0
         found: dict[str, Any] = getattr(client, operation)(Bucket=self.address.bucket, **arguments)
         return found
+
+    def _after_attempt(self, caught_exception: Exception | None = None, **_: object) -> None:
+        if isinstance(caught_exception, ReadTimeoutError):
+            self._waited.times += 1
+
+    def _before_attempt(self, **_: object) -> None:
+        """Failures are tried four times; of silence twice is enough: it may have been that one connection's."""
+        if getattr(self._waited, "times", 0) >= _SILENCES:
+            raise SilentStoreError
 
     def _current(self) -> tuple[Any, Any]:
         if self._clients is None:
@@ -224,6 +237,8 @@ class S3Client:
         credentials = found.get_frozen_credentials() if found else None
         client = partial(session.client, "s3", config=self._configuration())
         calls = client(endpoint_url=self.address.endpoint)
+        calls.meta.events.register("before-send.s3", self._before_attempt)
+        calls.meta.events.register("needs-retry.s3", self._after_attempt)
         public = self.address.public_endpoint
         return credentials, (calls, client(endpoint_url=public) if public else calls)
 

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 from typing import Final
 
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ReadTimeoutError,
+)
 from urllib3.exceptions import HTTPError
 
 from distsql.errors import BytesMissingError, DistsqlError, StoreFullError, StoreUnavailableError
+
+
+class SilentStoreError(BotoCoreError):  # type: ignore[misc]  # botocore has no types
+    """Attempts were not answered, and there is no further one."""
+
+    fmt = "no answer in time"
+
 
 FAILURES: Final = (BotoCoreError, ClientError, HTTPError, OSError)
 
@@ -54,6 +67,8 @@ def meaning_of(error: Exception, *, store: str, key: str) -> DistsqlError:
             "(they are read again by themselves), and see that they may read, write, delete and list below the prefix",
             retry_after=_RETRY_S,
         )
+    if isinstance(error, SilentStoreError | ReadTimeoutError):
+        return StoreUnavailableError(f"{store} is silent: no answer in time", retry_after=_RETRY_S)
     if code == "NoSuchBucket":
         return StoreUnavailableError(f"{store}: there is no such bucket (any more)", retry_after=_RETRY_S)
     said = code or type(error).__name__

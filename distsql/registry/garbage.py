@@ -13,7 +13,8 @@ from functools import partial
 from typing import Final, TypeVar
 
 from distsql.bytestore.contract import Staged
-from distsql.errors import DistsqlError
+from distsql.bytestore.placement import name_of
+from distsql.errors import DistsqlError, StoreUnavailableError
 from distsql.registry.context import Backend
 from distsql.registry.orphans import find_orphans
 from distsql.registry.purges import Purge
@@ -25,6 +26,7 @@ from distsql.values import Caller
 
 _BATCH: Final = 500
 _DELETED_AT_ONCE: Final = 16
+_RETRY_S: Final = 60
 
 Notify = Callable[[str, int], None]
 """Hears what was done (``manifests``, ``blobs`` ...) and how many of it."""
@@ -67,10 +69,14 @@ class GarbageCollector:
         self._patient = patient
         self._review = Review(caller, periods)
         self._purge = Purge(self._transact, periods, self._count)
+        self._away: dict[str, str] = {}  # stores that didn't answer in this run, and what was wrong
         self.collected = Collected()
 
     async def run(self, *, full: bool = False) -> Collected:
-        """Collects what has been garbage for its time. ``full`` looks at everything, also at every stored object."""
+        """Collects what has been garbage for its time. ``full`` looks at everything, also at every stored object.
+
+        `StoreUnavailableError` when all is done but what a store has that doesn't answer.
+        """
         await self._transact(self._write_periods)
         if full:
             await self._queue_everything()
@@ -92,6 +98,7 @@ class GarbageCollector:
             await self._repeat(what, step)
         await self._delete_bytes()
         await self._purge.tenants()
+        self._tell_who_was_away()
         if full:
             await self._delete_orphans()
         return self.collected
@@ -140,21 +147,45 @@ class GarbageCollector:
     # -- bytes --------------------------------------------------------------------------------------------------------
 
     async def _delete_bytes(self) -> None:
-        """Bytes of what is committed to be condemned, and then the rows that say so."""
-        work = partial(garbage.list_condemned_bytes, window=self._periods.recovery, limit=_BATCH)
-        while page := await self._transact(work):
-            for at in range(0, len(page), _DELETED_AT_ONCE):
-                await asyncio.gather(*map(self._delete, page[at : at + _DELETED_AT_ONCE]))
-            await self._transact(partial(garbage.forget_condemned_bytes, rows=page))
-            self._notify("bytes", sum(row.length for row in page))
-            self.collected.freed_bytes += sum(row.length for row in page)
+        """Bytes of what is committed to be condemned, and then the rows that say so.
 
-    async def _delete(self, row: CondemnedBytesRow) -> None:
+        A store that is away keeps its own waiting, for another run, and nobody else's.
+        """
+        while page := await self._transact(self._list_bytes):
+            gone: list[CondemnedBytesRow] = []
+            for at in range(0, len(page), _DELETED_AT_ONCE):
+                batch = [row for row in page[at : at + _DELETED_AT_ONCE] if _store_of(row) not in self._away]
+                deleted = await asyncio.gather(*map(self._delete, batch))
+                gone += [row for row, done in zip(batch, deleted, strict=True) if done]
+            await self._transact(partial(garbage.forget_condemned_bytes, rows=gone))
+            self._notify("bytes", sum(row.length for row in gone))
+            self.collected.freed_bytes += sum(row.length for row in gone)
+
+    async def _list_bytes(self, tx: Transaction) -> list[CondemnedBytesRow]:
+        return await garbage.list_condemned_bytes(
+            tx, window=self._periods.recovery, away=sorted(self._away), limit=_BATCH
+        )
+
+    async def _delete(self, row: CondemnedBytesRow) -> bool:
+        """Whether they are gone."""
         store = self._backend.store
-        if row.complete:
-            await store.delete(row.store_key)
-        else:
-            await store.abort(Staged(row.store_key, row.length, row.store_state or {}))
+        try:
+            if row.complete:
+                await store.delete(row.store_key)
+            else:
+                await store.abort(Staged(row.store_key, row.length, row.store_state or {}))
+        except StoreUnavailableError as error:
+            self._away[_store_of(row)] = str(error)
+            return False
+        return True
+
+    def _tell_who_was_away(self) -> None:
+        if self._away:
+            told = "; ".join(f"{name or 'the settings'}: {problem}" for name, problem in sorted(self._away.items()))
+            raise StoreUnavailableError(
+                f"Collected everything but bytes in stores that are away, which a later run deletes ({told})",
+                retry_after=_RETRY_S,
+            )
 
     # -- everything ---------------------------------------------------------------------------------------------------
 
@@ -173,3 +204,8 @@ class GarbageCollector:
             await (store.delete(orphan.key) if orphan.complete else store.abort(Staged(orphan.key)))
             self._count("orphans", 1)
             self.collected.freed_bytes += orphan.length
+
+
+def _store_of(row: CondemnedBytesRow) -> str:
+    """The name in front of its key, nothing for the store of the settings."""
+    return name_of(row.store_key) or ""

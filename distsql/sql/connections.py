@@ -94,6 +94,8 @@ class Connector:
         pooler = self._pooler
         if pooler == "auto":
             pooler = "none" if connection.pgconn.backend_pid == backend_pid else "transaction"
+        if pooler == "prepared" and connection.pgconn.backend_pid != backend_pid:
+            await _check_statements_are_carried(connection)
         keeps_settings, keeps_statements = _KEEPERS[pooler]
         settings = self._settings
         if transaction_timeout is not None:
@@ -110,3 +112,22 @@ class Connector:
         values = [value for name, setting in settings for value in (name, setting, not keeps_settings)]
         await connection.execute(f"select {calls}", values, prepare=False)
         return Habits(keeps_settings, keeps_statements, () if keeps_settings else settings)
+
+
+async def _check_statements_are_carried(connection: Connection) -> None:
+    """A pooler that carries prepared statements along gives them names of its own: PgBouncer since 1.21, if told to."""
+    try:
+        async with connection.transaction():
+            await connection.execute("select 1", prepare=True)
+            ours = await connection.execute(
+                "select from pg_prepared_statements where starts_with(name, '_pg3_')", prepare=False
+            )
+            if not ours.rowcount:
+                return
+            await connection.execute("deallocate all", prepare=False)  # whoever gets this connection next has none
+    except psycopg.errors.DuplicatePreparedStatement:
+        pass  # somebody else's of the same name: passed on as it was
+    raise SettingsError(
+        "The pooler doesn't carry prepared statements from one transaction to the next, as pooler=prepared needs: take "
+        "PgBouncer 1.21 or newer with max_prepared_statements above 0, or leave out the setting (DISTSQL_POOLER)"
+    )

@@ -12,10 +12,12 @@ from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Boolean,
     Interval,
     Text,
+    case,
     delete,
     func,
     literal_column,
@@ -318,6 +320,15 @@ def _blob_arrays(keys: Sequence[BlobKeyRow]) -> dict[str, list[Any]]:
 
 # -- bytes ------------------------------------------------------------------------------------------------------------
 
+# The name of the store is in front of a key, with a colon; of the settings' store nothing is.
+_key = condemned_bytes.c.store_key
+_colon = literal_column("':'", Text())
+_nothing = literal_column("''", Text())
+_store_name = case(
+    (func.split_part(_key, _colon, literal_column("1")) == _key, _nothing),
+    else_=func.split_part(_key, _colon, literal_column("1")),
+)
+
 LIST_CONDEMNED_BYTES: Final = statement(
     "list_condemned_bytes",
     "Bytes that nothing names any more, and that no recovery of the database needs.",
@@ -328,7 +339,10 @@ LIST_CONDEMNED_BYTES: Final = statement(
         condemned_bytes.c.store_state,
         condemned_bytes.c.complete,
     )
-    .where(condemned_bytes.c.condemned_at <= func.now() - _GRACE)
+    .where(
+        condemned_bytes.c.condemned_at <= func.now() - _GRACE,
+        _store_name != func.all(parameter("away", ARRAY(Text()))),
+    )
     .order_by(condemned_bytes.c.condemned_at)
     .limit(LIMIT),
     CondemnedBytesRow,
@@ -355,9 +369,11 @@ FORGET_BYTES: Final = statement(
 )
 
 
-async def list_condemned_bytes(tx: Transaction, *, window: timedelta, limit: int) -> list[CondemnedBytesRow]:
-    """Bytes that were condemned longer ago than the recovery window."""
-    return await tx.all(LIST_CONDEMNED_BYTES, grace=window, limit=limit)
+async def list_condemned_bytes(
+    tx: Transaction, *, window: timedelta, away: Sequence[str], limit: int
+) -> list[CondemnedBytesRow]:
+    """Bytes that were condemned longer ago than the recovery window, but those in stores of these names."""
+    return await tx.all(LIST_CONDEMNED_BYTES, grace=window, away=list(away), limit=limit)
 
 
 async def forget_condemned_bytes(tx: Transaction, *, rows: Sequence[CondemnedBytesRow]) -> None:

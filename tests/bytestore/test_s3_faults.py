@@ -67,14 +67,16 @@ async def test_one_request_in_ten_fails_and_nobody_notices(store: S3Store, proxy
 async def test_silent_store_is_given_up_in_bounded_time_beside_others(store: S3Store, proxy: FaultyProxy) -> None:
     completed = await complete(store, await append(store, await store.begin(), b"some bytes"))
     proxy.silent = True
+    asked = proxy.requests
     ticks, waiting = 0, asyncio.create_task(store.read(completed.key, 0, 5))
     while not waiting.done() and ticks < 2000:
         await asyncio.sleep(0.02)  # the event loop serves others meanwhile
         ticks += 1
-    with pytest.raises(StoreUnavailableError) as caught:
+    with pytest.raises(StoreUnavailableError, match="silent") as caught:
         await waiting
     assert caught.value.retry_after > 0
     assert ticks > 20
+    assert proxy.requests == asked + 2  # other failures are tried four times
     proxy.reset()
     assert await store.read(completed.key, 0, 4) == b"some"
 

@@ -15,11 +15,13 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from tests.clients.programs import require
 from tests.server.processes import free_port, wait_until
 
+CARRIES_STATEMENTS = (1, 21)
+
 
 @contextmanager
 def pgbouncer(database_url: str, folder: Path, *, connections: int = 2, **settings: object) -> Iterator[str]:
     """The database's URL through it. Whoever asks it is let in as the owner."""
-    program = require("pgbouncer")
+    program = find_pgbouncer()
     behind = conninfo_to_dict(database_url)
     port = free_port()
     known = {key: behind[key] for key in ("host", "port", "user", "password", "dbname") if behind.get(key)}
@@ -32,6 +34,7 @@ def pgbouncer(database_url: str, folder: Path, *, connections: int = 2, **settin
         "default_pool_size": connections,
         "logfile": folder / "pgbouncer.log",
         "query_wait_timeout": 20,
+        **({"max_prepared_statements": 0} if version_of(program) >= CARRIES_STATEMENTS else {}),
         **settings,
     }
     if os.geteuid() == 0:  # it refuses root
@@ -51,6 +54,17 @@ def pgbouncer(database_url: str, folder: Path, *, connections: int = 2, **settin
     finally:
         process.terminate()
         process.wait(20)
+
+
+def find_pgbouncer() -> str:
+    """The one to test with: ``DISTSQL_TEST_PGBOUNCER`` names another than the system's."""
+    return os.environ.get("DISTSQL_TEST_PGBOUNCER") or require("pgbouncer")
+
+
+def version_of(program: str) -> tuple[int, int]:
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    major, minor = told.split()[1].split(".")[:2]
+    return int(major), int(minor)
 
 
 def _who_may_enter(host: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -19,6 +20,8 @@ from distsql.sql import health, repositories, schema
 from distsql.sql.connections import Connector
 from distsql.sql.database import SERVE_ROLE, Database, Transaction
 from distsql.values import Caller
+from tests import postgres
+from tests.deployments.poolers import CARRIES_STATEMENTS, find_pgbouncer, pgbouncer, version_of
 from tests.plans.operations import World
 from tests.plans.test_budgets import BUDGETS
 from tests.sql.rows import look, make_repository
@@ -117,9 +120,42 @@ async def test_timeouts_and_the_role_hold_in_every_transaction_and_nothing_is_le
         await connection.close()
 
 
+@pytest.fixture
+def carried_url(pooled_catalogue: tuple[str, str], direct_broom: postgres.Broom, place: Path) -> Iterator[str]:
+    """Through a PgBouncer that carries prepared statements along; Debian 12's doesn't."""
+    if version_of(find_pgbouncer()) < CARRIES_STATEMENTS:
+        pytest.skip("prepared statements need PgBouncer 1.21: DISTSQL_TEST_PGBOUNCER names another one")
+    with pgbouncer(pooled_catalogue[0], place, max_prepared_statements=500) as url:
+        yield url
+    direct_broom.sweep()
+
+
 async def test_every_operation_works(settings: Settings, pooled_url: str) -> None:
     """With 8 clients at once for 2 connections, none of which may keep anything."""
-    async with Registry(replace(settings, database_url=pooled_url)) as registry:
+    await every_operation(replace(settings, database_url=pooled_url))
+
+
+async def test_every_operation_works_with_prepared_statements(settings: Settings, carried_url: str) -> None:
+    await every_operation(replace(settings, database_url=carried_url, pooler="prepared"))
+    with psycopg.connect(carried_url, autocommit=True) as connection:
+        found = connection.execute("select count(*) from pg_prepared_statements", prepare=False).fetchone()
+    assert found is not None
+    assert found[0] > 20
+
+
+async def test_a_pooler_that_carries_no_statements_is_refused_where_they_are_wanted(pooled_url: str) -> None:
+    """Twice: nothing of ours is left in the connections that others get."""
+    for _ in range(4):
+        connector = Connector(pooled_url, role=None, statement_timeout_s=5, lock_timeout_s=5, pooler="prepared")
+        with pytest.raises(SettingsError, match=r"PgBouncer 1\.21"):
+            await connector.connect()
+    with psycopg.connect(pooled_url) as connection:
+        found = connection.execute("select count(*) from pg_prepared_statements", prepare=False).fetchone()
+    assert found == (0,)
+
+
+async def every_operation(settings: Settings) -> None:
+    async with Registry(settings) as registry:
         world = World(registry.namespace.acting_as(Caller(actor="tester")), registry.backend.database)
 
         async def run(prepare: Callable[[World], Awaitable[Callable[[], Awaitable[Any]]]]) -> None:

@@ -14,14 +14,23 @@ import pytest
 
 from distsql.app import Registry
 from distsql.bytestore.urls import open_store
-from distsql.errors import BlobUnknownError, BytesMissingError, SettingInvalidError, SettingsError
+from distsql.errors import (
+    BlobUnknownError,
+    BytesMissingError,
+    SettingInvalidError,
+    SettingsError,
+    StoreUnavailableError,
+)
 from distsql.oci.digest import Digest
+from distsql.registry.garbage import Collected, GarbageCollector
 from distsql.registry.repositories import StoredRepository
+from distsql.registry.reviews import Periods
 from distsql.registry.stores import Moved, Stores
 from distsql.registry.tenants import Tenants
 from distsql.registry.verification import Verifier
 from distsql.settings import Settings
 from distsql.values import Caller
+from tests.faultyproxy import faulty_proxy
 from tests.objectstore import ObjectStore
 from tests.registry.pushing import push_blob
 from tests.registry.soundness import findings
@@ -117,6 +126,40 @@ async def test_check_tells_of_each_store(stores: Stores, tmp_path: Path) -> None
     checked = await stores.check()
     assert checked["default"] == ""
     assert "objects" in checked["eu"]
+
+
+async def test_a_store_that_is_away_keeps_its_own_garbage_and_nobody_elses(
+    registry: Registry, stores: Stores, tenants: Tenants, object_store: ObjectStore, sql: Sql
+) -> None:
+    async with faulty_proxy(object_store.endpoint) as proxy:
+        await stores.add("eu", object_store.url(endpoint=proxy.endpoint) + "&timeout=1s")
+        await tenants.create("acme")
+        await tenants.set("acme", {"store": "eu"})
+        for name in ("acme/web", "other/web"):
+            async with await web(registry, name).layers.upload() as upload:
+                await upload.write(b"of " + name.encode())
+        sql.execute("update uploads set expires_at = now()")
+
+        async def collect() -> Collected:
+            periods = Periods(timedelta(hours=1))
+            return await GarbageCollector(
+                registry.backend, Caller(), periods=periods, notify=lambda what, count: None
+            ).run()
+
+        proxy.away = True
+        proxy.break_off()
+        with pytest.raises(StoreUnavailableError, match="eu"):
+            await collect()
+        waiting = sql.execute("select store_key from condemned_bytes").fetchall()
+        assert [str(key).partition(":")[0] for (key,) in waiting] == ["eu"]
+        # Others go on to push and pull meanwhile, and acme hears why it can't.
+        other = await push_blob(web(registry, "other/web"), b"meanwhile")
+        assert await (await web(registry, "other/web").layers.fetch(other)).read() == b"meanwhile"
+        with pytest.raises(StoreUnavailableError):
+            await push_blob(web(registry), b"not now")
+        proxy.reset()
+        assert (await collect()).freed_bytes == len(b"of acme/web")
+        assert sql.execute("select from condemned_bytes").fetchall() == []
 
 
 # -- moving -------------------------------------------------------------------------------------------------------
