@@ -95,7 +95,8 @@ class Authorizer:
             return self._challenge(request, _scopes(request, need, names, arguments), error="insufficient_scope")
         if asked and identity.token and _lasts(identity.token, names):
             decision = _Decision(identity.token, identity.account, authority)
-            self._decisions.add(asked, decision, seconds=ACCESS_LIFETIME.total_seconds())
+            seconds = ACCESS_LIFETIME.total_seconds()
+            self._decisions.add(asked, decision, seconds=seconds, length=len(asked[0]))
         return None
 
     async def _identify(self, request: Request) -> Identity | None:

@@ -155,7 +155,8 @@ class Authenticator:
         if token is not None and key is not None and min(ends) > now:
             return token
         token = decode_token(text, keys, service=self.service, now=now)
-        self._tokens.add(fingerprint, token, seconds=(token.expires_at - now).total_seconds())
+        seconds = (token.expires_at - now).total_seconds()
+        self._tokens.add(fingerprint, token, seconds=seconds, length=len(text))
         return token
 
     async def read_refresh_token(self, text: str) -> Account:

@@ -10,35 +10,42 @@ from typing import Final, Generic, TypeVar
 FRESH_S: Final = 1.0
 """What may change at any time is taken for true this long: what was revoked is refused afterwards, in every process."""
 
-_MANY: Final = 32_768
+MOST: Final = 32_768
+"""Values, or kilobytes of what belongs to them: what is remembered has no other bound, and clients may ask for much."""
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 
 class Remembered(Generic[Key, Value]):
-    """Values by key, each for some seconds; bounded in number."""
+    """Values by key, each for some seconds; bounded in number, or by what they weigh."""
 
-    __slots__ = ("_values",)
+    __slots__ = ("_values", "_weight")
 
     def __init__(self) -> None:
-        self._values: dict[Key, tuple[Value, float]] = {}
+        self._values: dict[Key, tuple[Value, float, int]] = {}
+        self._weight = 0
 
-    def add(self, key: Key, value: Value, *, seconds: float = FRESH_S) -> None:
-        """Remembers the value under the key."""
-        if len(self._values) >= _MANY:  # the oldest go, a quarter at once
-            for old in list(itertools.islice(self._values, _MANY // 4)):
-                del self._values[old]
-        self._values.pop(key, None)  # so that they stand in the order in which they came
-        self._values[key] = value, time.monotonic() + seconds
+    def add(self, key: Key, value: Value, *, seconds: float = FRESH_S, length: int = 0) -> None:
+        """Remembers the value under the key; ``length`` is of a text that is remembered with it."""
+        self.forget(key)  # so that they stand in the order in which they came
+        weight = 1 + length // 1024
+        if self._weight + weight > MOST:  # the oldest go, a quarter at once
+            for old in list(itertools.islice(self._values, len(self._values) // 4 + 1)):
+                self.forget(old)
+        self._values[key] = value, time.monotonic() + seconds, weight
+        self._weight += weight
 
     def forget(self, key: Key) -> None:
         """Finds it no more."""
-        self._values.pop(key, None)
+        found = self._values.pop(key, None)
+        if found is not None:
+            self._weight -= found[2]
 
     def clear(self) -> None:
         """Forgets everything."""
         self._values.clear()
+        self._weight = 0
 
     def __iter__(self) -> Iterator[Key]:
         """The keys, also of values whose time is over."""

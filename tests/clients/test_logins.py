@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +85,29 @@ def test_skopeo(box: Box, guarded: Guarded, images: Images, log_in: Callable[[st
     box.run("skopeo", "copy", "--all", f"{target}:1", f"docker://{guarded.host}/acme/skopeo-copy:1")
     box.run("skopeo", "delete", f"{target}:1")
     assert "manifest unknown" in box.fail("skopeo", "inspect", f"{target}:1")
+
+
+@pytest.fixture
+def box_at_hosts(workspace: Path, guarded: Guarded) -> Iterator[Box]:
+    """A user who reaches every host of the registry's domain through a proxy, as many do: here that is the server."""
+    require("skopeo")
+    with make_box(workspace / "guest-at-hosts", insecure=None) as made:
+        yield replace(made, environment={**made.environment, "http_proxy": f"http://{guarded.host}"})
+
+
+def test_skopeo_at_a_tenants_host(box_at_hosts: Box, guarded: Guarded, images: Images) -> None:
+    """A user of acme's host logs in there, pushes, lists and pulls; at the registry's it has its full name."""
+    box, host = box_at_hosts, f"acme.{DOMAIN}:{guarded.host.rpartition(':')[2]}"
+    plain, target = "--tls-verify=false", f"docker://{host}/skopeo/by-host"
+    box.fail("skopeo", "login", plain, "-u", CI, "-p", "wrong", host)
+    box.run("skopeo", "login", plain, "-u", CI, "-p", guarded.secrets[CI], host)
+    box.run("skopeo", "copy", "--dest-tls-verify=false", "--all", f"{images.source}:multi", f"{target}:1")
+    assert json.loads(box.run("skopeo", "list-tags", plain, target))["Tags"] == ["1"]
+    box.run("skopeo", "copy", "--src-tls-verify=false", f"{target}:1", f"dir:{box.make_folder('pulled')}")
+    assert (box.folder / "pulled" / "manifest.json").exists()
+    full = f"docker://{guarded.host}/acme/skopeo/by-host:1"
+    login = ("--creds", f"{CI}:{guarded.secrets[CI]}")
+    assert json.loads(box.run("skopeo", "inspect", plain, *login, full))["RepoTags"] == ["1"]
 
 
 def test_a_reader_reads(box: Box, guarded: Guarded, images: Images, log_in: Callable[[str], None]) -> None:
