@@ -5,7 +5,8 @@
 #   ./run.sh install         .venv with the locked dependencies and the project, editable; instant when nothing changed
 #   ./run.sh serve [args]    a registry on 127.0.0.1:5000, with a private PostgreSQL; args go to `distsql serve`
 #   ./run.sh test [args]     all tests; args go to pytest: ./run.sh test tests/oci -k digest
-#   ./run.sh test quick      what takes no real clients and no patience: within a minute
+#   ./run.sh test quick      what takes no real clients, no server but PostgreSQL and no patience, on a machine at rest
+#                            within a minute; what is left out, by folder and name, is a list in tests/conftest.py
 #   ./run.sh clients         client programs that tests and benchmarks drive, from Debian's packages
 #   ./run.sh lint            ruff check, ruff format --check, import-linter
 #   ./run.sh typing          mypy --strict

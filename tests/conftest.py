@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing
+from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -19,21 +21,32 @@ from distsql.registry.namespace import StoredNamespace
 from distsql.settings import Settings
 from distsql.values import Caller
 from tests import objectstore, postgres
+from tests.places import place_of_places
 
-# Each goes over all routes, members, switches or revisions, or starts servers and clusters. `./run.sh test quick` does
-# without; what they go over has tests of its own, which stay.
+# What `./run.sh test quick` does without, by folder, by name, and by what a test wants:
+# - what goes over all routes, members, switches or revisions, or starts servers and clusters; each of what they go over
+#   has tests of its own, which stay;
+# - what is raced, killed at every statement, cut off, or waits until something remembered is too old: it is slow;
+# - the contract over HTTP, once more; and an object store, for that is a server more (files and memory stay).
 THOROUGH: Final = (
-    *("benchmarks/", "deployments/", "embedded/", "isolation/", "migrations/", "server/", "switches/"),
+    *("benchmarks/*", "deployments/*", "embedded/*", "isolation/*", "migrations/*", "server/*", "switches/*"),
     *("access/test_routes.py", "api/test_fuzz.py"),
+    *("*_races.py", "*interruptions.py", "*_outages.py", "*_connections.py", "*_machine.py", "*_model.py"),
+    *("access/test_revocation.py", "access/test_suspension.py", "access/test_many_accounts.py"),
 )
 _HERE: Final = Path(__file__).parent
+
+# Where pytest makes `tmp_path`: in memory where there is room, for stores flush what they write, and disks are slow.
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(place_of_places()))
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m picks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        of_remote = "/contract/" in str(item.path) and "[http" in item.name  # the suite over HTTP, once more
-        if of_remote or str(item.path.relative_to(_HERE)).startswith(THOROUGH):
+        of_remote = "/contract/" in str(item.path) and "[http" in item.name
+        of_object_store = "object_store" in getattr(item, "fixturenames", ())
+        path = str(item.path.relative_to(_HERE))
+        if of_remote or of_object_store or any(fnmatch(path, pattern) for pattern in THOROUGH):
             item.add_marker(pytest.mark.slow)
 
 

@@ -14,7 +14,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ import httpx
 import pytest
 
 from tests import postgres
+from tests.places import make_place
 
 # Not the module's own numbers: all workers begin with the same seed, and would take the same ports.
 _chance = random.SystemRandom()
@@ -114,7 +114,7 @@ def _container() -> Iterator[ObjectStore]:
 def _program() -> Iterator[ObjectStore]:
     """The packaged server, in a folder that goes with it."""
     access_key, secret_key = _credentials()
-    folder = Path(tempfile.mkdtemp(prefix="distsql-s3-"))
+    folder = make_place("distsql-s3-")
     ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
     command = [
         str(Path(sys.executable).with_name("weed")), "-logtostderr=false", f"-logdir={folder}", "mini",

@@ -17,9 +17,14 @@ def make_place(prefix: str = "distsql-test-") -> Path:
 
     Its path is short, as sockets need it.
     """
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=_MEMORY if _is_usable(_MEMORY) else "/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=place_of_places()))
     folder.chmod(0o755)
     return folder
+
+
+def place_of_places() -> Path:
+    """Where folders of tests are made: thousands of files are written, flushed and removed in a run."""
+    return _MEMORY if _is_usable(_MEMORY) else Path("/tmp")
 
 
 def _is_usable(folder: Path) -> bool:

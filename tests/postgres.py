@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
-import tempfile
+import shutil
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -21,6 +21,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from distsql.embedded import PrivatePostgres
 from distsql.sql import schema
 from distsql.sql.catalogue import metadata
+from tests.places import make_place
 
 
 @contextmanager
@@ -38,12 +39,14 @@ def running_server() -> Iterator[str]:
             _hurry(url)
             yield url
     elif choice in {"", "packaged"}:
-        with tempfile.TemporaryDirectory(prefix="distsql-test-") as folder:
-            Path(folder).chmod(0o755)  # started by root, the server runs as another user
-            with PrivatePostgres(Path(folder)) as postgres:
-                url = postgres.url(Path(folder))
+        folder = make_place()
+        try:
+            with PrivatePostgres(folder) as postgres:
+                url = postgres.url(folder)
                 _hurry(url)
                 yield url
+        finally:
+            shutil.rmtree(folder)
     else:
         raise ValueError(f"DISTSQL_TEST_POSTGRES is {choice!r}: docker or packaged")
 

@@ -44,7 +44,7 @@ STORES: dict[str, Opener] = {"memory": _memory, "filesystem": _filesystem, "s3":
 Keep = Callable[[ByteStore, bytes], Awaitable[Staged]]
 
 
-@pytest.fixture(params=list(STORES))
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.slow) if name == "s3" else name for name in STORES])
 async def twins(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[ByteStore, ByteStore]]:
     """Two stores over the same bytes, as two processes have them."""
     store, twin = STORES[request.param](tmp_path, request)

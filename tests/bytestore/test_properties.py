@@ -115,6 +115,7 @@ async def test_store_agrees_with_the_model(store: ByteStore, twin: ByteStore, st
     await agree(store, twin, steps)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("twins", ["s3"], indirect=True)
 @given(steps=STEPS)
 @settings(

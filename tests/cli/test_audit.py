@@ -3,39 +3,48 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 from click.testing import CliRunner, Result
+from psycopg.conninfo import conninfo_to_dict
 
 from distsql.cli import main
-from distsql.sql import schema
+from tests import postgres
 
 Sql = psycopg.Connection[tuple[object, ...]]
 Run = Callable[..., Result]
 
 
+@pytest.fixture(scope="session")
+def january(postgres_server: str, template_database: str) -> Iterator[str]:
+    """The name of a catalogue to copy, with events of two tenants from the end of January until today."""
+    with postgres.new_database(postgres_server, template=template_database) as url:
+        with psycopg.connect(url) as sql:
+            sql.execute("insert into tenants (name) values ('acme')")
+            sql.execute(
+                "create table audit_events_2025_01 (like audit_events including defaults including constraints)"
+            )
+            sql.execute(
+                "alter table audit_events attach partition audit_events_2025_01 "
+                "for values from ('2025-01-01 00:00+00') to ('2025-02-01 00:00+00')"
+            )
+            sql.execute(
+                "insert into audit_events (tenant_id, at, id, actor, action, user_agent) "
+                "select tenant.id, '2025-01-30 12:00+00'::timestamptz + n * interval '3 hours', n, 'ann', 'test', %s "
+                "from (select id from tenants where id = 0 or name = 'acme') tenant, generate_series(1, 20) n",
+                ['an "agent"\n\\ ü'],
+            )
+        yield str(conninfo_to_dict(url)["dbname"])
+
+
 @pytest.fixture
-def url(new_database: Callable[[], str]) -> str:
+def url(postgres_server: str, january: str) -> Iterator[str]:
     """A catalogue of its own: months come and go."""
-    url = new_database()
-    schema.migrate(url)
-    with psycopg.connect(url) as sql:
-        sql.execute("insert into tenants (name) values ('acme')")
-        sql.execute("create table audit_events_2025_01 (like audit_events including defaults including constraints)")
-        sql.execute(
-            "alter table audit_events attach partition audit_events_2025_01 "
-            "for values from ('2025-01-01 00:00+00') to ('2025-02-01 00:00+00')"
-        )
-        sql.execute(
-            "insert into audit_events (tenant_id, at, id, actor, action, user_agent) "
-            "select tenant.id, '2025-01-30 12:00+00'::timestamptz + n * interval '3 hours', n, 'ann', 'test', %s "
-            "from (select id from tenants where id = 0 or name = 'acme') tenant, generate_series(1, 20) n",
-            ['an "agent"\n\\ ü'],
-        )
-    return url
+    with postgres.new_database(postgres_server, template=january) as url:
+        yield url
 
 
 @pytest.fixture

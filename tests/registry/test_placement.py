@@ -55,7 +55,7 @@ async def twin(settings: Settings, registry: Registry) -> AsyncIterator[Registry
         yield opened
 
 
-@pytest.fixture(params=["file", "s3"])
+@pytest.fixture(params=["file", pytest.param("s3", marks=pytest.mark.slow)])
 def eu(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of a second store."""
     if request.param == "file":

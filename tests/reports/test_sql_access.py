@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from distsql.cli import main
 from distsql.embedded import PrivatePostgres
 from distsql.registry.sql_access import scram_verifier
 from distsql.sql.sql_roles import role_url
+from tests import postgres
 from tests.places import make_place
 from tests.registry.pushing import push_image
 
@@ -25,10 +27,10 @@ Connection = psycopg.Connection[tuple[Any, ...]]
 Denied = psycopg.errors.InsufficientPrivilege
 
 
-@pytest.fixture
-def catalogue(database_url: str, tmp_path: Path) -> Iterator[list[str]]:
+@contextmanager
+def catalogue_of_two(database_url: str, folder: Path) -> Iterator[list[str]]:
     """Options that pick a catalogue in which acme and rival have an image each; their roles are gone afterwards."""
-    storage = (tmp_path / "bytes").as_uri()
+    storage = (folder / "bytes").as_uri()
 
     async def push() -> None:
         async with distsql.connect(database_url, storage) as namespace:
@@ -39,6 +41,12 @@ def catalogue(database_url: str, tmp_path: Path) -> Iterator[list[str]]:
     yield ["--database-url", database_url, "--storage", storage]
     with psycopg.connect(database_url, autocommit=True) as owner:
         owner.execute("select drop_sql_role(role_name) from sql_roles")
+
+
+@pytest.fixture
+def catalogue(database_url: str, tmp_path: Path) -> Iterator[list[str]]:
+    with catalogue_of_two(database_url, tmp_path) as options:
+        yield options
 
 
 def run(catalogue: list[str], *arguments: str, status: int = 0) -> Result:
@@ -55,12 +63,27 @@ def seen(connection: Connection) -> list[str]:
     return [name for (name,) in connection.execute("select distinct repository from tag_history order by 1")]
 
 
+@pytest.fixture(scope="session")
+def shared_url(postgres_server: str, template_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of acme's role in a catalogue that nobody changes. Rival has a role too."""
+    with (
+        postgres.new_database(postgres_server, template=template_database) as url,
+        catalogue_of_two(url, tmp_path_factory.mktemp("shared")) as options,
+    ):
+        give(options, "rival")
+        given = give(options)
+        with psycopg.connect(url, autocommit=True) as owner:
+            owner.execute("analyze")
+        yield given
+
+
 @pytest.fixture
-def tenant(catalogue: list[str]) -> Iterator[Connection]:
-    """Acme's role, beside which rival has one too."""
-    give(catalogue, "rival")
-    with psycopg.connect(give(catalogue), autocommit=True) as connection:
+def tenant(shared_url: str) -> Iterator[Connection]:
+    """Acme's role. What it isn't allowed to changes nothing: whoever comes next would see."""
+    with psycopg.connect(shared_url, autocommit=True) as connection:
         yield connection
+    with psycopg.connect(shared_url, autocommit=True) as connection:
+        assert seen(connection) == ["acme/web"]
 
 
 def test_it_reads_its_tenants_reports(tenant: Connection) -> None:
@@ -226,9 +249,8 @@ def test_row_security_off_shows_nothing(tenant: Connection) -> None:
         tenant.execute("select 1 from public.tags")
 
 
-def test_a_function_of_its_own_sees_no_row_before_the_policy(tenant: Connection, sql: Connection) -> None:
+def test_a_function_of_its_own_sees_no_row_before_the_policy(tenant: Connection) -> None:
     """A condition that tells what it sees: what isn't leakproof is asked after the policy."""
-    sql.execute("analyze")
     heard: list[str] = []
     tenant.add_notice_handler(lambda notice: heard.append(notice.message_primary or ""))
     tenant.execute("set search_path = public")
@@ -241,8 +263,7 @@ def test_a_function_of_its_own_sees_no_row_before_the_policy(tenant: Connection,
         tenant.execute("select 1 from tenants where name::int = 1")
 
 
-def test_statistics_show_no_values(tenant: Connection, sql: Connection) -> None:
-    sql.execute("analyze")
+def test_statistics_show_no_values(tenant: Connection) -> None:
     assert tenant.execute("select * from pg_stats where schemaname = 'public'").fetchall() == []
     assert tenant.execute("select * from pg_stats_ext").fetchall() == []
     other = tenant.execute(
