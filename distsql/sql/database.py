@@ -17,6 +17,7 @@ from sqlalchemy import BigInteger, Boolean, column, func, select
 from distsql.errors import CatalogueUnavailableError, QuotaExceededError
 from distsql.sql import usage
 from distsql.sql.connections import Connector
+from distsql.sql.gathering import Gathering
 from distsql.sql.pipeline import Pipeline, Rows
 from distsql.sql.pool import Pool, PooledConnection
 from distsql.sql.replicas import PATIENCE_S, Replicas, find_log_position
@@ -84,7 +85,10 @@ class Transaction:
         return statement.make_row(rows[0]) if rows else None
 
     async def _fetch(self, statement: Statement[Any], parameters: Mapping[str, Any]) -> Rows:
-        return await self._send(statement.name, statement.sql, parameters)
+        if not statement.asked:
+            return await self._send(statement.name, statement.sql, parameters)
+        rows = await self._send(statement.name, statement.sql, statement.parameters([parameters]))
+        return [row[1:] for row in rows]  # without the number of the only asker
 
     def queue(self, statement: Statement[Any], /, **parameters: Any) -> None:
         """Runs the statement later, but in its turn; its errors come with what it travels with."""
@@ -167,6 +171,7 @@ class Database:
         self._pool = Pool(connector.connect, size=pool_size, wait_s=statement_timeout_s)
         self._known = KnownTenants()
         self._pipelines = [Pipeline(connector.connect, self._known) for _ in range(_PIPELINES)]
+        self._reads = Gathering(self._pipelines)
 
     @property
     def connections(self) -> dict[str, int]:
@@ -222,7 +227,7 @@ class Database:
         **kwargs: P.kwargs,
     ) -> Result:
         """What `read` gives to the tenant. `TenantSuspendedError` if it was so within the last second."""
-        reads = _SingleReads(self, self._pipelines, who)
+        reads = _SingleReads(self._reads, who, self.observe)
         return await repeat(lambda: query(reads, *args, **kwargs), forget_idle=self.forget_idle)
 
     async def pull_as(
@@ -239,7 +244,7 @@ class Database:
             connected = replica.connected
             try:
                 async with asyncio.timeout(PATIENCE_S):
-                    found = await query(_SingleReads(self, [replica.pipeline], who), *args, **kwargs)
+                    found = await query(_SingleReads(replica.reads, who, self.observe), *args, **kwargs)
             except REFUSALS:
                 pass  # it had to choose between the statement and what the primary does: nothing is wrong with it
             except (psycopg.Error, TimeoutError) as error:
@@ -282,24 +287,19 @@ class Database:
 class _SingleReads(Transaction):
     """Statements that read, each a transaction by itself, over connections that all readers of the process share."""
 
-    __slots__ = ("_database", "_pipelines", "_who")
+    __slots__ = ("_observe", "_reads", "_who")
 
-    def __init__(self, database: Database, pipelines: Sequence[Pipeline], who: Who) -> None:
-        self._database = database
-        self._pipelines = pipelines
+    def __init__(self, reads: Gathering, who: Who, observe: Observer) -> None:
+        self._reads = reads
         self._who = who
+        self._observe = observe
 
     async def _fetch(self, statement: Statement[Any], parameters: Mapping[str, Any]) -> Rows:
         started = time.perf_counter()
         try:
-            pipeline = min(self._pipelines, key=self._cost)
-            return await pipeline.fetch(statement, parameters, who=self._who)
+            return await self._reads.fetch(statement, parameters, who=self._who)
         finally:
-            self._database.observe(statement.name, seconds=time.perf_counter() - started, round_trips=1)
-
-    def _cost(self, pipeline: Pipeline) -> float:
-        """Another tenant's connection costs half a statement: to say who asks."""
-        return len(pipeline) + (0 if pipeline.serves(self._who) else 0.5)
+            self._observe(statement.name, seconds=time.perf_counter() - started, round_trips=1)
 
 
 class TenantDatabase:

@@ -32,6 +32,7 @@ from distsql.sql.database import Transaction
 from distsql.sql.garbage_queue import queued, queueing
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import (
+    ASKER,
     DIGEST,
     LIMIT,
     ONE,
@@ -39,12 +40,14 @@ from distsql.sql.statements import (
     TENANT,
     TENANT_ID,
     Nothing,
+    askers,
     name_parameters,
     named_repository,
     parameter,
     statement,
 )
 from distsql.sql.tables import blobs, descriptors, layers, manifests, repositories, tenants
+from distsql.sql.types import DigestType
 from distsql.sql.usage import add_usage
 
 
@@ -82,7 +85,8 @@ _STORE_KEY: Final = parameter("store_key", Text())
 
 # -- reading ----------------------------------------------------------------------------------------------------------
 
-_joined, _repository = named_repository()
+_asked = askers({"digest": DigestType()})
+_joined, _repository = named_repository(_asked)
 _FRESH: Final = func.now() - parameter("fresh", Interval())
 # The second half is looked at only where the first is true: few layers are old and unneeded.
 _at_risk = (layers.c.needed_at <= _FRESH) & ~(
@@ -100,7 +104,7 @@ _layer = (
     .where(
         layers.c.tenant_id == _repository.c.tenant_id,
         layers.c.repository_id == _repository.c.id,
-        layers.c.digest == DIGEST,
+        layers.c.digest == _asked.c.digest,
     )
     .limit(ONE)
     .lateral("layer")
@@ -120,10 +124,11 @@ _blob = (
 FIND_LAYER: Final = statement(
     "find_layer",
     "GET or HEAD of a blob: one statement from names to the bytes' key.",
-    select(_blob.c.digest, _blob.c.length, _blob.c.store_key, _blob.c.created_at, _layer.c.at_risk).select_from(
-        _joined.join(_layer, true()).join(_blob, true())
-    ),
+    select(
+        _asked.c[ASKER], _blob.c.digest, _blob.c.length, _blob.c.store_key, _blob.c.created_at, _layer.c.at_risk
+    ).select_from(_joined.join(_layer, true()).join(_blob, true())),
     BlobRow,
+    asked=_asked,
 )
 
 

@@ -29,11 +29,13 @@ from distsql.sql.manifest_references import insert_references
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import (
     ACTOR,
+    ASKER,
     DIGEST,
     LIMIT,
     ONE,
     REPOSITORY_ID,
     TENANT_ID,
+    askers,
     name_parameters,
     named_repository,
     parameter,
@@ -65,20 +67,20 @@ class InUseRow(NamedTuple):
     referrer: Digest
 
 
-_TAG: Final = parameter("tag", Text())
 _packed: Final = attrgetter("packed")  # orders digests five times faster than their own comparison
 _SERVED: Final = (manifests.c.digest, manifests.c.media_type, manifests.c.payload)
 _HERE: Final = (manifests.c.tenant_id == TENANT_ID, manifests.c.repository_id == REPOSITORY_ID)
 
 # -- reading ----------------------------------------------------------------------------------------------------------
 
-_joined, _repository = named_repository()
+_asked = askers({"tag": Text()})
+_joined, _repository = named_repository(_asked)
 _tag = (
     select(tags.c.digest)
     .where(
         tags.c.tenant_id == _repository.c.tenant_id,
         tags.c.repository_id == _repository.c.id,
-        tags.c.name == _TAG,
+        tags.c.name == _asked.c.tag,
         tags.c.valid_to.is_(None),
     )
     .limit(ONE)
@@ -98,10 +100,11 @@ _tagged = (
 FIND_TAGGED_MANIFEST: Final = statement(
     "find_tagged_manifest",
     "GET or HEAD of a manifest by tag: the hottest read, one statement from names to payload.",
-    select(_tagged.c.digest, _tagged.c.media_type, _tagged.c.payload).select_from(
+    select(_asked.c[ASKER], _tagged.c.digest, _tagged.c.media_type, _tagged.c.payload).select_from(
         _joined.join(_tag, true()).join(_tagged, true())
     ),
     ManifestRow,
+    asked=_asked,
 )
 
 
@@ -110,12 +113,14 @@ async def find_tagged_manifest(tx: Transaction, name: RepositoryName, tag: str) 
     return await tx.one(FIND_TAGGED_MANIFEST, **name_parameters(name), tag=tag)
 
 
+_asked_by_digest = askers({"digest": DigestType()})
+_joined_by_digest, _repository_by_digest = named_repository(_asked_by_digest)
 _by_digest = (
     select(*_SERVED)
     .where(
-        manifests.c.tenant_id == _repository.c.tenant_id,
-        manifests.c.repository_id == _repository.c.id,
-        manifests.c.digest == DIGEST,
+        manifests.c.tenant_id == _repository_by_digest.c.tenant_id,
+        manifests.c.repository_id == _repository_by_digest.c.id,
+        manifests.c.digest == _asked_by_digest.c.digest,
         manifests.c.deleted_at.is_(None),
     )
     .limit(ONE)
@@ -125,10 +130,11 @@ _by_digest = (
 FIND_MANIFEST: Final = statement(
     "find_manifest",
     "GET or HEAD of a manifest by digest.",
-    select(_by_digest.c.digest, _by_digest.c.media_type, _by_digest.c.payload).select_from(
-        _joined.join(_by_digest, true())
+    select(_asked_by_digest.c[ASKER], _by_digest.c.digest, _by_digest.c.media_type, _by_digest.c.payload).select_from(
+        _joined_by_digest.join(_by_digest, true())
     ),
     ManifestRow,
+    asked=_asked_by_digest,
 )
 
 

@@ -18,6 +18,7 @@ import psycopg
 from sqlalchemy import BigInteger, Boolean, ColumnElement, case, cast, func, literal_column, select
 
 from distsql.errors import CatalogueUnavailableError, SettingsError
+from distsql.sql.gathering import Gathering
 from distsql.sql.pipeline import Pipeline
 from distsql.sql.statements import statement
 
@@ -103,6 +104,7 @@ class Replica:
     def __init__(self, connector: Connector) -> None:
         self._connector = connector
         self.pipeline = Pipeline(self._connect)
+        self.reads = Gathering([self.pipeline])
         self.replayed = -1
         """The bytes of the log that it is known to have."""
         self.connected = 0
