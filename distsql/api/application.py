@@ -7,10 +7,10 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import replace
 from http import HTTPStatus
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 from distsql.api.authorization import TOKEN_PATH, Authorizer
@@ -35,8 +35,6 @@ _log: Final = logging.getLogger("distsql")
 _DRAIN_BYTES: Final = 64 * 1024**2
 _MAX_PATH: Final = 1024
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
-
-Result = TypeVar("Result")
 
 
 class Service(Protocol):
@@ -90,14 +88,16 @@ class Application:
 
     async def _serve(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
         started = time.perf_counter()
-        request = Request(
-            scope, receive, self._service.namespace, request_id=self._request_id(scope), limits=self._limits
-        )
+        request = Request(scope, receive, self._service.namespace, self._limits)
+        request.request_id = self._request_id(request)
         scope["distsql.request"] = request  # for traces
         sent = _Sent(send)
         try:
-            response = await self._attempt(request, lambda: self._answer(request))
-            if request.headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in request.headers:
+            try:
+                response = await self._answer(request)
+            except Exception as error:  # noqa: BLE001  # every one has an answer
+                response = self._failure(request, error)
+            if request.has_body:
                 await request.drain(_DRAIN_BYTES)
             await self._send(request, _with_warnings(request, response), sent)
         finally:
@@ -120,12 +120,9 @@ class Application:
         if self._access_log is not None:
             self._access_log.add(request, status=sent.status, seconds=seconds)
 
-    def _request_id(self, scope: ASGIScope) -> str:
-        for name, value in scope["headers"]:
-            if name == b"x-request-id" and _REQUEST_ID.match(value):
-                text: str = value.decode()
-                return text
-        return next(self._ids)
+    def _request_id(self, request: Request) -> str:
+        given = request.headers.get(b"x-request-id")
+        return given.decode() if given is not None and _REQUEST_ID.match(given) else next(self._ids)
 
     async def _answer(self, request: Request) -> ASGIApplication:
         path = _raw_path(request.scope)
@@ -150,31 +147,29 @@ class Application:
 
     async def _send(self, request: Request, response: ASGIApplication, sent: _Sent) -> None:
         """Sends an answer. One that fails before its first byte (bytes that are missing) is still told as an error."""
-
-        async def send_all() -> None:
-            await response(request.scope, request.receive, sent)
-
-        failure = await self._attempt(request, send_all)
-        if failure is not None and sent.status:
-            # The web server cuts the connection: the only way left to say that this is not the whole content.
-            raise ConnectionAbortedError(f"The answer to {request.request_id} could not be sent whole")
-        if failure is not None:
-            await failure(request.scope, request.receive, sent)
-
-    async def _attempt(self, request: Request, work: Callable[[], Awaitable[Result]]) -> Result | Response:
-        """What the work gives, or the answer to its error. What nobody expected is logged whole and told to nobody."""
+        if isinstance(response, Response):  # in memory: nothing can fail
+            await sent.whole(response, request)
+            return
         try:
-            return await work()
-        except DistsqlError as error:
-            response = response_to(error, request.shown)
-            if isinstance(error, RefusedError):
-                request.refusal = cause_of(error)
-            if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-                _log.error("%s: %s", _named(request), error, extra=_extra(request))
-            return response
-        except Exception:  # noqa: BLE001  # logged just below; the process serves others too
-            _log.exception("%s failed", _named(request), extra=_extra(request))
+            await response(request.scope, request.receive, sent)
+        except Exception as error:
+            failure = self._failure(request, error)
+            if sent.status:
+                # The web server cuts the connection: the only way left to say that this is not the whole content.
+                raise ConnectionAbortedError(f"The answer to {request.request_id} could not be sent whole") from error
+            await sent.whole(failure, request)
+
+    def _failure(self, request: Request, error: Exception) -> Response:
+        """The answer to an error. What nobody expected is logged whole and told to nobody."""
+        if not isinstance(error, DistsqlError):
+            _log.error("%s failed", _named(request), extra=_extra(request), exc_info=error)
             return error_response(500, "UNKNOWN", f"The server failed; its log has it under {request.request_id}")
+        response = response_to(error, request.shown)
+        if isinstance(error, RefusedError):
+            request.refusal = cause_of(error)
+        if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            _log.error("%s: %s", _named(request), error, extra=_extra(request))
+        return response
 
     async def _live(self, receive: ASGIReceive, send: ASGISend) -> None:
         while True:
@@ -224,6 +219,11 @@ class _Sent:
         if message["type"] == "http.response.start":
             self.status, self.length = message["status"], content_length(message["headers"])
         return self._send(message)
+
+    async def whole(self, response: Response, request: Request) -> None:
+        """Sends an answer that is in memory."""
+        self.status, self.length = response.status, response.content_length
+        await response(request.scope, request.receive, self._send)
 
 
 def _raw_path(scope: ASGIScope) -> bytes:

@@ -55,12 +55,12 @@ class Pull(NamedTuple):
 class Request:
     """One HTTP request. ``namespace`` acts on behalf of its caller."""
 
-    def __init__(
-        self, scope: ASGIScope, receive: ASGIReceive, namespace: Namespace, *, request_id: str, limits: Limits
-    ) -> None:
+    def __init__(self, scope: ASGIScope, receive: ASGIReceive, namespace: Namespace, limits: Limits) -> None:
         self.scope = scope
         self.method: str = scope["method"]
-        self.request_id = request_id
+        self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
+        """By lower-case name; of a name that comes more than once the last."""
+        self.request_id = ""
         self.limits = limits
         self.receive = receive
         self._namespace = namespace
@@ -87,11 +87,6 @@ class Request:
         self.arguments: Sequence[str] = ()
         self.pull: Pull | None = None
 
-    @cached_property
-    def headers(self) -> Mapping[bytes, bytes]:
-        """By lower-case name; of a name that comes more than once the last."""
-        return dict(self.scope["headers"])
-
     def header(self, name: bytes) -> str | None:
         """A header's text, or None."""
         value = self.headers.get(name)
@@ -115,7 +110,7 @@ class Request:
         values = self.query.get(name)
         return values[0] if values else None
 
-    @cached_property
+    @property
     def namespace(self) -> Namespace:
         """The registry, as this request's caller sees it."""
         return self._namespace.acting_as(
@@ -175,6 +170,12 @@ class Request:
         if not (text.isascii() and text.isdigit()):
             raise PageInvalidError(f"n={text[:40]!r} is no page size: give a whole number, 0 or more")
         return min(int(text.lstrip("0")[:20] or "0"), MAX_PAGE)
+
+    @property
+    def has_body(self) -> bool:
+        """Whether the client sends one, or says that it will."""
+        headers = self.headers
+        return headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in headers
 
     @property
     def content_length(self) -> int | None:
@@ -267,4 +268,6 @@ Methods = Mapping[str, Handler]
 
 def printable(text: str, limit: int = 256) -> str:
     """Text of a client that is fit for a log line and a row: bounded, without control characters."""
+    if len(text) <= limit and text.isprintable():
+        return text
     return "".join(character if character.isprintable() else "?" for character in text[:limit])

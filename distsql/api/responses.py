@@ -33,13 +33,19 @@ class Response:
     body: bytes = b""
     length: int | None = field(default=None, kw_only=True)
 
+    @property
+    def content_length(self) -> int:
+        """What is told: 0 where nothing is."""
+        if self.status in _WITHOUT_BODY:
+            return 0
+        return len(self.body) if self.length is None else self.length
+
     async def __call__(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
         """Sends it."""
         del receive
         headers = [API_VERSION, *self.headers]
         if self.status not in _WITHOUT_BODY:
-            length = len(self.body) if self.length is None else self.length
-            headers.append((b"content-length", b"%d" % length))
+            headers.append((b"content-length", b"%d" % self.content_length))
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else self.body})
 

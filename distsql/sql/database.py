@@ -239,7 +239,7 @@ class Database:
         **kwargs: P.kwargs,
     ) -> Result:
         """As `read_as`, perhaps by a replica, which has all that was acknowledged before."""
-        replica = await self.replicas.choose()
+        replica = await self.replicas.choose() if len(self.replicas) else None
         if replica is not None:
             connected = replica.connected
             try:
@@ -314,25 +314,25 @@ class TenantDatabase:
         self._database = database
         self._tenant = tenant
 
-    async def read(
+    def read(
         self,
         query: Callable[Concatenate[Transaction, P], Awaitable[Result]],
         /,
         *args: P.args,
         **kwargs: P.kwargs,
-    ) -> Result:
+    ) -> Awaitable[Result]:
         """As `Database.read`."""
-        return await self._database.read_as(self._tenant, query, *args, **kwargs)
+        return self._database.read_as(self._tenant, query, *args, **kwargs)
 
-    async def pull(
+    def pull(
         self,
         query: Callable[Concatenate[Transaction, P], Awaitable[Result]],
         /,
         *args: P.args,
         **kwargs: P.kwargs,
-    ) -> Result:
+    ) -> Awaitable[Result]:
         """As `Database.pull_as`: for what may be answered by a replica."""
-        return await self._database.pull_as(self._tenant, query, *args, **kwargs)
+        return self._database.pull_as(self._tenant, query, *args, **kwargs)
 
     async def transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
         """As `Database.transact`. `QuotaExceededError` when the tenant would use more than it may."""

@@ -71,8 +71,8 @@ def _hand_out(askers: Sequence[_Asker], answer: asyncio.Future[Rows]) -> None:
     error = asyncio.CancelledError() if answer.cancelled() else answer.exception()
     found: list[Rows] = [[] for _ in askers]
     if error is None:
-        for number, *row in answer.result():
-            found[number - 1].append(tuple(row))
+        for row in answer.result():
+            found[row[0] - 1].append(row[1:])
     for (_, each), rows in zip(askers, found, strict=True):
         if each.done():  # nobody waits any more
             continue

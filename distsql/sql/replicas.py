@@ -184,6 +184,10 @@ class Replicas:
         self._all = [Replica(connector) for connector in connectors]
         self._find_position = Shared(find_position)
 
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._all)
+
     @property
     def answered(self) -> int:
         """How many pulls they answered."""
