@@ -92,9 +92,7 @@ class Pipeline:
             await self._open()
         return await self._ask(statement, parameters, who)
 
-    def ask(
-        self, statement: Statement[Any], parameters: Mapping[str, Any], *, who: Who = None
-    ) -> asyncio.Future[Rows]:
+    def ask(self, statement: Statement[Any], parameters: Mapping[str, Any], *, who: Who = None) -> asyncio.Future[Rows]:
         """What `fetch` gives, later; it is sent when this returns, unless there is no connection yet."""
         if self._connection is None:
             return asyncio.ensure_future(self.fetch(statement, parameters, who=who))

@@ -184,7 +184,7 @@ def askers(columns: Mapping[str, TypeEngine[Any]]) -> TableValuedAlias:
 
     Ten who ask in one statement cost PostgreSQL two times what one does.
     """
-    named = {"path": Text(), "only_id": BigInteger(), **columns}
+    named: dict[str, TypeEngine[Any]] = {"path": Text(), "only_id": BigInteger(), **columns}
     arrays = [parameter(f"{name}s", ARRAY(type_)) for name, type_ in named.items()]
     values = func.unnest(*arrays).table_valued(
         *(column(name, type_) for name, type_ in named.items()), with_ordinality=ASKER

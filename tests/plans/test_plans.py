@@ -79,8 +79,10 @@ def test_cold_statements_can_be_run(crowd: Connection) -> None:
         assert plan(crowd, registered[name])
 
 
-BIG_NAMES = {"tenant": "big", "path": "web", "only_id": None}
-SMALL_NAMES = {"tenant": "small", "path": "web", "only_id": None}
+# For one who asks, and for one of several who ask at once.
+WEB = {"path": "web", "only_id": None, "paths": ["web"], "only_ids": [None]}
+BIG_NAMES = {"tenant": "big", **WEB}
+SMALL_NAMES = {"tenant": "small", **WEB}
 BIG_IDS = {"tenant_id": BIG, "repository_id": BIG}
 SMALL_IDS = {"tenant_id": SMALL, "repository_id": SMALL}
 # The layer that five thousand repositories have, and a manifest that both tenants have.
@@ -90,9 +92,9 @@ LAYER, MANIFEST = digest("layer 1"), digest("manifest 3")
 @pytest.mark.parametrize(
     ("name", "parameters", "pages"),
     [
-        ("find_tagged_manifest", {"tag": "v3"}, 25),
-        ("find_manifest", {"digest": MANIFEST}, 20),
-        ("find_layer", {"digest": LAYER, "fresh": timedelta(hours=1)}, 30),
+        ("find_tagged_manifest", {"tags": ["v3"]}, 25),
+        ("find_manifest", {"digests": [MANIFEST]}, 20),
+        ("find_layer", {"digests": [LAYER], "fresh": timedelta(hours=1)}, 30),
         ("find_repository", {}, 15),
         ("list_tenant_repositories", {"after_path": "repository-4", "limit": 100}, 120),
     ],
