@@ -61,7 +61,7 @@ async def guarded(
     worlds: tuple[World, World], origin: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Guarded, Guarded]]:
     # Nothing is asked again in the middle, in one of the two.
-    for module, name in ((account_states, "FRESH_S"), (account_states, "_LIMIT_S"), (last_uses, "FLUSH_S")):
+    for module, name in ((account_states, "FRESH_S"), (account_states, "_AGAIN_S"), (last_uses, "FLUSH_S")):
         monkeypatch.setattr(module, name, 3600)
     monkeypatch.setitem(Remembered.add.__kwdefaults__ or {}, "seconds", 3600)
     basic = "Basic " + base64.b64encode(f"{ACCOUNT}:{origin.secret}".encode()).decode()
@@ -69,6 +69,10 @@ async def guarded(
     for world in worlds:
         authorizer = create_authorizer(world.registry.backend, Settings(auth="token"))
         await authorizer.authenticator.keys()
+        await authorizer.authenticator.log_in(
+            ACCOUNT, origin.secret
+        )  # and again, which reads changes for the first time
+        await authorizer.authenticator.log_in(ACCOUNT, origin.secret)
         world.past_policies.clear()
         application = Application(
             world.registry, limits=Limits(), access_log=None, authorizer=authorizer, tenant_domain=DOMAIN
