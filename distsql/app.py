@@ -42,8 +42,10 @@ from distsql.sql.database import SERVE_ROLE, Database, Observer, ignore
 from distsql.sql.days import roll_up_days
 from distsql.values import ASGIApplication, Caller
 
-_ROLL_UP_S: Final = 60 * 60
+_FORGET_S: Final = 60 * 60
 _ACCESS_CHANGES_AGE: Final = timedelta(days=1)
+_ROLL_UP: Final = timedelta(minutes=10)
+_FIRST_ROLL_UP_S: Final = 10  # while a server starts it has better things to do
 
 
 class Registry:
@@ -94,11 +96,17 @@ class Registry:
                 lambda: seals.seal(unless_since=interval * 0.9),
                 seconds=interval.total_seconds(),
             ),
-            Repeated("rolling up days", lambda: self._everything.transact(roll_up_days), seconds=_ROLL_UP_S),
+            Repeated(
+                "rolling up days",
+                # As above: one of all servers and their workers.
+                lambda: self._everything.transact(functools.partial(roll_up_days, unless_since=_ROLL_UP * 0.9)),
+                seconds=_ROLL_UP.total_seconds(),
+                first=_FIRST_ROLL_UP_S,
+            ),
             Repeated(
                 "forgetting changes of access",
                 lambda: self._everything.transact(functools.partial(delete_access_changes, age=_ACCESS_CHANGES_AGE)),
-                seconds=_ROLL_UP_S,
+                seconds=_FORGET_S,
             ),
             Repeated(
                 "delivering events",

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.pool import NullPool
 
 from distsql.sql.catalogue import metadata
+from distsql.sql.schema_events import recorder
 
 # A migration that waits for a lock makes everybody behind it wait too: better to fail and be run again.
 LOCK_TIMEOUT = "5s"
@@ -37,6 +38,7 @@ def run(connection: Connection) -> None:
         compare_type=True,
         compare_server_default=True,
         transaction_per_migration=True,
+        on_version_apply=recorder(context.config.attributes.get("actor", "alembic")),
     )
     with context.begin_transaction():
         context.run_migrations()

@@ -22,17 +22,13 @@ def count(pulls: Pulls, request: Request, *, status: int, length: int) -> None:
     name, pull = request.repository or "", request.pull
     if "/" not in name:
         name = f"{DEFAULT_TENANT}/{name}"
-    counts = pulls.counts(name, request.actor_kind)
-    counts.requests += 1
     if pull is None:
-        return
-    given = request.method == "GET" and status in _GIVEN
-    if pull.tag is not None:
-        pulls.add_tag(name, pull.tag, given=given)
-    if given:
+        pulls.counts((name, request.actor_kind, None, None))
+    elif request.method == "GET" and status in _GIVEN:
+        counts = pulls.counts((name, request.actor_kind, pull.tag, pull.digest))
         counts.sent_bytes += length
-        if pull.digest is not None:
-            counts.pulls += 1
-            pulls.add_manifest(name, pull.digest)
-    elif request.method == "GET" and status == HTTPStatus.TEMPORARY_REDIRECT:
-        counts.redirected_bytes += pull.length
+        counts.pulls += pull.digest is not None
+    else:
+        counts = pulls.counts((name, request.actor_kind, pull.tag, None))
+        if status == HTTPStatus.TEMPORARY_REDIRECT and request.method == "GET":
+            counts.redirected_bytes += pull.length

@@ -39,7 +39,7 @@ def collect_garbage(settings: Settings, *, full: bool, dry_run: bool, as_json: b
     async def collect(registry: Registry) -> Collected:
         with progress() as notify:
             collector = GarbageCollector(registry.backend, caller(), periods=periods_of(settings), notify=notify)
-            return await (collector.dry_run() if dry_run else collector.run(full=full))
+            return await (collector.dry_run() if dry_run else collector.command(full=full))
 
     found = run(settings, collect)
     if as_json:

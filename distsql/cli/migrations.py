@@ -6,7 +6,7 @@ import json
 
 import click
 
-from distsql.cli.options import as_json, catalogue, settings_options
+from distsql.cli.options import as_json, caller, catalogue, settings_options
 from distsql.settings import Settings
 
 
@@ -26,7 +26,7 @@ def migrate(settings: Settings, target: str, *, dry_run: bool, as_json: bool) ->
         if dry_run:
             _tell_plan(schema.plan(found.database_url, to=target), as_json=as_json)
             return
-        before, after = schema.migrate(found.database_url, to=target)
+        before, after = schema.migrate(found.database_url, to=target, actor=caller().actor)
     if as_json:
         click.echo(json.dumps({"before": before, "after": after}))
     else:

@@ -80,7 +80,7 @@ def serve(settings: Settings) -> None:
     # Before the store, whose folders are nobody else's: PostgreSQL's user has to get into the data folder.
     with PrivatePostgres(settings.data) as postgres:
         url = postgres.url(settings.data)
-        schema.migrate(url)
+        schema.migrate(url, actor="serve")
         asyncio.run(_check(store))
         _run(replace(settings, database_url=url), address)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distsql.cli.options import as_json, run, settings_options
+from distsql.cli.options import as_json, caller, run, settings_options
 from distsql.errors import SettingsError
 from distsql.settings import Settings, size
 
@@ -54,6 +54,7 @@ def verify(
                 repair=repair,
                 resume=not restart,
                 rate=bytes_a_second,
+                caller=caller(),
             )
             totals.update(await verifier.totals())
             async for finding in verifier.findings():

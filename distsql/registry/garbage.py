@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import Final, TypeVar
 
@@ -19,9 +19,10 @@ from distsql.registry.context import Backend
 from distsql.registry.orphans import find_orphans
 from distsql.registry.purges import Purge
 from distsql.registry.reviews import Periods, Review, Reviewed
-from distsql.sql import garbage, garbage_previews, sweeps, upload_expiry
+from distsql.sql import audit, garbage, garbage_previews, sweeps, upload_expiry
 from distsql.sql.database import Transaction
 from distsql.sql.garbage import CondemnedBytesRow
+from distsql.sql.tables import SERVER_TENANT_ID
 from distsql.values import Caller
 
 _BATCH: Final = 500
@@ -64,6 +65,7 @@ class GarbageCollector:
         self, backend: Backend, caller: Caller, *, periods: Periods, notify: Notify, patient: bool = True
     ) -> None:
         self._backend = backend
+        self._caller = caller
         self._periods = periods
         self._notify = notify
         self._patient = patient
@@ -71,6 +73,19 @@ class GarbageCollector:
         self._purge = Purge(self._transact, periods, self._count)
         self._away: dict[str, str] = {}  # stores that didn't answer in this run, and what was wrong
         self.collected = Collected()
+
+    async def command(self, *, full: bool = False) -> Collected:
+        """`run`, because somebody said so: the audit has who, and afterwards what came of it."""
+        await self._backend.everything.transact(partial(self._audit, told="full" if full else "what is queued"))
+        collected = await self.run(full=full)
+        told = ", ".join(f"{number} {what}" for what, number in asdict(collected).items() if number)
+        await self._backend.everything.transact(partial(self._audit, told=told or "nothing"))
+        return collected
+
+    async def _audit(self, tx: Transaction, *, told: str) -> None:
+        audit.insert_audit_events(
+            tx, SERVER_TENANT_ID, "garbage.collect", caller=self._caller, repository=None, references=[told]
+        )
 
     async def run(self, *, full: bool = False) -> Collected:
         """Collects what has been garbage for its time. ``full`` looks at everything, also at every stored object.

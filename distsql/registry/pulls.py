@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeVar
 
 from distsql.errors import UnavailableError
 from distsql.oci.digest import Digest
@@ -23,14 +23,15 @@ _MANY: Final = 5_000
 _MOST: Final = 50_000
 
 
-@dataclass(slots=True)
 class Counts:
-    """Of one repository, day and kind of actor."""
+    """Of what was asked for in one way: requests of all kinds, and of them pulls, and the bytes that were given out."""
 
-    requests: int = 0
-    pulls: int = 0
-    sent_bytes: int = 0
-    redirected_bytes: int = 0
+    __slots__ = ("at", "pulls", "redirected_bytes", "requests", "sent_bytes")
+
+    def __init__(self) -> None:
+        self.requests = self.pulls = self.sent_bytes = self.redirected_bytes = 0
+        self.at = 0.0
+        """When last."""
 
     def add(self, other: Counts) -> None:
         """Takes the other ones in."""
@@ -38,31 +39,14 @@ class Counts:
         self.pulls += other.pulls
         self.sent_bytes += other.sent_bytes
         self.redirected_bytes += other.redirected_bytes
+        self.at = max(self.at, other.at)
 
 
-@dataclass(slots=True)
-class Last:
-    """How often something was pulled, and when last."""
+Asked = tuple[str, ActorKind, str | None, Digest | None]
+"""A repository's full name, who asked, and the tag and the manifest's digest if it was about one."""
 
-    pulls: int = 0
-    at: float = 0.0
-
-    def add(self, later: Last) -> None:
-        """Takes the later ones in."""
-        self.pulls += later.pulls
-        self.at = later.at
-
-
-@dataclass(slots=True)
-class _Memory:
-    """By the repository's full name."""
-
-    days: dict[tuple[str, str, int], Counts] = field(default_factory=dict)
-    manifests: dict[tuple[str, Digest], Last] = field(default_factory=dict)
-    tags: dict[tuple[str, str], Last] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.days) + len(self.manifests) + len(self.tags)
+_Memory = dict[tuple[int, Asked], Counts]
+"""By day, too. One place in it for a request: what belongs together is added up when it is written."""
 
 
 class Pulls:
@@ -73,36 +57,19 @@ class Pulls:
     def __init__(self, database: Database, *, interval_s: float) -> None:
         self._database = database
         self._deferred = Deferred(self.flush, seconds=interval_s)
-        self._memory = _Memory()
+        self._memory: _Memory = {}
 
-    def counts(self, name: str, kind: ActorKind) -> Counts:
-        """What the repository's requests of today are counted in: add to it at once, and don't keep it."""
-        key = (name, kind, int(time.time()) // _DAY_S)
-        found = self._memory.days.get(key)
+    def counts(self, asked: Asked) -> Counts:
+        """What requests like this one are counted in today: add to it at once, and don't keep it."""
+        now = time.time()
+        key = (int(now) // _DAY_S, asked)
+        found = self._memory.get(key)
         if found is None:
             self._make_room()
-            found = self._memory.days[key] = Counts()
+            found = self._memory[key] = Counts()
+        found.requests += 1
+        found.at = now
         return found
-
-    def add_manifest(self, name: str, digest: Digest) -> None:
-        """Remembers that the manifest was given out."""
-        key = (name, digest)
-        found = self._memory.manifests.get(key)
-        if found is None:
-            self._make_room()
-            found = self._memory.manifests[key] = Last()
-        found.pulls += 1
-        found.at = time.time()
-
-    def add_tag(self, name: str, tag: str, *, given: bool) -> None:
-        """Remembers that the tag was asked for, and whether a manifest was given out by it."""
-        key = (name, tag)
-        found = self._memory.tags.get(key)
-        if found is None:
-            self._make_room()
-            found = self._memory.tags[key] = Last()
-        found.pulls += given
-        found.at = time.time()
 
     def _make_room(self) -> None:
         self._deferred.want()
@@ -110,7 +77,7 @@ class Pulls:
             self._deferred.hurry()
         if len(self._memory) >= _MOST:
             _log.warning("Pulls since the last %d different ones are not counted: the catalogue is away", _MOST)
-            self._memory = _Memory()
+            self._memory = {}
 
     async def close(self) -> None:
         """Writes what is left."""
@@ -118,8 +85,8 @@ class Pulls:
 
     async def flush(self) -> bool:
         """Writes what is remembered, and tells whether it has to be tried again."""
-        memory, self._memory = self._memory, _Memory()
-        if not len(memory):
+        memory, self._memory = self._memory, {}
+        if not memory:
             return False
         written = False
 
@@ -140,15 +107,22 @@ class Pulls:
 
     def _keep(self, older: _Memory) -> None:
         newer, self._memory = self._memory, older
-        for day, counts in newer.days.items():
-            older.days.setdefault(day, Counts()).add(counts)
-        for manifest, last in newer.manifests.items():
-            older.manifests.setdefault(manifest, Last()).add(last)
-        for tag, last in newer.tags.items():
-            older.tags.setdefault(tag, Last()).add(last)
+        for key, counts in newer.items():
+            older.setdefault(key, Counts()).add(counts)
+
+
+Key = TypeVar("Key")
+
+
+def _added_up(parts: Iterable[tuple[Key, Counts]]) -> dict[Key, Counts]:
+    found: dict[Key, Counts] = {}
+    for key, counts in parts:
+        found.setdefault(key, Counts()).add(counts)
+    return found
 
 
 def _days(memory: _Memory) -> list[DailyPulls]:
+    found = _added_up(((name, day, kind), counts) for (day, (name, kind, _, _)), counts in memory.items())
     return [
         DailyPulls(
             *_split(name),
@@ -159,21 +133,27 @@ def _days(memory: _Memory) -> list[DailyPulls]:
             counts.sent_bytes,
             counts.redirected_bytes,
         )
-        for (name, kind, day), counts in memory.days.items()
+        for (name, day, kind), counts in found.items()
     ]
 
 
 def _manifests(memory: _Memory) -> list[ManifestPulls]:
+    found = _added_up(
+        ((name, digest), counts)
+        for (_, (name, _, _, digest)), counts in memory.items()
+        if digest is not None and counts.pulls
+    )
     return [
-        ManifestPulls(*_split(name), digest, last.pulls, datetime.fromtimestamp(last.at, UTC))
-        for (name, digest), last in memory.manifests.items()
+        ManifestPulls(*_split(name), digest, counts.pulls, datetime.fromtimestamp(counts.at, UTC))
+        for (name, digest), counts in found.items()
     ]
 
 
 def _tags(memory: _Memory) -> list[TagPulls]:
+    found = _added_up(((name, tag), counts) for (_, (name, _, tag, _)), counts in memory.items() if tag is not None)
     return [
-        TagPulls(*_split(name), tag, last.pulls, datetime.fromtimestamp(last.at, UTC))
-        for (name, tag), last in memory.tags.items()
+        TagPulls(*_split(name), tag, counts.pulls, datetime.fromtimestamp(counts.at, UTC))
+        for (name, tag), counts in found.items()
     ]
 
 

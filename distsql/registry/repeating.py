@@ -14,14 +14,20 @@ _log: Final = logging.getLogger("distsql")
 
 
 class Repeated:
-    """Runs the work every so many seconds, until it is closed. What goes wrong is logged; the next turn tries again."""
+    """Runs the work every so many seconds, until it is closed. What goes wrong is logged; the next turn tries again.
 
-    __slots__ = ("_closed", "_name", "_seconds", "_task", "_work")
+    The first turn comes as late as the others, unless ``first`` says how many seconds after the beginning.
+    """
 
-    def __init__(self, name: str, work: Callable[[], Awaitable[object]], *, seconds: float) -> None:
+    __slots__ = ("_closed", "_first", "_name", "_seconds", "_task", "_work")
+
+    def __init__(
+        self, name: str, work: Callable[[], Awaitable[object]], *, seconds: float, first: float | None = None
+    ) -> None:
         self._name = name
         self._work = work
         self._seconds = seconds
+        self._first = seconds if first is None else first
         self._task: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -40,8 +46,10 @@ class Repeated:
                 await self._task
 
     async def _run(self) -> None:
+        wait = self._first
         while not self._closed:
-            await asyncio.sleep(self._seconds)
+            await asyncio.sleep(wait)
+            wait = self._seconds
             try:
                 await self._work()
             except DistsqlError as error:

@@ -203,6 +203,7 @@ class Retention:
                 tags={each.row.tag: actors[id(each)] for each in outcome.deleted if each.row.tag is not None},
                 digests={each.row.digest: actors[id(each)] for each in outcome.deleted if each.row.tag is None},
             )
+        if outcome.deleted or patient:  # who is patient was told to run it, and that is remembered
             context.audit(tx, repository.tenant_id, "retention.run", references=[f"{len(outcome.deleted)} deleted"])
         return outcome
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -17,15 +17,18 @@ from distsql.registry.context import Backend
 from distsql.registry.manifests import check_payload
 from distsql.registry.orphans import find_orphans
 from distsql.registry.throttles import Throttle
-from distsql.sql import recounts, stores, verification, verification_runs
+from distsql.sql import audit, recounts, stores, verification, verification_runs
 from distsql.sql.database import Transaction
+from distsql.sql.tables import SERVER_TENANT_ID
 from distsql.sql.verification import VerifiedBlobRow, VerifiedManifestRow
 from distsql.sql.verification_runs import FindingRow, ProgressRow
+from distsql.values import Caller
 
 _BLOBS: Final = 200
 _MANIFESTS: Final = 20
 _SAVE_S: Final = 5
 _TOLD: Final = 10
+_NOBODY: Final = Caller(actor="verify")
 
 Notify = Callable[[str, int], None]
 """Hears what was verified (``blobs``, ``bytes``, ``manifests``, ``orphans``) and how many of it."""
@@ -70,8 +73,8 @@ class Verifier:
     """Reads everything once, and goes on where it was stopped, in whatever process.
 
     What changes meanwhile is looked at again before it is called damaged. With ``repair`` it mends what it can: blobs
-    that a repository lost sight of, bytes under another key, what is kept of tenants' use; and orphans go. ``rate`` is
-    how many bytes a second it reads at most.
+    that a repository lost sight of, bytes under another key, what is kept of tenants' use; and orphans go, all of it
+    as ``caller``. ``rate`` is how many bytes a second it reads at most.
     """
 
     def __init__(
@@ -84,8 +87,10 @@ class Verifier:
         repair: bool = False,
         resume: bool = True,
         rate: int | None = None,
+        caller: Caller = _NOBODY,
     ) -> None:
         self._backend = backend
+        self._caller = caller
         self._read_bytes = read_bytes
         self._repair = repair
         self._resume = resume
@@ -107,9 +112,7 @@ class Verifier:
         Raises `VerifyingElsewhereError` when another process goes on with it.
         """
         everything = self._backend.everything
-        self._progress = await everything.transact(
-            partial(verification_runs.begin_verification, read_bytes=self._read_bytes, resume=self._resume)
-        )
+        self._progress = await everything.transact(self._begin)
         for what in ("blobs", "bytes", "manifests"):
             if done := getattr(self._progress, what):
                 self._notify(what, done)
@@ -128,6 +131,25 @@ class Verifier:
                 yield finding
             following = names[names.index(name) + 1] if name != names[-1] else "done"
             await self._save(phase=following, after_tenant_id=-1, after_repository_id=-1, after_digest=None)
+
+    async def _begin(self, tx: Transaction) -> ProgressRow:
+        if self._repair:
+            self._audit(tx, SERVER_TENANT_ID, "verify.repair")
+        return await verification_runs.begin_verification(tx, read_bytes=self._read_bytes, resume=self._resume)
+
+    def _audit(
+        self,
+        tx: Transaction,
+        tenant_id: int,
+        action: str,
+        *,
+        repository: str | None = None,
+        references: Sequence[str | None] = (None,),
+        digest: Digest | None = None,
+    ) -> None:
+        audit.insert_audit_events(
+            tx, tenant_id, action, caller=self._caller, repository=repository, references=references, digest=digest
+        )
 
     async def _remember(self, row: FindingRow) -> Finding:
         """What was found before; of a blob whose bytes may be found elsewhere, still."""
@@ -167,9 +189,13 @@ class Verifier:
             blob.tenant_id if blob else None,
             blob.digest.packed if blob else None,
         )
-        await self._backend.everything.transact(
-            partial(verification_runs.insert_finding, verification_id=self._progress.id, finding=row)
-        )
+
+        async def remember(tx: Transaction) -> None:
+            await verification_runs.insert_finding(tx, verification_id=self._progress.id, finding=row)
+            if finding.kind == "orphan" and finding.mended:
+                self._audit(tx, SERVER_TENANT_ID, "orphan.delete", references=[finding.subject])
+
+        await self._backend.everything.transact(remember)
         if blob is not None and not finding.mended:
             self._damaged[blob.tenant_id, blob.digest] = _DamagedBlob(finding, blob)
         return finding
@@ -178,13 +204,19 @@ class Verifier:
 
     async def _verify_usage(self) -> AsyncIterator[Finding]:
         everything = self._backend.everything
-        uses = await (everything.transact(recounts.mend_uses) if self._repair else everything.read(recounts.list_uses))
+        uses = await (everything.transact(self._mend_uses) if self._repair else everything.read(recounts.list_uses))
         for row in uses:
             if row.counted != row.found:
                 kept, found = (", ".join(map(str, use)) for use in (row.counted, row.found))
                 mended = ": mended" if self._repair else ": mend it by --repair"
                 explanation = f"kept are {kept} bytes, repositories, manifests and tags, there are {found}{mended}"
                 yield await self._found(Finding("usage", row.tenant, explanation, self._repair))
+
+    async def _mend_uses(self, tx: Transaction) -> Sequence[recounts.TenantRecount]:
+        wrong = await recounts.mend_uses(tx)
+        if wrong:
+            self._audit(tx, SERVER_TENANT_ID, "usage.mend", references=[row.tenant for row in wrong])
+        return wrong
 
     # -- blobs --------------------------------------------------------------------------------------------------------
 
@@ -205,6 +237,7 @@ class Verifier:
 
         async def mark(tx: Transaction) -> None:
             stores.mark_bytes_lost(tx, blob.tenant_id, blob.digest, store_key=blob.store_key)
+            self._audit(tx, blob.tenant_id, "blob.lost", references=[blob.store_key], digest=blob.digest)
 
         if self._repair:
             await self._backend.everything.transact(mark)
@@ -264,14 +297,7 @@ class Verifier:
         linked = {
             each.digest
             for each in (missing if self._repair else ())
-            if await everything.transact(
-                partial(
-                    verification_runs.relink_layer,
-                    tenant_id=row.tenant_id,
-                    repository_id=row.repository_id,
-                    digest=each.digest,
-                )
-            )
+            if await everything.transact(partial(self._relink_layer, row=row, digest=each.digest))
         }
         left = [each for each in missing if each.digest not in linked]
         if missing:
@@ -279,6 +305,14 @@ class Verifier:
             more = "" if len(left) <= _TOLD else f" and {len(left) - _TOLD} more"
             mended = "" if left else ": mended, the tenant has it"
             yield Finding("reference", subject, f"its {told}{more} is not in the repository{mended}", not left)
+
+    async def _relink_layer(self, tx: Transaction, *, row: VerifiedManifestRow, digest: Digest) -> bool:
+        linked = await verification_runs.relink_layer(
+            tx, tenant_id=row.tenant_id, repository_id=row.repository_id, digest=digest
+        )
+        if linked:
+            self._audit(tx, row.tenant_id, "blob.relink", repository=row.repository, digest=digest)
+        return linked
 
     # -- bytes that no row names --------------------------------------------------------------------------------------
 
@@ -307,13 +341,15 @@ class Verifier:
         for damaged in list(self._damaged.values()):
             row = damaged.row
             if row.length == orphan.length and await self._digest(orphan.key, row.length, row.digest) == row.digest:
-                relink = partial(
-                    verification_runs.relink_bytes,
-                    tenant_id=row.tenant_id,
-                    digest=row.digest,
-                    store_key=row.store_key,
-                    found_key=orphan.key,
-                )
+                relink = partial(self._relink_bytes, row=row, found_key=orphan.key)
                 if await self._backend.everything.transact(relink):
                     return damaged
         return None
+
+    async def _relink_bytes(self, tx: Transaction, *, row: VerifiedBlobRow, found_key: str) -> bool:
+        found = await verification_runs.relink_bytes(
+            tx, tenant_id=row.tenant_id, digest=row.digest, store_key=row.store_key, found_key=found_key
+        )
+        if found:
+            self._audit(tx, row.tenant_id, "blob.mend", references=[found_key], digest=row.digest)
+        return found

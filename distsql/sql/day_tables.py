@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Date, PrimaryKeyConstraint, Table, Text, text
+from sqlalchemy import BigInteger, Column, Date, DateTime, PrimaryKeyConstraint, Table, Text, text
 
 from distsql.sql.tables import metadata
 
@@ -24,7 +24,7 @@ daily_usage: Final = Table(
     Column("tenant", _NAME, nullable=False, comment="What the tenant was called on that day."),
     _count("stored_bytes", "Bytes of blobs, each counted once, when it was last looked on that day."),
     PrimaryKeyConstraint("tenant_id", "day"),
-    comment="What each tenant stored, by day: until its newest day, what was pushed before it is in daily_pushes.",
+    comment="What each tenant stored, by day.",
 )
 
 daily_pushes: Final = Table(
@@ -36,5 +36,19 @@ daily_pushes: Final = Table(
     _count("pushes", "Manifests that were pushed."),
     _count("bytes", "Of blobs that were uploaded."),
     PrimaryKeyConstraint("tenant_id", "day", "repository"),
-    comment="What arrived, by day, of days that are over: counted from the audit, which doesn't stay.",
+    comment="What arrived, by day, as far as it is rolled up: counted from the audit, which doesn't stay.",
+)
+
+day_roll_ups: Final = Table(
+    "day_roll_ups",
+    metadata,
+    Column("tenant_id", BigInteger, nullable=False, comment="The tenant: tenants.id."),
+    Column(
+        "pushes_until",
+        DateTime(timezone=True),
+        nullable=False,
+        comment="What was pushed before is in daily_pushes; of tenant 0: when a server last rolled up.",
+    ),
+    PrimaryKeyConstraint("tenant_id"),
+    comment="How far each tenant's days are rolled up.",
 )

@@ -28,13 +28,14 @@ _PARTITIONS_LOCK: Final = 0x6D6F6E746873
 _MIGRATION_LOCK: Final = 0x6469737473716C  # "distsql": two that migrate at the same time do it in turn
 
 
-def configuration(connection: Connection | None = None) -> Config:
+def configuration(connection: Connection | None = None, *, actor: str = "distsql migrate") -> Config:
     """Alembic's configuration: inside the installed wheel, else in the checkout beside the package."""
     package = Path(__file__).resolve().parent.parent
     inside = package / "_schema" / "alembic.ini"
     ini = inside if inside.exists() else package.parent / "alembic.ini"
     config = Config(ini)
     config.attributes["connection"] = connection
+    config.attributes["actor"] = actor
     return config
 
 
@@ -71,17 +72,17 @@ def _check_known(script: ScriptDirectory, current: str | None) -> None:
         )
 
 
-def migrate(url: str, *, to: str = "head") -> tuple[str | None, str | None]:
+def migrate(url: str, *, to: str = "head", actor: str = "distsql migrate") -> tuple[str | None, str | None]:
     """Takes the schema to a revision, up or down, and gives the revisions before and after.
 
-    Each revision is a transaction. Two that migrate at the same time take turns. What can't have its locks soon fails,
-    rather than make everybody wait behind it.
+    Each revision is a transaction, and an event of the audit, as the actor's. Two that migrate at the same time take
+    turns. What can't have its locks soon fails, rather than make everybody wait behind it.
     """
     with _connect(url) as connection, _in_turn(connection):
         before = MigrationContext.configure(connection).get_current_revision()
         connection.commit()
         try:
-            _move(connection, to)
+            _move(connection, to, actor=actor)
             after = MigrationContext.configure(connection).get_current_revision()
             if after is not None:
                 _make_partitions(connection)
@@ -150,8 +151,8 @@ def _make_partitions(connection: Connection) -> None:
                 connection.execute(text(ddl))
 
 
-def _move(connection: Connection, to: str) -> None:
-    config = configuration(connection)
+def _move(connection: Connection, to: str, *, actor: str) -> None:
+    config = configuration(connection, actor=actor)
     current = MigrationContext.configure(connection).get_current_revision()
     move = command.downgrade if _is_downwards(ScriptDirectory.from_config(config), current, to) else command.upgrade
     move(config, to)

@@ -22,9 +22,9 @@ from distsql.sql.webhook_tables import webhooks
 
 # Which changes are which events.
 KINDS: Final = {
-    "push": ("manifest.put",),
-    "tag": ("tag.put",),
-    "delete": ("manifest.delete", "tag.delete", "repository.delete"),
+    "push": ("manifest.put", "manifest.restore", "repository.restore"),
+    "tag": ("tag.put", "tag.restore"),
+    "delete": ("manifest.delete", "tag.delete", "repository.delete", "garbage.manifest"),
 }
 
 
@@ -290,21 +290,32 @@ CLAIM_DELIVERIES: Final = statement(
     "Due events, of each webhook and repository the first that waits; nobody else sends them for a while.",
     text(
         """
-with due as (
-    select d.tenant_id, d.webhook_id, d.event_at, d.event_id from webhook_deliveries d
-    where d.state = 'waiting' and d.next_at <= now() and not exists (
-        select from webhook_deliveries b
-        where b.tenant_id = d.tenant_id and b.webhook_id = d.webhook_id and b.repository = d.repository
-        and b.state = 'waiting' and (b.event_at, b.event_id) < (d.event_at, d.event_id)
+with recursive first as (
+    (
+        select d.tenant_id, d.webhook_id, d.repository, d.event_at, d.event_id, d.next_at from webhook_deliveries d
+        where d.state = 'waiting'
+        order by d.tenant_id, d.webhook_id, d.repository, d.event_at, d.event_id limit 1
     )
-    order by d.next_at limit :limit for update skip locked
+    union all
+    select following.* from first f cross join lateral (
+        select d.tenant_id, d.webhook_id, d.repository, d.event_at, d.event_id, d.next_at from webhook_deliveries d
+        where d.state = 'waiting'
+        and (d.tenant_id, d.webhook_id, d.repository) > (f.tenant_id, f.webhook_id, f.repository)
+        order by d.tenant_id, d.webhook_id, d.repository, d.event_at, d.event_id limit 1
+    ) following
+), due as (
+    select taken.place from (select * from first where next_at <= now() order by next_at limit :limit) f
+    cross join lateral (
+        select d.ctid as place from webhook_deliveries d
+        where d.tenant_id = f.tenant_id and d.webhook_id = f.webhook_id
+        and d.event_at = f.event_at and d.event_id = f.event_id and d.state = 'waiting' and d.next_at <= now()
+        for update skip locked
+    ) taken
 )
 update webhook_deliveries d
 set attempts = d.attempts + 1, next_at = now() + interval '1 minute'
 from due, webhooks w
-where (d.tenant_id, d.webhook_id, d.event_at, d.event_id)
-    = (due.tenant_id, due.webhook_id, due.event_at, due.event_id)
-and w.tenant_id = d.tenant_id and w.id = d.webhook_id and d.state = 'waiting'
+where d.ctid = due.place and w.tenant_id = d.tenant_id and w.id = d.webhook_id and d.state = 'waiting'
 returning d.tenant_id, d.webhook_id, w.url, w.format, w.secret, d.event_at, d.event_id, d.attempts, d.event
 """
     ).bindparams(LIMIT),

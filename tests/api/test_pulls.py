@@ -122,11 +122,9 @@ async def test_two_servers_add_up(settings: Settings, registry: Registry, namesp
         for _ in range(5):
             for pulls, order in ((registry.pulls, 1), (other.pulls, -1)):
                 for name, manifest in list(zip(names, pushed, strict=True))[::order]:
-                    pulls.counts(name, "robot").pulls += 1
-                    pulls.add_manifest(name, manifest.digest)
                     for tag in "ab"[::order]:
-                        pulls.add_tag(name, tag, given=True)
+                        pulls.counts((name, "robot", tag, manifest.digest)).pulls += 1
             await asyncio.gather(registry.pulls.flush(), other.pulls.flush())
-    assert [row[4] for row in days(sql)] == [10] * 10
-    assert sql.execute("select distinct pulls from manifest_pulls").fetchall() == [(10,)]
+    assert [row[4] for row in days(sql)] == [20] * 10
+    assert sql.execute("select distinct pulls from manifest_pulls").fetchall() == [(20,)]
     assert sql.execute("select count(*), min(pulls), max(pulls) from tag_pulls").fetchall() == [(20, 10, 10)]

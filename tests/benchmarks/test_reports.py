@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.reports import filled_catalogue, measure
+from benchmarks.large_catalogue import filled_catalogue
+from benchmarks.reports import measure
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("benchmarks")]
 

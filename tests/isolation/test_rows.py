@@ -26,6 +26,7 @@ MAY_BE_EMPTY: Final = {
     "accounts",
     "daily_pushes",
     "daily_usage",
+    "day_roll_ups",
     "byte_stores",
     "condemned_bytes",
     "daily_pulls",

@@ -16,9 +16,12 @@ import pytest
 
 from distsql.app import Registry
 from distsql.errors import DeliveryFailedError, SettingInvalidError, TenantUnknownError, WebhookUnknownError
+from distsql.registry.garbage import GarbageCollector
 from distsql.registry.namespace import StoredNamespace
+from distsql.registry.reviews import Periods
 from distsql.registry.tenants import Tenants
 from distsql.registry.webhooks import DELAYS, Deliverer, Webhooks
+from distsql.sql.webhooks import CLAIM_DELIVERIES
 from distsql.values import Caller
 from tests.registry.pushing import push_blob, push_image
 
@@ -72,6 +75,11 @@ def now_due(sql: Sql) -> None:
     sql.execute("update webhook_deliveries set next_at = now() where state = 'waiting'")
 
 
+async def collect(registry: Registry) -> None:
+    periods = Periods(timedelta(0), timedelta(0))
+    await GarbageCollector(registry.backend, Caller("gc"), periods=periods, notify=lambda what, count: None).run()
+
+
 async def test_events_of_each_kind(
     hooks: Webhooks, deliverer: Deliverer, receiver: Receiver, namespace: StoredNamespace
 ) -> None:
@@ -99,6 +107,83 @@ async def test_events_of_each_kind(
     assert first["data"]["target"]["digest"] == str(pushed.digest)
     assert first["data"]["target"]["mediaType"] == pushed.media_type
     assert await deliverer.run() == 0
+
+
+async def test_what_is_restored_and_what_is_collected(
+    hooks: Webhooks, deliverer: Deliverer, receiver: Receiver, namespace: StoredNamespace, registry: Registry
+) -> None:
+    web = namespace.repository("acme/web")
+    pushed = await push_image(web, b"layer", tags=["v1"])
+    await web.manifests.delete(pushed.digest)
+    await add(hooks)
+    await web.restorations.restore_manifest(pushed.digest)
+    other = await push_image(web, b"other", tags=["v1"])
+    await web.restorations.roll_back("v1")
+    await web.remove()
+    await web.restorations.restore_repository()
+    await Tenants(registry.backend.everything, Caller("ann")).set("acme", {"untagged": "collect"})
+    await collect(registry)
+    await deliverer.run()
+    assert [(body["type"], body["subject"], body["data"]["action"]) for _, _, body in receiver.got] == [
+        ("distsql.push", "acme/web", "manifest.restore"),
+        ("distsql.tag", "acme/web:v1", "tag.restore"),
+        ("distsql.push", "acme/web:v1", "manifest.put"),
+        ("distsql.tag", "acme/web:v1", "tag.put"),
+        ("distsql.delete", "acme/web", "repository.delete"),
+        ("distsql.push", "acme/web", "repository.restore"),
+        ("distsql.delete", "acme/web", "garbage.manifest"),
+    ]
+    assert receiver.got[-1][2]["data"]["target"]["digest"] == str(other.digest)
+
+
+async def test_who_is_slow_to_answer_holds_up_nobody_else(
+    hooks: Webhooks, registry: Registry, namespace: StoredNamespace
+) -> None:
+    """Nor what happens meanwhile, although the same server waits for him."""
+    for tenant in ("acme", "other"):
+        await hooks.add(tenant, f"https://{tenant}.test/", format="cloudevents", events=["push"])
+    answers, told, waited_for = asyncio.Event(), asyncio.Queue[str](), asyncio.Event()
+
+    async def send(url: str, headers: Mapping[str, str], body: bytes) -> int:
+        if "acme" in url:
+            waited_for.set()
+            await answers.wait()
+        await told.put(json.loads(body)["subject"])
+        return 200
+
+    await push_image(namespace.repository("acme/web"), b"layer", tags=["slow"])
+    running = asyncio.create_task(Deliverer(registry.backend.everything, send).run())
+    async with asyncio.timeout(20):
+        await waited_for.wait()
+        for number in range(3):
+            await push_image(namespace.repository("other/web"), b"%d" % number, tags=[f"v{number}"])
+            assert await told.get() == f"other/web:v{number}"
+        assert not running.done()
+        answers.set()
+        assert await told.get() == "acme/web:slow"
+        assert await running == 4
+
+
+async def test_a_backlog_is_not_read_to_find_what_is_due(
+    hooks: Webhooks, sql: psycopg.Connection[tuple[Any, ...]]
+) -> None:
+    """But the first of each repository, however many wait behind it."""
+    await add(hooks)
+    sql.execute(
+        "insert into webhook_deliveries (tenant_id, webhook_id, event_at, event_id, repository, event) "
+        "select w.tenant_id, w.id, now() + n * interval '1 ms', n, 'acme/r' || n % 7, '{}' "
+        "from webhooks w, generate_series(1, 5000) n"
+    )
+    sql.execute("analyze webhook_deliveries")
+    claim = CLAIM_DELIVERIES.numbered_sql.decode().replace("$1", "50")
+    [(plan,)] = sql.execute(f"explain (analyze, format json) {claim}".encode()).fetchall()
+    left, read = [plan[0]["Plan"]], 0.0
+    while left:
+        node = left.pop()
+        left += node.get("Plans", [])
+        if "Scan" in node["Node Type"] and node.get("Relation Name") == "webhook_deliveries":
+            read += node["Actual Rows"] * node["Actual Loops"] + node.get("Rows Removed by Filter", 0)
+    assert 7 <= read < 100
 
 
 async def test_only_what_was_asked_for_in_the_format_of_distribution(
