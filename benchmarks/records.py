@@ -1,7 +1,7 @@
 """`python -m benchmarks.records`: what audit, events and the counting of pulls cost a push and a pull.
 
-The same requests to two applications over one catalogue, in turn: one that writes the audit, counts pulls and
-metrics, and seals; and one that does nothing of that. CPU time of our own process and of PostgreSQL's, what is done
+The same requests to two applications over one catalogue, in turn: one that writes the audit, counts pulls, and seals;
+and one that does nothing of that. Both count metrics. CPU time of our own process and of PostgreSQL's, what is done
 afterwards in the background included, as in benchmarks/isolation.py. With `--webhook` each push is delivered too, one
 by one, for they are all of one repository: the dearest case there is.
 """
@@ -14,7 +14,7 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from statistics import median
@@ -102,6 +102,8 @@ async def _push(application: Application) -> None:
 
 
 OPERATIONS: Final = {"pull": _pull, "push": _push}
+# What is done in the background is done once in a round: pulls are quicker, and written every five seconds.
+_MANY: Final = {"pull": 5, "push": 1}
 
 
 class _Written:
@@ -144,7 +146,7 @@ class _Background:
 async def _measure(
     application: Application, operation: str, folder: Path, *, requests: int, background: _Background | None
 ) -> Cost:
-    own, postgres = time.process_time(), postgres_cpu(folder)
+    postgres, own = postgres_cpu(folder), time.process_time()  # looking at PostgreSQL's takes some of our own
 
     async def ask() -> None:
         for _ in range(requests // AT_ONCE):
@@ -164,7 +166,10 @@ async def _opened(
     """With everything and without, over the same connections' worth of catalogue each."""
     settings = Settings(database_url=url, storage=(folder / "bytes").as_uri(), access_log=False)
     metrics = Metrics()
-    async with Registry(settings, observe=metrics.add_statement) as counting, Registry(settings) as plain:
+    async with (
+        Registry(settings, observe=metrics.add_statement) as counting,
+        Registry(settings, observe=metrics.add_statement) as plain,
+    ):
         scrapes = create_scrapes(counting, settings, metrics, folder=None)
         on = Application(
             counting,
@@ -183,20 +188,27 @@ async def _opened(
         if webhook:
             hooks = Webhooks(plain.backend.everything, Caller("benchmark"))
             await hooks.add("acme", "http://hooks.test/", format="cloudevents", events=["push"])
-        yield on, Application(plain, limits=Limits(), access_log=None), _Background(counting)
+        yield on, Application(plain, limits=Limits(), access_log=None, scrapes=scrapes), _Background(counting)
 
 
 async def measure(
-    url: str, folder: Path, *, rounds: int, requests: int, webhook: bool = False
+    url: str,
+    folder: Path,
+    *,
+    rounds: int,
+    requests: int,
+    webhook: bool = False,
+    operations: Sequence[str] = tuple(OPERATIONS),
 ) -> dict[tuple[str, str], list[Cost]]:
     """The rounds' costs by operation and variant, in turn, after one to warm up."""
     measured: dict[tuple[str, str], list[Cost]] = {}
     async with _opened(url, folder, webhook=webhook) as (on, off, background):
         for number in range(rounds + 1):
-            for operation in OPERATIONS:
-                with_all = await _measure(on, operation, folder, requests=requests, background=background)
+            for operation in operations:
+                many = requests * _MANY[operation]
+                with_all = await _measure(on, operation, folder, requests=many, background=background)
                 with _without_audit():
-                    without = await _measure(off, operation, folder, requests=requests, background=None)
+                    without = await _measure(off, operation, folder, requests=many, background=None)
                 if number:
                     measured.setdefault((operation, "on"), []).append(with_all)
                     measured.setdefault((operation, "off"), []).append(without)
@@ -215,15 +227,24 @@ def catalogue(folder: Path) -> Iterator[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.records", description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--requests", type=int, default=2000, help="of a round")
+    parser.add_argument("--requests", type=int, default=2000, help="pushes of a round, and five times as many pulls")
     parser.add_argument("--webhook", action="store_true")
+    parser.add_argument("--only", choices=OPERATIONS, help="one of both")
     arguments = parser.parse_args()
+    operations = (arguments.only,) if arguments.only else tuple(OPERATIONS)
     table = Table("operation", "variant", "server ms", "PostgreSQL ms", "together", "more (median of pairs; min - max)")
     with make_folder() as folder, catalogue(folder) as url:
         measured = asyncio.run(
-            measure(url, folder, rounds=arguments.rounds, requests=arguments.requests, webhook=arguments.webhook)
+            measure(
+                url,
+                folder,
+                rounds=arguments.rounds,
+                requests=arguments.requests,
+                webhook=arguments.webhook,
+                operations=operations,
+            )
         )
-    for operation in OPERATIONS:
+    for operation in operations:
         on, off = measured[operation, "on"], measured[operation, "off"]
         more = sorted(mine.together / other.together - 1 for mine, other in zip(on, off, strict=True))
         for variant, costs in (("off", off), ("on", on)):

@@ -23,12 +23,9 @@ def count(pulls: Pulls, request: Request, *, status: int, length: int) -> None:
     if "/" not in name:
         name = f"{DEFAULT_TENANT}/{name}"
     if pull is None:
-        pulls.counts((name, request.actor_kind, None, None))
+        pulls.add((name, request.actor_kind, None, None), 0)
     elif request.method == "GET" and status in _GIVEN:
-        counts = pulls.counts((name, request.actor_kind, pull.tag, pull.digest))
-        counts.sent_bytes += length
-        counts.pulls += pull.digest is not None
+        pulls.add((name, request.actor_kind, pull.tag, pull.digest), pull.digest is not None, length)
     else:
-        counts = pulls.counts((name, request.actor_kind, pull.tag, None))
-        if status == HTTPStatus.TEMPORARY_REDIRECT and request.method == "GET":
-            counts.redirected_bytes += pull.length
+        redirected = request.method == "GET" and status == HTTPStatus.TEMPORARY_REDIRECT
+        pulls.add((name, request.actor_kind, pull.tag, None), 0, 0, pull.length if redirected else 0)

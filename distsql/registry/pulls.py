@@ -18,6 +18,7 @@ from distsql.values import ActorKind
 
 _log: Final = logging.getLogger("distsql")
 _DAY_S: Final = 24 * 60 * 60
+_TOGETHER: Final = 500  # requests, until they are added up
 # Different things, until they are written ahead of their time; and what is kept at most while the catalogue is away.
 _MANY: Final = 5_000
 _MOST: Final = 50_000
@@ -46,38 +47,50 @@ Asked = tuple[str, ActorKind, str | None, Digest | None]
 """A repository's full name, who asked, and the tag and the manifest's digest if it was about one."""
 
 _Memory = dict[tuple[int, Asked], Counts]
-"""By day, too. One place in it for a request: what belongs together is added up when it is written."""
+"""By day, too. One place in it for a request: days, manifests and tags are told apart when they are written."""
 
 
 class Pulls:
     """Of one process. What it has not written when it is killed is lost: the last few seconds."""
 
-    __slots__ = ("_database", "_deferred", "_memory")
+    __slots__ = ("_database", "_deferred", "_memory", "_new")
 
     def __init__(self, database: Database, *, interval_s: float) -> None:
         self._database = database
         self._deferred = Deferred(self.flush, seconds=interval_s)
         self._memory: _Memory = {}
+        self._new: list[tuple[Asked, float, int, int, int]] = []
 
-    def counts(self, asked: Asked) -> Counts:
-        """What requests like this one are counted in today: add to it at once, and don't keep it."""
-        now = time.time()
-        key = (int(now) // _DAY_S, asked)
-        found = self._memory.get(key)
-        if found is None:
+    def add(self, asked: Asked, pulls: int, sent_bytes: int = 0, redirected_bytes: int = 0) -> None:
+        """Counts one request: whether it was a pull (1 or 0), and the bytes that it gave out."""
+        new = self._new
+        new.append((asked, time.time(), pulls, sent_bytes, redirected_bytes))
+        if len(new) == 1:
+            self._deferred.want()
+        if len(new) >= _TOGETHER:
             self._make_room()
-            found = self._memory[key] = Counts()
-        found.requests += 1
-        found.at = now
-        return found
+            self._add_up()
 
     def _make_room(self) -> None:
-        self._deferred.want()
-        if len(self._memory) >= _MANY:
-            self._deferred.hurry()
         if len(self._memory) >= _MOST:
             _log.warning("Pulls since the last %d different ones are not counted: the catalogue is away", _MOST)
             self._memory = {}
+
+    def _add_up(self) -> None:
+        new, self._new = self._new, []
+        memory = self._memory
+        for asked, at, pulls_, sent_bytes, redirected_bytes in new:
+            key = (int(at) // _DAY_S, asked)
+            found = memory.get(key)
+            if found is None:
+                found = memory[key] = Counts()
+            found.requests += 1
+            found.pulls += pulls_
+            found.sent_bytes += sent_bytes
+            found.redirected_bytes += redirected_bytes
+            found.at = at
+        if len(memory) >= _MANY:
+            self._deferred.hurry()
 
     async def close(self) -> None:
         """Writes what is left."""
@@ -85,6 +98,7 @@ class Pulls:
 
     async def flush(self) -> bool:
         """Writes what is remembered, and tells whether it has to be tried again."""
+        self._add_up()
         memory, self._memory = self._memory, {}
         if not memory:
             return False

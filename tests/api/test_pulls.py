@@ -123,7 +123,7 @@ async def test_two_servers_add_up(settings: Settings, registry: Registry, namesp
             for pulls, order in ((registry.pulls, 1), (other.pulls, -1)):
                 for name, manifest in list(zip(names, pushed, strict=True))[::order]:
                     for tag in "ab"[::order]:
-                        pulls.counts((name, "robot", tag, manifest.digest)).pulls += 1
+                        pulls.add((name, "robot", tag, manifest.digest), 1)
             await asyncio.gather(registry.pulls.flush(), other.pulls.flush())
     assert [row[4] for row in days(sql)] == [20] * 10
     assert sql.execute("select distinct pulls from manifest_pulls").fetchall() == [(20,)]

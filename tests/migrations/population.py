@@ -76,7 +76,7 @@ async def populate(url: str, folder: Path) -> None:
         await Retention(registry.backend, Caller("ann")).set(
             "acme/web", own_policy(["v*: latest 2"], ["any: beyond 9"])
         )
-        registry.pulls.counts(("acme/web", "robot", "latest", first.digest)).pulls += 1
+        registry.pulls.add(("acme/web", "robot", "latest", first.digest), 1)
     await asyncio.to_thread(_condemn, url)
 
 

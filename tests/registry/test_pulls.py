@@ -41,7 +41,7 @@ async def web(namespace: StoredNamespace) -> str:
 async def test_they_are_written_by_themselves_after_the_interval(registry: Registry, web: str, sql: Sql) -> None:
     pulls = Pulls(registry.backend.everything, interval_s=0.05)
     for _ in range(2):
-        pulls.counts((web, "robot", None, None)).pulls += 1
+        pulls.add((web, "robot", None, None), 1)
         before = pulls_of(sql)
         async with asyncio.timeout(20):
             while pulls_of(sql) == before:
@@ -59,11 +59,11 @@ async def test_what_comes_while_others_are_written_is_written_next(
     async def slow(tx: Transaction, **rows: Any) -> None:
         await add(tx, **rows)
         if not added:
-            pulls.counts((web, "robot", None, None)).pulls += 1
+            pulls.add((web, "robot", None, None), 1)
             added.append(True)
 
     monkeypatch.setattr(statements, "add_pulls", slow)
-    pulls.counts((web, "robot", None, None)).pulls += 1
+    pulls.add((web, "robot", None, None), 1)
     async with asyncio.timeout(20):
         while pulls_of(sql) < 2:
             await asyncio.sleep(0.02)
@@ -72,7 +72,7 @@ async def test_what_comes_while_others_are_written_is_written_next(
 
 async def test_a_process_that_stops_writes_what_is_left(registry: Registry, web: str, sql: Sql) -> None:
     pulls = Pulls(registry.backend.everything, interval_s=3600)
-    pulls.counts((web, "robot", None, None)).pulls += 1
+    pulls.add((web, "robot", None, None), 1)
     await pulls.close()
     assert pulls_of(sql) == 1
 
@@ -86,7 +86,7 @@ async def test_while_the_catalogue_is_away_they_are_kept(
         raise CatalogueUnavailableError("away")
 
     for _ in range(3):
-        pulls.counts((web, "robot", "latest", None)).pulls += 1
+        pulls.add((web, "robot", "latest", None), 1)
         with monkeypatch.context() as patched:
             patched.setattr(Database, "transact", away)
             assert await pulls.flush()
@@ -106,7 +106,7 @@ async def test_a_commit_of_unknown_outcome_is_not_repeated(
         await commit(tx)
         raise psycopg.OperationalError("the connection was lost")
 
-    pulls.counts((web, "robot", None, None)).pulls += 1
+    pulls.add((web, "robot", None, None), 1)
     with monkeypatch.context() as patched:
         patched.setattr(Transaction, "commit", lost)
         assert not await pulls.flush()
@@ -116,11 +116,12 @@ async def test_a_commit_of_unknown_outcome_is_not_repeated(
 
 async def test_memory_is_bounded(registry: Registry, web: str, sql: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many different things are written ahead of their time; with the catalogue away the oldest are forgotten."""
+    monkeypatch.setattr(pulls_module, "_TOGETHER", 1)
     monkeypatch.setattr(pulls_module, "_MANY", 3)
     monkeypatch.setattr(pulls_module, "_MOST", 5)
     pulls = Pulls(registry.backend.everything, interval_s=3600)
     for number in range(100):
-        pulls.counts((web, "robot", f"v{number}", None)).pulls += 1
+        pulls.add((web, "robot", f"v{number}", None), 1)
         assert len(pulls._memory) <= 5
     async with asyncio.timeout(20):
         while not sql.execute("select 1 from tag_pulls").fetchall():
@@ -136,7 +137,7 @@ async def test_repositories_that_are_gone_are_left_out(
     await gone.remove()
     kept = await push_image(namespace.repository(web), b"other", tags=["other"])
     for name, manifest in (("acme/gone", deleted), ("acme/none", deleted), (web, kept), (web, deleted)):
-        registry.pulls.counts((name, "account", "latest", manifest.digest)).pulls += 1
+        registry.pulls.add((name, "account", "latest", manifest.digest), 1)
     await registry.pulls.flush()
     assert pulls_of(sql) == 2
     assert sql.execute("select count(*) from manifest_pulls").fetchall() == [(1,)]
@@ -147,7 +148,7 @@ async def test_they_go_with_what_was_pulled(registry: Registry, namespace: Store
     """Garbage collection takes last pulls along; what was given out by day stays, for it is charged for."""
     repository = namespace.repository("acme/gone")
     manifest = await push_image(repository, b"layer", tags=["latest"])
-    registry.pulls.counts(("acme/gone", "account", "latest", manifest.digest)).pulls += 1
+    registry.pulls.add(("acme/gone", "account", "latest", manifest.digest), 1)
     await registry.pulls.flush()
     await repository.remove()
     collector = GarbageCollector(
@@ -167,8 +168,8 @@ async def test_what_was_asked_for_in_several_ways_is_added_up(registry: Registry
     found = Digest.parse(str(digest))
     for kind in ACTOR_KINDS:
         for tag in ("latest", "v1", None):
-            registry.pulls.counts((web, kind, tag, found)).pulls += 1
-        registry.pulls.counts((web, kind, "latest", None))  # a HEAD
+            registry.pulls.add((web, kind, tag, found), 1)
+        registry.pulls.add((web, kind, "latest", None), 0)  # a HEAD
     await registry.pulls.flush()
     assert sql.execute("select actor_kind, requests, pulls from daily_pulls order by 1").fetchall() == [
         ("account", 4, 3),
