@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, Protocol, TypeVar
 
 import psycopg
+from psycopg.pq.abc import PGresult
 from psycopg.types.json import Jsonb
 from sqlalchemy import BigInteger, Boolean, column, func, select
 
 from distsql.errors import CatalogueUnavailableError, QuotaExceededError
 from distsql.sql import usage
 from distsql.sql.connections import Connector
+from distsql.sql.exchanges import Rows, Sending
 from distsql.sql.gathering import Gathering
-from distsql.sql.pipeline import Pipeline, Rows
+from distsql.sql.pipeline import Pipeline
 from distsql.sql.pool import Pool, PooledConnection
 from distsql.sql.replicas import PATIENCE_S, Replicas, find_log_position
 from distsql.sql.retries import REFUSALS, first_line, repeat
@@ -29,8 +30,8 @@ P = ParamSpec("P")
 Result = TypeVar("Result")
 
 _PIPELINES: Final = 2
-
-Parameters = Mapping[str, Any] | Sequence[Any]
+_BEGIN: Final = Sending("begin", b"begin")
+_COMMIT: Final = Sending("commit", b"commit")
 
 json_value = Jsonb
 """Wraps a JSON value for a ``jsonb`` parameter."""
@@ -61,19 +62,20 @@ class Transaction:
     A transaction that reads once and writes five times takes two round trips.
     """
 
-    __slots__ = ("_begun", "_observe", "_pending", "_pooled", "slot")
+    __slots__ = ("_idle", "_observe", "_pending", "_pooled", "slot")
 
     def __init__(
         self, pooled: PooledConnection, observe: Observer, *, who: Who = None, slot: int | None = None
     ) -> None:
-        self.slot = random.randrange(usage.SLOTS) if slot is None else slot  # noqa: S311  # no secret
-        """Where it counts what it adds to its tenant's use (see `distsql.sql.usage`)."""
+        self.slot = pooled.number % usage.SLOTS if slot is None else slot
+        """Where it counts what it adds to its tenant's use (see `distsql.sql.usage`): transactions of one process in
+        slots of their own, or each that finds another in the same waits for that one's commit."""
         self._pooled = pooled
         self._observe = observe
-        self._pending: list[tuple[str, str, Parameters | None]] = [("begin", "begin", None)]
-        self._begun = False
+        self._pending = [_BEGIN]
+        self._idle = True
         if who is not None or not pooled.habits.keeps_settings:
-            self._pending.append(("set_tenant", *pooled.set_tenant(who)))
+            self._pending.append(pooled.set_tenant(who))
 
     async def all(self, statement: Statement[Row], /, **parameters: Any) -> list[Row]:
         """Runs the statement, behind everything that was queued, and gives its rows."""
@@ -85,46 +87,37 @@ class Transaction:
         return statement.make_row(rows[0]) if rows else None
 
     async def _fetch(self, statement: Statement[Any], parameters: Mapping[str, Any]) -> Rows:
+        exchange = self._pooled.exchange
         if not statement.asked:
-            return await self._send(statement.name, statement.sql, parameters)
-        rows = await self._send(statement.name, statement.sql, statement.parameters([parameters]))
+            return exchange.rows(await self._send(exchange.prepare(statement, parameters)))
+        rows = exchange.rows(await self._send(exchange.prepare(statement, statement.parameters([parameters]))))
         return [row[1:] for row in rows]  # without the number of the only asker
 
     def queue(self, statement: Statement[Any], /, **parameters: Any) -> None:
         """Runs the statement later, but in its turn; its errors come with what it travels with."""
-        self._pending.append((statement.name, statement.sql, parameters))
+        self._idle = False
+        self._pending.append(self._pooled.exchange.prepare(statement, parameters))
 
     async def commit(self) -> None:
         """Sends what is queued, and commits. Nothing was sent and nothing is queued: nothing to do."""
-        if self._begun or any(parameters is not None for _, _, parameters in self._pending):
-            await self._send("commit", "commit", None)
-            if self._pooled.cursor.statusmessage != "COMMIT":
-                raise AssertionError("a statement failed and the transaction went on: nothing was committed")
+        if self._idle:
+            return
+        if self._pooled.exchange.closed:  # while we thought: nothing is committed, and all of it can be run again
+            raise psycopg.errors.IdleInTransactionSessionTimeout("the server ended the transaction before its commit")
+        if (await self._send(_COMMIT)).command_status != b"COMMIT":
+            raise AssertionError("a statement failed and the transaction went on: nothing was committed")
 
-    async def _send(self, name: str, sql: str, parameters: Parameters | None) -> Rows:
+    async def _send(self, sending: Sending) -> PGresult:
         started = time.perf_counter()
-        cursor = self._pooled.cursor
         pending, self._pending = self._pending, []
-        self._begun = self._begun or bool(pending)
+        self._idle = False
         try:
-            if pending:
-                async with self._pooled.connection.pipeline():
-                    for _, queued_sql, queued_parameters in pending:
-                        # A cursor each: one that is used again would wait for its earlier result.
-                        queued = self._pooled.connection.cursor(binary=True)
-                        await queued.execute(queued_sql, queued_parameters, prepare=self._prepare(queued_parameters))
-                    await cursor.execute(sql, parameters, prepare=self._prepare(parameters))
-            else:
-                await cursor.execute(sql, parameters, prepare=self._prepare(parameters))
-            return await cursor.fetchall() if cursor.description else []
+            return await self._pooled.exchange.run([*pending, sending])
         finally:
             seconds = time.perf_counter() - started
-            for queued_name, _, _ in pending:
-                self._observe(queued_name, seconds=seconds, round_trips=0)
-            self._observe(name, seconds=seconds, round_trips=1)
-
-    def _prepare(self, parameters: Parameters | None) -> bool:
-        return parameters is not None and self._pooled.habits.keeps_statements
+            for queued in pending:
+                self._observe(queued.name, seconds=seconds, round_trips=0)
+            self._observe(sending.name, seconds=seconds, round_trips=1)
 
 
 SERVE_ROLE: Final = "distsql_serve"

@@ -30,14 +30,13 @@ _DESCRIPTOR_COLUMNS: Final[dict[str, TypeEngine[Any]]] = {
 }
 _new_descriptors = unnested(_DESCRIPTOR_COLUMNS)
 
+_referring = insert(descriptors).from_select(
+    ["tenant_id", "repository_id", "manifest_digest", *_DESCRIPTOR_COLUMNS],
+    select(TENANT_ID, REPOSITORY_ID, DIGEST, *(_new_descriptors.c[name] for name in _DESCRIPTOR_COLUMNS)),
+)
+
 INSERT_DESCRIPTORS: Final = statement(
-    "insert_descriptors",
-    "All references of a new manifest.",
-    insert(descriptors).from_select(
-        ["tenant_id", "repository_id", "manifest_digest", *_DESCRIPTOR_COLUMNS],
-        select(TENANT_ID, REPOSITORY_ID, DIGEST, *(_new_descriptors.c[name] for name in _DESCRIPTOR_COLUMNS)),
-    ),
-    Nothing,
+    "insert_descriptors", "All references of a manifest that is there again.", _referring, Nothing
 )
 
 _new_annotations = unnested({"key": Text(), "value": Text()})
@@ -54,17 +53,27 @@ INSERT_ANNOTATIONS: Final = statement(
     Nothing,
 )
 
+REFERENCES: Final = _referring.cte("referring")
+"""What `descriptor_arrays` gives, for the statement that brings the manifest."""
+
 
 def insert_references(tx: Transaction, repository: RepositoryRow, manifest: ParsedManifest) -> None:
     """All that a new manifest refers to, and its annotations."""
     owner = {"tenant_id": repository.tenant_id, "repository_id": repository.id, "digest": manifest.digest}
-    tx.queue(INSERT_DESCRIPTORS, **owner, **_descriptor_arrays(manifest))
+    tx.queue(INSERT_DESCRIPTORS, **owner, **descriptor_arrays(manifest))
+    insert_annotations(tx, repository, manifest)
+
+
+def insert_annotations(tx: Transaction, repository: RepositoryRow, manifest: ParsedManifest) -> None:
+    """The annotations of a new manifest, if there are any: the table isn't locked for none."""
     if manifest.annotations:
+        owner = {"tenant_id": repository.tenant_id, "repository_id": repository.id, "digest": manifest.digest}
         keys, values = list(manifest.annotations), list(manifest.annotations.values())
         tx.queue(INSERT_ANNOTATIONS, **owner, keys=keys, values=values)
 
 
-def _descriptor_arrays(manifest: ParsedManifest) -> dict[str, list[object]]:
+def descriptor_arrays(manifest: ParsedManifest) -> dict[str, list[object]]:
+    """All that the manifest refers to."""
     rows = [(part.role.value, part.descriptor, part.required) for part in manifest.parts]
     if manifest.subject:
         rows.append(("subject", manifest.subject, False))

@@ -25,7 +25,7 @@ from distsql.oci.digest import Digest
 from distsql.oci.manifest import ParsedManifest
 from distsql.oci.names import RepositoryName
 from distsql.sql.database import Transaction
-from distsql.sql.manifest_references import insert_references
+from distsql.sql.manifest_references import REFERENCES, descriptor_arrays, insert_annotations, insert_references
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import (
     ACTOR,
@@ -35,6 +35,7 @@ from distsql.sql.statements import (
     ONE,
     REPOSITORY_ID,
     TENANT_ID,
+    Nothing,
     askers,
     name_parameters,
     named_repository,
@@ -229,30 +230,39 @@ _new_manifest = insert(manifests).values(
     pushed_by=ACTOR,
 )
 
+_put_manifest = _new_manifest.on_conflict_do_update(
+    index_elements=[manifests.c.tenant_id, manifests.c.repository_id, manifests.c.digest],
+    set_={
+        **{name: _new_manifest.excluded[name] for name in ("media_type", "length", "payload", "pushed_by")},
+        "pushed_at": func.now(),
+        "deleted_at": null(),
+        "deleted_by": null(),
+        "followed_digest": null(),
+        "deleted_signatures": null(),
+    },
+    # A live one was pushed by somebody else just now: its descriptors conflict, and all of this is tried again.
+    where=manifests.c.deleted_at.is_not(None),
+)
+
 INSERT_MANIFEST: Final = statement(
     "insert_manifest",
-    "A new manifest, or one that was deleted and is pushed again.",
-    _new_manifest.on_conflict_do_update(
-        index_elements=[manifests.c.tenant_id, manifests.c.repository_id, manifests.c.digest],
-        set_={
-            **{name: _new_manifest.excluded[name] for name in ("media_type", "length", "payload", "pushed_by")},
-            "pushed_at": func.now(),
-            "deleted_at": null(),
-            "deleted_by": null(),
-            "followed_digest": null(),
-            "deleted_signatures": null(),
-        },
-        # A live one was pushed by somebody else just now: its descriptors conflict, and all of this is tried again.
-        where=manifests.c.deleted_at.is_not(None),
-    ).returning(manifests.c.digest),
+    "A new manifest, or one that was deleted and is pushed again, with its references.",
+    _put_manifest.add_cte(REFERENCES),
+    Nothing,
+)
+
+INSERT_MANIFEST_ALONE: Final = statement(
+    "insert_manifest_alone",
+    "As insert_manifest, for one that refers to nothing; nothing comes back when somebody else was faster.",
+    _put_manifest.returning(manifests.c.digest),
     DigestRow,
 )
 
 
 def insert_manifest(tx: Transaction, repository: RepositoryRow, manifest: ParsedManifest, *, actor: str) -> None:
     """A new manifest with everything that is read of it later, so that its payload is never parsed again."""
-    tx.queue(INSERT_MANIFEST, **_new_row(repository, manifest, actor))
-    insert_references(tx, repository, manifest)
+    tx.queue(INSERT_MANIFEST, **_new_row(repository, manifest, actor), **descriptor_arrays(manifest))
+    insert_annotations(tx, repository, manifest)
 
 
 async def insert_manifest_alone(
@@ -262,7 +272,7 @@ async def insert_manifest_alone(
 
     With another one its references would conflict, and all would be tried again.
     """
-    inserted = await tx.one(INSERT_MANIFEST, **_new_row(repository, manifest, actor))
+    inserted = await tx.one(INSERT_MANIFEST_ALONE, **_new_row(repository, manifest, actor))
     if inserted is not None:
         insert_references(tx, repository, manifest)
     return inserted is not None

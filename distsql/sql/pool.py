@@ -3,48 +3,49 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import random
 import select
-from typing import Any, Final
+from typing import Final
 
 import psycopg
-from psycopg import AsyncCursor, generators
-from psycopg.pq import PipelineStatus, TransactionStatus
+from psycopg.pq import Format, TransactionStatus
 
 from distsql.errors import CatalogueUnavailableError
 from distsql.sql.connections import Connect, Connection, Habits
+from distsql.sql.exchanges import Exchange, Sending
 from distsql.sql.tenant_setting import SettingStatements, Who
 
 _IN_TRANSACTION: Final = {TransactionStatus.INTRANS, TransactionStatus.INERROR}
+_ROLLBACK: Final = Sending("rollback", b"rollback")
 _ROLLBACK_WAIT_S: Final = 5
+_TEXT_OID: Final = 25
 
 
 class PooledConnection:
-    """A connection in autocommit mode with its one cursor, which is used again and again (a new one costs 20 us)."""
+    """A connection in autocommit mode, for one transaction after the other."""
 
-    __slots__ = ("_poll", "_settings", "connection", "cursor", "habits")
+    __slots__ = ("_connection", "_poll", "_settings", "exchange", "habits", "number")
 
-    def __init__(self, connection: Connection, habits: Habits) -> None:
-        self.connection = connection
+    def __init__(self, connection: Connection, habits: Habits, number: int) -> None:
+        self.number = number
+        """Tells it from the others that are open."""
+        self._connection = connection
         self.habits = habits
+        self.exchange = Exchange(connection, habits)
         self._settings = SettingStatements(habits)
-        self.cursor: AsyncCursor[tuple[Any, ...]] = connection.cursor(binary=True)
         self._poll = select.poll()
         self._poll.register(connection.pgconn.socket, select.POLLIN)
 
-    def set_tenant(self, who: Who) -> tuple[str, tuple[str]]:
-        """The statement that makes a transaction the tenant's, with its parameters."""
-        _, sql, value = self._settings.pick(who)
-        return sql.replace("$1", "%s"), (value,)
+    def set_tenant(self, who: Who) -> Sending:
+        """The statement that makes a transaction the tenant's."""
+        name, sql, value = self._settings.pick(who)
+        return Sending(name, sql.encode(), (value.encode(),), (_TEXT_OID,), (Format.TEXT,))
 
     @property
     def idle(self) -> bool:
         """Open, and outside of any transaction."""
-        pgconn = self.connection.pgconn
-        return (
-            not self.connection.closed
-            and pgconn.transaction_status == TransactionStatus.IDLE
-            and pgconn.pipeline_status == PipelineStatus.OFF
-        )
+        return self._connection.pgconn.transaction_status == TransactionStatus.IDLE
 
     @property
     def silent(self) -> bool:
@@ -53,18 +54,14 @@ class PooledConnection:
 
     async def roll_back(self) -> None:
         """Ends what is left of a transaction, or closes the connection when the server doesn't do that at once."""
-        pgconn = self.connection.pgconn
-        if pgconn.transaction_status not in _IN_TRANSACTION or pgconn.pipeline_status != PipelineStatus.OFF:
-            await self.connection.close()
+        if self._connection.pgconn.transaction_status not in _IN_TRANSACTION:
+            await self.exchange.close()
             return
         try:
             async with asyncio.timeout(_ROLLBACK_WAIT_S):
-                # Not the connection's own rollback(): it forgets all prepared statements, for the transaction might
-                # have made the tables that they use. Ours make none, and every refused push would pay for it.
-                pgconn.send_query(b"rollback")
-                await self.connection.wait(generators.execute(pgconn))
+                await self.exchange.run([_ROLLBACK])
         except (psycopg.Error, TimeoutError):
-            await self.connection.close()
+            await self.exchange.close()
 
 
 class Pool:
@@ -78,6 +75,7 @@ class Pool:
         self._wait_s = wait_s
         self._closed = False
         self._busy = 0
+        self._numbers = itertools.count(random.randrange(1000))  # noqa: S311  # no secret
 
     @property
     def counts(self) -> dict[str, int]:
@@ -93,8 +91,8 @@ class Pool:
                 pooled = self._free.pop()
                 if pooled.idle and pooled.silent:
                     return pooled
-                await pooled.connection.close()
-            return PooledConnection(*await self._connect())
+                await pooled.exchange.close()
+            return PooledConnection(*await self._connect(), next(self._numbers))
         except psycopg.Error as error:
             self._leave()
             raise CatalogueUnavailableError(f"The catalogue's PostgreSQL doesn't answer: {error}") from error
@@ -129,7 +127,7 @@ class Pool:
                 if pooled.idle and not self._closed:
                     self._free.append(pooled)
                 else:
-                    await pooled.connection.close()
+                    await pooled.exchange.close()
             finally:
                 self._leave()
 
@@ -137,7 +135,7 @@ class Pool:
         """Closes what is free: after one connection was found dead, the others most likely are too."""
         free, self._free = self._free, []
         for pooled in free:
-            await pooled.connection.close()
+            await pooled.exchange.close()
 
     async def close(self) -> None:
         """Closes what is free now, and what is in use when it comes back."""

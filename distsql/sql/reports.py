@@ -36,7 +36,7 @@ from sqlalchemy.types import UserDefinedType
 
 from distsql.errors import CatalogueUnavailableError, ReportInvalidError
 from distsql.sql.database import Database, Transaction
-from distsql.sql.statements import Statement, statement
+from distsql.sql.statements import statement, unnamed
 
 SCHEMA: Final = "report"
 OPERATORS: Final = (">=", "<=", "!=", "=", ">", "<")
@@ -184,8 +184,8 @@ async def rows(
     clause, parameters = _clause(report, arguments, conditions, limit)
     query = str(clause.compile(dialect=_DIALECT))
     name = f"report.{report.name}"
-    declare: Statement[Any] = Statement(name, "", f"declare report no scroll cursor for {query}", tuple, b"", ())
-    fetch: Statement[Any] = Statement(name, "", f"fetch forward {_BATCH} from report", tuple, b"", ())
+    declare = unnamed(name, f"declare report no scroll cursor for {query}")
+    fetch = unnamed(name, f"fetch forward {_BATCH} from report")
     try:
         async with database.transaction() as tx:
             tx.queue(declare, **parameters)

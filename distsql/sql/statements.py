@@ -34,6 +34,7 @@ from sqlalchemy.types import TypeEngine
 
 from distsql.oci.digest import Digest
 from distsql.oci.names import RepositoryName
+from distsql.sql.parameters import Forms, forms_of
 from distsql.sql.tables import repositories, tenants
 from distsql.sql.types import Array, DigestType
 
@@ -58,6 +59,8 @@ class Statement(Generic[Row]):
     order: tuple[str, ...]
     asked: Mapping[str, type[TypeEngine[Any]]] = field(default_factory=dict)
     """What each of several who ask at once gives: parameters that are lists, of these types (see `askers`)."""
+    forms: Forms | None = None
+    """How its parameters are written; None where psycopg has to find out, from the values."""
 
     def parameters(self, askers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The statement's parameters, for all who ask at once; what is no list is the same for all of them."""
@@ -80,13 +83,22 @@ def statement(
     """
     if isinstance(clause, Insert) and not clause.exported_columns:
         clause = clause.inline()  # else SQLAlchemy lets it return the new primary key
-    sql = str(clause.compile(dialect=_DIALECT))
+    compiled: Any = clause.compile(dialect=_DIALECT)
+    sql = str(compiled)
+    numbered_sql, order = _numbered(sql)
+    forms = forms_of(compiled.binds[each].type for each in order)
     types = {each.name: type(each.type) for each in asked.c if each.name != ASKER} if asked is not None else {}
-    made = Statement(name, purpose, sql, _row_maker(clause, row_type, skip=bool(types)), *_numbered(sql), types)
+    make_row = _row_maker(clause, row_type, skip=bool(types))
+    made = Statement(name, purpose, sql, make_row, numbered_sql, order, types, forms)
     if name in registered:
         raise ValueError(f"two statements are called {name}")
     registered[name] = made
     return made
+
+
+def unnamed(name: str, sql: str) -> Statement[tuple[Any, ...]]:
+    """A statement for one occasion, with ``%(name)s`` for its parameters; metrics know it by the name."""
+    return Statement(name, "", sql, tuple, *_numbered(sql))
 
 
 _PLACES: Final = re.compile(r"%%|%\((\w+)\)s")

@@ -74,6 +74,7 @@ HOT: Final[dict[str, set[str] | list[set[str]]]] = {
     "insert_descriptors": set(),
     "insert_layer": set(),
     "insert_manifest": set(),
+    "insert_manifest_alone": set(),
     "insert_repository": {"tenants_name_key"},
     "insert_repository_of_tenant": set(),
     "insert_signatures": set(),

@@ -11,7 +11,7 @@ from distsql.oci.names import RepositoryName
 from distsql.sql import layers, manifests, repositories
 from distsql.sql.database import Transaction
 from distsql.sql.repositories import RepositoryRow
-from distsql.sql.statements import Statement
+from distsql.sql.statements import unnamed
 from tests.registry.pushing import image
 
 
@@ -21,8 +21,7 @@ def digest(what: object) -> Digest:
 
 async def look(tx: Transaction, sql: str, **parameters: object) -> list[tuple[Any, ...]]:
     """Rows of a statement that only a test runs; parameters are written as ``%(name)s``."""
-    statement: Statement[tuple[Any, ...]] = Statement("look", "", sql, tuple, b"", ())
-    return await tx.all(statement, **parameters)
+    return await tx.all(unnamed("look", sql), **parameters)
 
 
 async def make_repository(tx: Transaction, name: str) -> RepositoryRow:
