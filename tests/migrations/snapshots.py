@@ -54,6 +54,9 @@ _SHAPE = {
     "tables": """
         select c.relname, c.relkind::text, pg_get_partkeydef(c.oid), obj_description(c.oid, 'pg_class')
         from pg_class c where c.relkind in ('r', 'p', 'v', 'm', 'S') {here} order by 1""",
+    "storage": """
+        select c.relname, c.reloptions::text from pg_class c
+        where c.relkind = 'r' and c.reloptions is not null {here} order by 1""",
     "row-level security": """
         select c.relname, c.relrowsecurity, c.relforcerowsecurity, p.polname, p.polcmd::text,
             p.polroles::regrole[]::text, pg_get_expr(p.polqual, c.oid), pg_get_expr(p.polwithcheck, c.oid)
