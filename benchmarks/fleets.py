@@ -39,6 +39,12 @@ class Member:
             )  # fmt: skip
 
     @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise ServerFailed(f"{self.url} isn't running")
+        return self._process.pid
+
+    @property
     def lives(self) -> int:
         """How often it said that it is ready."""
         return self.log.read_text(errors="replace").count("distsql is ready on") if self.log.exists() else 0

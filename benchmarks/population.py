@@ -35,6 +35,13 @@ class Shape:
     days: int = 90
     """With statistics of pulls and use."""
 
+    def place(self, number: int) -> tuple[str, str]:
+        """The repository of a manifest, by its number from 1, and a tag that it has where all have one."""
+        repository = 1 if number <= self.web else 1 + number % self.repositories
+        tenant = "acme" if repository <= self.acme else f"tenant-{2 + repository % (self.tenants - 1)}"
+        path = "web" if repository == 1 else f"repository-{repository}"
+        return f"{tenant}/{path}", "latest" if number // self.repositories == 2 else f"v{number}"
+
 
 def fill(url: str, shape: Shape, tell: Callable[[str], None]) -> None:
     """By a superuser, into an empty catalogue: foreign keys aren't checked meanwhile."""

@@ -1,7 +1,8 @@
-"""`python -m benchmarks.scale`: what a request costs in a catalogue of any size, against one of 1,000 manifests.
+"""`python -m benchmarks.scale`: what requests cost in a very large catalogue, against one of 1,000 manifests.
 
-    python -m benchmarks.scale fill --data DIR [--manifests 1000000 ...]   a private PostgreSQL with so much in it
-    python -m benchmarks.scale measure --large DIR --small DIR      statements, operations, pages, start, memory
+    python -m benchmarks.scale fill --data DIR [--manifests N ...]     a private PostgreSQL with so much in it
+    python -m benchmarks.scale measure --small DIR --large DIR         what has to hold at any size, and whether it does
+    python -m benchmarks.scale all --data DIR [--manifests N ...]      both, and everything is removed at the end
 
 Both databases run at once and are asked in turn, so what else the machine does meets both alike.
 """
@@ -9,22 +10,36 @@ Both databases run at once and are asked in turn, so what else the machine does 
 from __future__ import annotations
 
 import argparse
+import asyncio
+import json
 import shutil
 import sys
 import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import psycopg
 from rich.console import Console
 
+from benchmarks.explained import change_settings
 from benchmarks.population import Shape, fill
+from benchmarks.scale_report import Figures, print_figures
+from benchmarks.scaled_servers import Second, forget_files, live, median_life, pull, serving
+from benchmarks.scaled_statements import Comparison, compare_operations, compare_statements, measure, open_sides
+from benchmarks.vacuums import churn
 from distsql.embedded import PrivatePostgres
 from distsql.sql import schema
 
 progress: Final = Console(stderr=True)
+SHAPE: Final = "shape.json"
 ROOM: Final = 14_000
 """Bytes of disk for each manifest, with all that comes with it: tables, indexes, and the log of writing them."""
+SMALL: Final = {"tenants": 100, "repositories": 1_000, "manifests": 1_000, "tags": 5_000}
+LARGE: Final = {"tenants": 10_000, "repositories": 100_000, "manifests": 1_000_000, "tags": 5_000_000}
 
 
 def make_shape(*, tenants: int, repositories: int, manifests: int, tags: int) -> Shape:
@@ -35,7 +50,7 @@ def make_shape(*, tenants: int, repositories: int, manifests: int, tags: int) ->
         manifests=manifests,
         events=manifests,
         acme=max(2, repositories // 100),
-        web=manifests // 50,
+        web=max(min(200, manifests // 2), manifests // 50),
         tagged=1,
         tags=max(1, tags // manifests),
         moves=1,
@@ -45,13 +60,17 @@ def make_shape(*, tenants: int, repositories: int, manifests: int, tags: int) ->
 
 def fill_folder(data: Path, shape: Shape) -> None:
     """A private PostgreSQL in this folder, with the latest schema, and filled."""
+    data.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(data).free < shape.manifests * ROOM:
+        raise SystemExit(f"{data}: {shape.manifests * ROOM / 1e9:.0f} GB of free disk are needed")
     with PrivatePostgres(data) as postgres:
         url = postgres.url(data)
         schema.migrate(url)
-        _set(url, max_wal_size="'8GB'", checkpoint_timeout="'30min'")
+        change_settings(url, {"max_wal_size": "'8GB'", "checkpoint_timeout": "'30min'"})
         started = time.perf_counter()
         fill(url, shape, lambda line: progress.print(line, highlight=False, markup=False))
-        _set(url, max_wal_size=None, checkpoint_timeout=None)
+        change_settings(url, {"max_wal_size": None, "checkpoint_timeout": None})
+        (data / SHAPE).write_text(json.dumps(asdict(shape)))
         progress.print(f"{time.perf_counter() - started:7.1f} s  in all, {size_of(url) / 1e9:.1f} GB")
 
 
@@ -61,43 +80,96 @@ def size_of(url: str) -> int:
     return int(size)
 
 
-def _set(url: str, **settings: str | None) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
-        for name, value in settings.items():
-            change = f"reset {name}" if value is None else f"set {name} = {value}"
-            connection.execute(f"alter system {change}".encode())
-        connection.execute("select pg_reload_conf()")
+def measure_folders(small: Path, large: Path, given: argparse.Namespace) -> Figures:
+    """Statements and operations; starts; vacuums; and the first seconds after a restart, with nothing in any cache."""
+    shapes = [Shape(**json.loads((data / SHAPE).read_text())) for data in (small, large)]
+    with ExitStack() as stack, progress.status("", refresh_per_second=2) as status:
+        postgres = [(data, stack.enter_context(PrivatePostgres(data))) for data in (small, large)]
+        urls = [each.url(data) for data, each in postgres]
+        for url in urls:
+            schema.migrate(url)
+        logs = [data / "postgres/postgres.log" for data in (small, large)]
+        operations, statements = asyncio.run(
+            _measure_statements(list(zip(urls, logs, strict=True)), given.rounds, status.update)
+        )
+        lives = []
+        for url, data, shape in zip(urls, (small, large), shapes, strict=True):
+            status.update(f"starts of a server over {data}")
+            lives.append(median_life(partial(live, url, data / "server", shape, seconds=given.seconds), given.starts))
+        watched = churn(urls[1], seconds=given.churn, tell=status.update)
+        size = size_of(urls[1])
+    return Figures(shapes[1], size, operations, statements, lives[0], lives[1], watched, _restart(large, given.seconds))
 
 
-def parse_arguments() -> argparse.Namespace:
+async def _measure_statements(
+    places: Sequence[tuple[str, Path]], rounds: int, tell: Callable[[str], None]
+) -> tuple[list[Comparison], list[Comparison]]:
+    async with open_sides(*places) as (small, large):
+        await measure(small, large, rounds=rounds, tell=tell)
+        return compare_operations(small, large), compare_statements(small, large)
+
+
+def _restart(data: Path, seconds: float) -> list[Second]:
+    """PostgreSQL and the server are new, and no page of a file is in memory."""
+    shape = Shape(**json.loads((data / SHAPE).read_text()))
+    forget_files(data)
+    with PrivatePostgres(data) as postgres, serving(postgres.url(data), data / "server") as (server, _):
+        return pull(server.port, shape, seconds=seconds)
+
+
+def add_sizes(parser: argparse.ArgumentParser) -> None:
+    for name, number in LARGE.items():
+        parser.add_argument(f"--{name}", type=int, default=number)
+
+
+def add_lengths(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rounds", type=int, default=20, help="of each operation, in each catalogue")
+    parser.add_argument("--starts", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=10, help="of pulls after a start")
+    parser.add_argument("--churn", type=float, default=60, help="seconds in which tags are changed")
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.scale", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    filling = commands.add_parser("fill")
-    filling.add_argument("--data", type=Path, required=True, metavar="DIR")
-    filling.add_argument("--tenants", type=int, default=10_000)
-    filling.add_argument("--repositories", type=int, default=100_000)
-    filling.add_argument("--manifests", type=int, default=1_000_000)
-    filling.add_argument("--tags", type=int, default=5_000_000)
-    return parser.parse_args()
+    filling, measuring, everything = (commands.add_parser(name) for name in ("fill", "measure", "all"))
+    for command in (filling, everything):
+        command.add_argument("--data", type=Path, required=True, metavar="DIR")
+        add_sizes(command)
+    for command in (measuring, everything):
+        add_lengths(command)
+    measuring.add_argument("--small", type=Path, required=True, metavar="DIR")
+    measuring.add_argument("--large", type=Path, required=True, metavar="DIR")
+    return parser.parse_args(arguments)
+
+
+def run(given: argparse.Namespace) -> Figures | None:
+    """Figures, where something was measured."""
+    sizes = {name: getattr(given, name) for name in LARGE} if given.command != "measure" else {}
+    if given.command == "fill":
+        fill_folder(given.data, make_shape(**sizes))
+        return None
+    if given.command == "measure":
+        return measure_folders(given.small, given.large, given)
+    small, large = given.data / "small", given.data / "large"
+    try:
+        fill_folder(small, make_shape(**SMALL))
+        fill_folder(large, make_shape(**sizes))
+        return measure_folders(small, large, given)
+    finally:
+        shutil.rmtree(small, ignore_errors=True)
+        shutil.rmtree(large, ignore_errors=True)
 
 
 def main() -> int:
-    arguments = parse_arguments()
-    wanted = arguments.manifests * ROOM
-    arguments.data.mkdir(parents=True, exist_ok=True)
-    if shutil.disk_usage(arguments.data).free < wanted:
-        progress.print(f"{arguments.data}: {wanted / 1e9:.0f} GB of free disk are needed")
-        return 2
-    shape = make_shape(
-        tenants=arguments.tenants,
-        repositories=arguments.repositories,
-        manifests=arguments.manifests,
-        tags=arguments.tags,
-    )
-    fill_folder(arguments.data, shape)
-    return 0
+    """1 when something that has a bar misses it."""
+    figures = run(parse_arguments())
+    if figures is None:
+        return 0
+    print_figures(figures, Console(width=None if sys.stdout.isatty() else 120))
+    return int(figures.misses)
 
 
 if __name__ == "__main__":

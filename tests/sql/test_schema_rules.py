@@ -202,7 +202,8 @@ def test_payloads_are_kept_as_they_are(catalogue: Catalogue) -> None:
         "select attstorage::text from pg_attribute where attrelid = 'manifests'::regclass and attname = 'payload'"
     ).fetchall()
     [(options,)] = catalogue.execute("select reloptions from pg_class where oid = 'manifests'::regclass").fetchall()
-    assert (storage, options) == ("e", ["toast_tuple_target=8160"])
+    assert storage == "e"
+    assert "toast_tuple_target=8160" in options
 
 
 def test_digests_can_be_read_as_clients_write_them(catalogue: Catalogue) -> None:

@@ -1,0 +1,52 @@
+"""Whether autovacuum keeps up: tags are changed without an end, and what is dead is watched."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+import psycopg
+
+# Pages at random, with all that is in them: a five-thousandth of the table, up to five times a second.
+_CHANGE: Final = """
+update tags set actor = actor
+where ctid = any(array(select ctid from tags tablesample system (0.02) where valid_to is null))
+"""
+_LOOK: Final = """
+select n_live_tup, n_dead_tup, autovacuum_count from pg_stat_user_tables where relname = 'tags'
+"""
+PATIENCE_S: Final = 150
+
+
+class Watched(NamedTuple):
+    """Rows that were changed, the largest share of dead ones that was seen, runs of autovacuum, and the share after."""
+
+    changed: int
+    most_dead: float
+    vacuums: int
+    dead_after: float
+
+
+def churn(url: str, *, seconds: float, tell: Callable[[str], None]) -> Watched:
+    """Changes tags for so long, and then waits for autovacuum, which looks once a minute."""
+    changed, most = 0, 0.0
+    with psycopg.connect(url, autocommit=True) as connection:
+        _, _, before = _look(connection)
+        end = time.monotonic() + seconds
+        share, vacuums = 0.0, before
+        while time.monotonic() < end or (vacuums == before and time.monotonic() < end + PATIENCE_S):
+            if time.monotonic() < end:
+                changed += connection.execute(_CHANGE).rowcount
+            time.sleep(0.2)
+            live, dead, vacuums = _look(connection)
+            share = dead / max(1, live)
+            most = max(most, share)
+            tell(f"{changed:,} tags changed, {share:.1%} are dead, {vacuums - before} vacuums")
+        return Watched(changed, most, vacuums - before, share)
+
+
+def _look(connection: psycopg.Connection[Any]) -> tuple[int, int, int]:
+    connection.execute("select pg_stat_clear_snapshot()")
+    [(live, dead, vacuums)] = connection.execute(_LOOK).fetchall()
+    return live, dead, vacuums
