@@ -11,6 +11,10 @@ from distsql.bytestore.contract import Buffer
 
 _PAGE: Final = mmap.PAGESIZE
 
+# The HTTP library asks for 16 KiB at a time and sends what it gets, so it gets more: 500 sends for a part made pushes
+# slower by about a fifth.
+_PIECE: Final = 1024 * 1024
+
 
 class Body:
     """Takes bytes up to ``size``, and then gives them to the client library as a file that it may read again.
@@ -20,9 +24,10 @@ class Body:
     what it holds.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, piece: int = _PIECE) -> None:
         self._pages: mmap.mmap | None = None
         self._size = size
+        self._piece = piece
         self._length = 0
         self._position = 0
 
@@ -45,8 +50,8 @@ class Body:
     # -- as a file ----------------------------------------------------------------------------------------------------
 
     def read(self, size: int = -1, /) -> bytes:
-        """The next bytes, at most ``size`` of them."""
-        stop = self._length if size < 0 else min(self._length, self._position + size)
+        """The next bytes: ``size`` of them or a piece, whatever is more."""
+        stop = self._length if size < 0 else min(self._length, self._position + max(size, self._piece))
         if self._pages is None or stop <= self._position:
             return b""
         piece = self._pages[self._position : stop]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     ARRAY,
     BigInteger,
     Boolean,
+    ColumnElement,
     Interval,
     Text,
     case,
@@ -82,6 +83,12 @@ _STATE_LIVE: Final = literal_column("'live'", Text())
 _WHOLE: Final = ~func.starts_with(blobs.c.store_key, literal_column("'lost:'", Text()), type_=Boolean())
 _BLOB: Final = (blobs.c.digest, blobs.c.length, blobs.c.store_key, blobs.c.created_at, false().label("at_risk"))
 _STORE_KEY: Final = parameter("store_key", Text())
+
+
+def store_of(key: ColumnElement[Any]) -> ColumnElement[str | None]:
+    """The store that the key is of, by what is in front of its colon; null: that of the settings."""
+    return func.nullif(func.split_part(key, literal_column("':'", Text()), literal_column("1")), key)
+
 
 # -- reading ----------------------------------------------------------------------------------------------------------
 
@@ -201,7 +208,11 @@ async def list_holders(
 # -- writing ----------------------------------------------------------------------------------------------------------
 
 _new_blob = insert(blobs).values(
-    tenant_id=TENANT_ID, digest=DIGEST, length=parameter("length", BigInteger()), store_key=_STORE_KEY
+    tenant_id=TENANT_ID,
+    digest=DIGEST,
+    length=parameter("length", BigInteger()),
+    store_key=_STORE_KEY,
+    store=store_of(_STORE_KEY),
 )
 
 INSERT_BLOB: Final = statement(
@@ -212,6 +223,7 @@ INSERT_BLOB: Final = statement(
         index_elements=[blobs.c.tenant_id, blobs.c.digest],
         set_={
             "store_key": case((blobs.c.state == _STATE_LIVE, blobs.c.store_key), else_=_new_blob.excluded.store_key),
+            "store": case((blobs.c.state == _STATE_LIVE, blobs.c.store), else_=_new_blob.excluded.store),
             "state": _STATE_LIVE,
             "condemned_at": null(),
         },
@@ -243,7 +255,7 @@ REPLACE_BYTES: Final = statement(
         blobs.c.digest == DIGEST,
         blobs.c.store_key == parameter("lost_key", Text()),
     )
-    .values(store_key=_STORE_KEY)
+    .values(store_key=_STORE_KEY, store=store_of(_STORE_KEY))
     .returning(*_BLOB),
     BlobRow,
 )

@@ -23,6 +23,7 @@ from sqlalchemy.dialects.postgresql import insert
 from distsql.oci.digest import Digest
 from distsql.sql.database import Transaction
 from distsql.sql.garbage_tables import condemned_bytes
+from distsql.sql.layers import store_of
 from distsql.sql.statements import DIGEST, LIMIT, TENANT_ID, Nothing, parameter, statement
 from distsql.sql.tables import SERVER_TENANT_ID, blobs, tenants, uploads
 from distsql.sql.tenant_tables import byte_stores
@@ -189,7 +190,7 @@ MOVE_BLOB: Final = statement(
     "A blob's bytes are in another store from now on, unless it was pushed again or condemned meanwhile.",
     blobs.update()
     .where(*_DIGEST_KEY, blobs.c.store_key == parameter("old_key", Text()))
-    .values(store_key=parameter("store_key", Text()))
+    .values(store_key=parameter("store_key", Text()), store=store_of(parameter("store_key", Text())))
     .returning(blobs.c.digest, blobs.c.length, blobs.c.store_key),
     MisplacedBlobRow,
 )

@@ -81,6 +81,7 @@ blobs: Final = Table(
         "created_at", _INSTANT, nullable=False, server_default=_NOW, comment="When the tenant first had the content."
     ),
     Column("condemned_at", _INSTANT, comment="When garbage collection condemned it."),
+    Column("store", Text, comment="Which byte store has it: byte_stores.name; null: the settings' store."),
     PrimaryKeyConstraint("tenant_id", "digest"),
     # No foreign key to tenants: a blob comes with a layer, which has one to its repository. Every upload would lock the
     # tenant's one row, and write who shares it.

@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert
 from distsql.oci.digest import Digest
 from distsql.sql.database import Transaction
 from distsql.sql.garbage_tables import garbage_queue
+from distsql.sql.layers import store_of
 from distsql.sql.statements import DIGEST, REPOSITORY_ID, TENANT_ID, Nothing, parameter, statement
 from distsql.sql.tables import SERVER_TENANT_ID, blobs, layers
 from distsql.sql.verification_tables import verification_findings, verifications
@@ -251,7 +252,7 @@ RELINK_BYTES: Final = statement(
         # A key is one row's.
         ~select(_others.c.digest).where(_others.c.store_key == _FOUND_KEY).exists(),
     )
-    .values(store_key=_FOUND_KEY)
+    .values(store_key=_FOUND_KEY, store=store_of(_FOUND_KEY))
     .returning(blobs.c.digest),
     RelinkedRow,
 )

@@ -72,6 +72,14 @@ def keys(sql: Sql) -> set[str]:
     return {str(key) for (key,) in sql.execute("select store_key from blobs where state = 'live'")}
 
 
+def placement(sql: Sql) -> set[tuple[object, ...]]:
+    """How many blobs each store has, as auditors see it."""
+    sql.execute("set role distsql_auditor")
+    found = set(sql.execute("select store, count(*) from report.blob_placement group by store"))
+    sql.execute("reset role")
+    return found
+
+
 async def move(stores: Stores, name: str, tenant: str = "acme") -> Moved:
     return await stores.move(tenant, name, notify=lambda what, count: None)
 
@@ -91,6 +99,7 @@ async def test_pushes_go_to_the_tenants_store_and_every_process_reads_them(
     await tenants.set("acme", {"store": "eu"})
     digest = await push_blob(web(registry), b"of acme")
     assert all(key.startswith("eu:") for key in keys(sql))
+    assert placement(sql) == {("eu", 1)}
     assert await read(twin, digest) == b"of acme"
     async with await web(registry).layers.upload() as upload:
         await upload.write(b"begun here, ")
@@ -180,10 +189,13 @@ async def test_a_tenant_moves_there_and_back(
     assert [await read(twin, digest) for digest in digests] == contents
     async with await web(registry).layers.resume(upload.uuid) as last:
         await last.finish(Digest.of(b"not finished"))
+    assert placement(sql) == {("eu", 4), ("default", 1)}  # the session began before the move
     assert (await move(stores, "eu")).blobs == 1
+    assert placement(sql) == {("eu", 5)}
     assert (await move(stores, "eu")).blobs == 0
     assert (await move(stores, "default")).blobs == 5
     assert not [key for key in keys(sql) if ":" in key]
+    assert placement(sql) == {("default", 5)}
     assert [await read(twin, digest) for digest in digests] == contents
     # What was left behind is condemned, so that it goes with the garbage, and is nobody's orphan meanwhile.
     (condemned,) = sql.execute("select count(*) from condemned_bytes where complete").fetchall()

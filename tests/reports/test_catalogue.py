@@ -18,6 +18,8 @@ COLUMNS = {
     "stored_bytes bigint, quota_bytes bigint",
     "tag_history": "tenant text, repository text, tag text, digest text, previous_digest text, valid_from timestamptz, "
     "valid_to timestamptz, actor text, ended_by text",
+    "blob_placement": "tenant text, blob_digest text, length bigint, store text, created_at timestamptz, "
+    "blob_key bytea",
     "blob_usage": "tenant text, repository text, manifest_digest text, role text, blob_digest text, length bigint, "
     "blob_key bytea",
     "base_images": "tenant text, repository text, manifest_digest text, base_repository text, base_digest text, "
