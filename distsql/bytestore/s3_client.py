@@ -193,6 +193,8 @@ class S3Client:
 
     def _attempt(self, client: Any, operation: str, arguments: dict[str, object]) -> dict[str, Any]:  # noqa: ANN401
         self._waited.times = 0
+        if isinstance(body := arguments.get("Body"), Body):
+            body.seek(0)  # an earlier attempt, whose credentials were refused, has read it
         found: dict[str, Any] = getattr(client, operation)(Bucket=self.address.bucket, **arguments)
         return found
 
