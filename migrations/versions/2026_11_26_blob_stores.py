@@ -4,7 +4,7 @@ The key said so already, and still decides. Nothing is null but what the setting
 with a store of their own are written to here; the previous version's servers leave the column out, for those tenants
 until they are gone.
 
-Revises 0025.
+Revises 0027.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0026"
-down_revision = "0025"
+revision = "0028"
+down_revision = "0027"
 branch_labels = None
 depends_on = None
 
