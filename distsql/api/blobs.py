@@ -27,7 +27,9 @@ async def get_blob(request: Request, name: str, digest: str) -> ASGIApplication:
     if not_modified(request, wanted):
         return Response(304, _describe(wanted))
     request.pull = Pull(length=layer.length)
-    return layer.handler(request.scope)
+    content = layer.handler(request.scope)
+    small = await content.small(request.method) if isinstance(content, LayerResponse) else None
+    return small or content
 
 
 @needs(Action.DELETE)
@@ -47,30 +49,43 @@ class LayerResponse:
 
     def __init__(self, layer: StoredLayer, request: ASGIScope) -> None:
         self._layer = layer
-        self._range = parse_range(request, layer.length, entity_tag=b'"%b"' % str(layer.digest).encode())
+        self._headers = _describe(layer.digest)
+        (_, entity_tag) = self._headers[1]
+        self._range = parse_range(request, layer.length, entity_tag=entity_tag)
 
     async def __call__(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
         """Answers the request."""
+        small = await self.small(scope["method"])
+        if small is not None:
+            await small(scope, receive, send)
+        else:
+            await self._send_large(scope, send)
+
+    async def small(self, method: str) -> Response | None:
+        """The answer, if it fits into memory: it has no content, or little."""
         layer = self._layer
         start, stop = self._range or (0, layer.length)
-        headers = [_OCTETS, *_describe(layer.digest)]
-        if self._range:
-            headers.append(header(b"content-range", f"bytes {start}-{stop - 1}/{layer.length}"))
-        status = 206 if self._range else 200
-        if scope["method"] == "HEAD":
+        if method == "HEAD":
             await layer.promise()
-            await Response(status, headers, length=stop - start)(scope, receive, send)
-        elif url := await layer.redirect_url():
-            await Response(307, (header(b"location", url), *_describe(layer.digest)))(scope, receive, send)
-        elif stop - start <= _INLINE:
+            return Response(*self._opening(start, stop), length=stop - start)
+        if url := await layer.redirect_url():
+            return Response(307, (header(b"location", url), *self._headers))
+        if stop - start <= _INLINE:
             layer.seek(start)
-            await Response(status, headers, await layer.read(stop - start))(scope, receive, send)
-        else:
-            headers += [API_VERSION, header(b"content-length", stop - start)]
-            await self._send_large(scope, send, status, headers)
+            return Response(*self._opening(start, stop), await layer.read(stop - start))
+        return None
 
-    async def _send_large(self, scope: ASGIScope, send: ASGISend, status: int, headers: list[Header]) -> None:
+    def _opening(self, start: int, stop: int) -> tuple[int, list[Header]]:
+        if not self._range:
+            return 200, [_OCTETS, *self._headers]
+        content_range = header(b"content-range", f"bytes {start}-{stop - 1}/{self._layer.length}")
+        return 206, [_OCTETS, *self._headers, content_range]
+
+    async def _send_large(self, scope: ASGIScope, send: ASGISend) -> None:
         layer = self._layer
+        start, stop = self._range or (0, layer.length)
+        status, headers = self._opening(start, stop)
+        headers += [API_VERSION, header(b"content-length", stop - start)]
         opening = {"type": "http.response.start", "status": status, "headers": headers}
         path = None if self._range else layer.local_path()
         if path is not None and "http.response.pathsend" in (scope.get("extensions") or {}):
@@ -79,7 +94,6 @@ class LayerResponse:
             await send(opening)
             await send({"type": "http.response.pathsend", "path": str(path)})
             return
-        start, stop = self._range or (0, layer.length)
         opened = False
         async for piece in layer.stream(start, stop):
             if not opened:

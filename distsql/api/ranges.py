@@ -21,8 +21,10 @@ def parse_range(request: ASGIScope, length: int, *, entity_tag: bytes) -> tuple[
     (section 14.2), and one of other content than the client asks to go on with (``If-Range``). Raises
     `RangeUnsatisfiableError` when no byte lies in the range, or its end comes before its beginning.
     """
-    text = next((value for name, value in request["headers"] if name == b"range"), None)
-    if text is None or request["method"] != "GET":
+    if request["method"] != "GET":
+        return None
+    text = dict(request["headers"]).get(b"range")
+    if text is None:
         return None
     match = _RANGE.match(text.decode("latin-1"))
     if match is None or any(name == b"if-range" and value != entity_tag for name, value in request["headers"]):

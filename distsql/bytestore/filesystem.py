@@ -77,11 +77,8 @@ class FilesystemStore:
 
     async def read(self, key: str, start: int, stop: int) -> bytes:
         place = objects.place_of(self._layout, key)
-        if stop - start <= _INLINE_BYTES:
-            with self._layout.errors(key):
-                data = read_cached(place.finished, start, stop)
-            if data is not None:
-                return data
+        if stop - start <= _INLINE_BYTES and (data := read_cached(place.finished, start, stop)) is not None:
+            return data
         source = Source(self._layout, key, start, stop)
         pieces = [piece async for piece in self._pieces(source, limit=stop - start)]
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)

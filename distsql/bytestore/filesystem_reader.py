@@ -13,6 +13,8 @@ from distsql.bytestore.filesystem_objects import place_of
 
 PIECE_BYTES: Final = 256 * 1024
 
+_NO_WAIT: Final = os.RWF_NOWAIT if sys.platform == "linux" else 0
+
 # From this length on the kernel is told to read further ahead.
 _SEQUENTIAL_BYTES: Final = 1024 * 1024
 
@@ -20,14 +22,28 @@ _SEQUENTIAL_BYTES: Final = 1024 * 1024
 def read_cached(path: str, start: int, stop: int) -> bytes | None:
     """Bytes ``start`` to ``stop`` if that takes no waiting for a disk, else None: may run in the event loop.
 
-    Raises OSError, FileNotFoundError among them.
+    None also for whatever is wrong with the file: whether it is uncached, missing or too short, `Source` tells.
     """
-    descriptor = _open(path)
     try:
-        data = os.pread(descriptor, stop - start, start) if _is_cached(descriptor, start, stop) else b""
-    finally:
-        os.close(descriptor)
-    return data if len(data) == stop - start else None  # whether it is uncached or missing, `Source` tells
+        descriptor = _open(path)
+        try:
+            data = _read_at_once(descriptor, start, stop - start)
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return None
+    return data if len(data) == stop - start else None
+
+
+def _read_at_once(descriptor: int, start: int, length: int) -> bytes:
+    """What the kernel has in memory of so many bytes; BlockingIOError if it has nothing."""
+    data = bytearray(length)
+    try:
+        return bytes(data[: os.preadv(descriptor, [data], start, _NO_WAIT)])
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:  # a file system that can't tell, such as tmpfs: mostly quick
+            raise
+        return os.pread(descriptor, length, start)
 
 
 class Source:
