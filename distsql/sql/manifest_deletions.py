@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
+    ARRAY,
     CTE,
     BigInteger,
     Boolean,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     FromClause,
     Insert,
     Text,
+    any_,
     case,
     cast,
     delete,
@@ -93,6 +95,19 @@ async def mark_manifest_deleted(tx: Transaction, repository: RepositoryRow, dige
     return row is not None
 
 
+# As an array, so that the layers are looked up one by one. Joined, PostgreSQL may walk over all of a repository's,
+# for it believes that repositories have few.
+_NEEDED: Final = func.array(
+    select(descriptors.c.digest)
+    .where(
+        descriptors.c.tenant_id == TENANT_ID,
+        descriptors.c.repository_id == REPOSITORY_ID,
+        descriptors.c.manifest_digest == DIGEST,
+    )
+    .scalar_subquery(),
+    type_=ARRAY(DigestType()),
+)
+
 RELEASE_LAYERS: Final = statement(
     "release_layers",
     "Blobs that a manifest needed until now: their grace begins.",
@@ -100,10 +115,7 @@ RELEASE_LAYERS: Final = statement(
     .where(
         layers.c.tenant_id == TENANT_ID,
         layers.c.repository_id == REPOSITORY_ID,
-        layers.c.digest == descriptors.c.digest,
-        descriptors.c.tenant_id == TENANT_ID,
-        descriptors.c.repository_id == REPOSITORY_ID,
-        descriptors.c.manifest_digest == DIGEST,
+        layers.c.digest == any_(_NEEDED),
     )
     .values(needed_at=func.now()),
     Nothing,

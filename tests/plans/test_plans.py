@@ -118,6 +118,7 @@ def test_reads_by_name_touch_few_pages(crowd: Connection, name: str, parameters:
         ("lock_layer", {"digest": LAYER}, 15),
         ("mark_manifest_deleted", {"digest": MANIFEST, "actor": "ann"}, 50),
         ("find_parent", {"digest": LAYER}, 15),
+        ("release_layers", {"digest": MANIFEST}, 100),
         ("list_deletion_effects", {"tags": ["v3"], "digests": []}, 100),
         ("list_deletion_effects", {"tags": [], "digests": [digest("manifest 4")]}, 250),
         (
