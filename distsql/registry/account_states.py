@@ -71,7 +71,8 @@ class AccountStates:
 
         Raises `CredentialsInvalidError` unless it counts, `TenantSuspendedError` if its tenant is suspended.
         """
-        while time.monotonic() - self._read_at > FRESH_S:
+        wanted = time.monotonic() - FRESH_S
+        while self._read_at < wanted:  # one that begins now will do, however long it takes
             error = await asyncio.shield(self._begin_reading())
             if error is not None:
                 raise error
