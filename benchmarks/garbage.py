@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import random
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -23,103 +23,26 @@ import psycopg
 from rich.console import Console
 
 from benchmarks.__main__ import make_folder
+from benchmarks.garbage_races import (
+    NOW,
+    RACES,
+    WORKERS,
+    collect,
+    collecting,
+    left_over,
+    numbered,
+    patiently,
+    pulled_whole,
+    push,
+)
 from distsql.app import Registry
-from distsql.contract import Repository
 from distsql.embedded import PrivatePostgres
-from distsql.errors import BlobUnknownError, ManifestReferencesUnknownError, RegistryError
+from distsql.errors import BlobUnknownError, ManifestUnknownError, RegistryError
 from distsql.oci.digest import Digest
-from distsql.oci.manifest import OCI_IMAGE, ParsedManifest, parse
-from distsql.registry.garbage import Collected, GarbageCollector
-from distsql.registry.reviews import Periods
-from distsql.registry.verification import Verifier
 from distsql.settings import Settings
 from distsql.sql import schema
-from distsql.values import Caller
 
-NOW: Final = timedelta(0)
-_CONFIG: Final = b'{"architecture":"amd64","os":"linux"}'
-_WORKERS: Final = 8
 _CONTENTS: Final = [f"layer {number}".encode() * 20 for number in range(40)]
-
-
-async def collect(registry: Registry, *, grace: timedelta = NOW, recovery: timedelta = NOW) -> Collected:
-    """One run, after which nothing can be restored."""
-    periods = Periods(grace, NOW, recovery)
-    return await GarbageCollector(registry.backend, Caller("gc"), periods=periods, notify=_ignore).run()
-
-
-def _ignore(what: str, count: int) -> None:
-    del what, count
-
-
-def image(*layers: bytes, number: int = 0) -> ParsedManifest:
-    """An image of these layers."""
-    descriptors = [
-        {"mediaType": "application/octet-stream", "digest": str(Digest.of(each)), "size": len(each)}
-        for each in (_CONFIG, *layers)
-    ]
-    document = {"schemaVersion": 2, "mediaType": OCI_IMAGE, "config": descriptors[0], "layers": descriptors[1:]}
-    return parse(json.dumps({**document, "annotations": {"number": str(number)}}).encode())
-
-
-async def push_blob(repository: Repository, content: bytes) -> None:
-    """Uploads the content."""
-    async with await repository.layers.upload() as upload:
-        await upload.write(content)
-        await upload.finish(Digest.of(content))
-
-
-async def push(repository: Repository, layers: Sequence[bytes], tag: str, number: int) -> ParsedManifest:
-    """Pushes an image as clients do: what is there isn't uploaded; collected on the way, it is pushed again."""
-    manifest = image(*layers, number=number)
-    while True:
-        for content in (_CONFIG, *layers):
-            if not await repository.layers.exists(Digest.of(content)):
-                await push_blob(repository, content)
-        try:
-            await repository.manifests.put(manifest, [tag])
-        except ManifestReferencesUnknownError:
-            continue
-        return manifest
-
-
-async def _pulled_whole(repository: Repository, tag: str) -> bool:
-    manifest = await repository.manifests.get_by_tag(tag)
-    for reference in manifest.references():
-        layer = await repository.layers.fetch(reference.digest)
-        if Digest.of(await layer.read()) != reference.digest:
-            return False
-    return True
-
-
-async def race(registry: Registry, rounds: int) -> list[str]:
-    """Push, mount, HEAD and collection of one digest, with no grace at all: what went wrong."""
-    namespace, shared, wrong = registry.namespace, b"shared by all", []
-    left = iter(range(rounds))
-    done = asyncio.Event()
-
-    async def work(worker: int) -> None:
-        repository = namespace.repository(f"race/web{worker}")
-        for number in left:
-            if number % 3 == 0:
-                try:
-                    await repository.layers.mount(Digest.of(shared), f"race/web{(worker + 1) % _WORKERS}")
-                except BlobUnknownError:
-                    await push_blob(repository, shared)
-            manifest = await push(repository, [shared], "latest", number)
-            if not await _pulled_whole(repository, "latest"):
-                wrong.append(f"round {number}: {manifest.digest} can't be pulled")
-            await repository.manifests.delete(manifest.digest)
-
-    async def keep_collecting() -> None:
-        while not done.is_set():
-            await collect(registry)
-
-    collecting = asyncio.create_task(keep_collecting())
-    await asyncio.gather(*map(work, range(_WORKERS)))
-    done.set()
-    await collecting
-    return [*wrong, *await left_over(registry)]
 
 
 class Soak:
@@ -137,9 +60,13 @@ class Soak:
             known = self.expected.get(tag)
             if known is None or random.random() < 0.35:  # a share
                 chosen = random.sample(_CONTENTS, 3)
-                self.expected[tag] = (await push(self.repository, chosen, tag, number)).digest
+                await patiently(partial(self._push, chosen, tag, number))
             else:
-                await random.choice([self._retag, self._delete, self._mount, self._pull])(tag, known)
+                do = random.choice([self._retag, self._delete, self._mount, self._pull])
+                await patiently(partial(do, tag, known))
+
+    async def _push(self, layers: list[bytes], tag: str, number: int) -> None:
+        self.expected[tag] = (await push(self.repository, layers, tag, number)).digest
 
     async def _retag(self, tag: str, known: Digest) -> None:
         del tag
@@ -148,7 +75,8 @@ class Soak:
 
     async def _delete(self, tag: str, known: Digest) -> None:
         del tag
-        await self.repository.manifests.delete(known)
+        with suppress(ManifestUnknownError):  # deleted, and not acknowledged
+            await self.repository.manifests.delete(known)
         self.expected = {name: digest for name, digest in self.expected.items() if digest != known}
 
     async def _mount(self, tag: str, known: Digest) -> None:
@@ -158,7 +86,7 @@ class Soak:
 
     async def _pull(self, tag: str, known: Digest) -> None:
         found = await self.repository.manifests.get_by_tag(tag)
-        if found.digest != known or not await _pulled_whole(self.repository, tag):
+        if found.digest != known or not await pulled_whole(self.repository, tag):
             self.wrong.append(f"{self.repository.name}:{tag} isn't what was pushed")
 
     async def check(self) -> None:
@@ -172,30 +100,13 @@ class Soak:
 
 async def soak(registry: Registry, operations: int) -> list[str]:
     """Mixed operations, with a collection each second: what went wrong."""
-    workers = [Soak(registry, f"soak/web{number}") for number in range(_WORKERS)]
-    numbers = iter(range(operations))
-    done = asyncio.Event()
-
-    async def keep_collecting() -> None:
-        while not done.is_set():
-            await collect(registry, grace=timedelta(seconds=2))
-            await asyncio.sleep(1)
-
-    collecting = asyncio.create_task(keep_collecting())
-    await asyncio.gather(*(worker.work(numbers) for worker in workers))
-    done.set()
-    await collecting
+    workers = [Soak(registry, f"soak/web{number}") for number in range(WORKERS)]
+    numbers = numbered(operations, "soak")
+    async with collecting(registry, grace=timedelta(seconds=2), pause_s=1):
+        await asyncio.gather(*(worker.work(numbers) for worker in workers))
     for worker in workers:
         await worker.check()
     return [*(each for worker in workers for each in worker.wrong), *await left_over(registry)]
-
-
-async def left_over(registry: Registry) -> list[str]:
-    """What is damaged, counted wrongly, or there although nothing needs it, once everything was collected."""
-    await asyncio.sleep(1.1)  # what somebody worked with comes again a moment later
-    await collect(registry)
-    verifier = Verifier(registry.backend, read_bytes=True, grace=NOW, notify=_ignore)
-    return [str(finding) async for finding in verifier.findings()]
 
 
 _FILL: Final = """
@@ -242,7 +153,10 @@ async def run(url: str, folder: Path, arguments: argparse.Namespace, console: Co
     settings = Settings(database_url=url, storage=(folder / "bytes").as_uri(), access_log=False, gc_grace=NOW)
     async with Registry(settings) as registry:
         wrong = []
-        for name, work, number in (("races", race, arguments.rounds), ("soak", soak, arguments.operations)):
+        works = [(name, race, arguments.rounds) for name, race in RACES.items() if arguments.only in name]
+        for name, work, number in [*works, ("soak", soak, arguments.operations)]:
+            if not number:
+                continue
             started = time.perf_counter()
             found = await work(registry, number)
             console.print(f"{name}: {number} in {time.perf_counter() - started:.0f} s, {len(found)} wrong")
@@ -259,6 +173,7 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """How much of each."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.garbage", description=__doc__)
     parser.add_argument("--rounds", type=int, default=10_000, help="of the races")
+    parser.add_argument("--only", default="", help="races whose names have this in them")
     parser.add_argument("--operations", type=int, default=100_000, help="of the soak")
     parser.add_argument("--blobs", type=int, default=20_000, help="to be reviewed")
     parser.add_argument("--tags", type=int, default=20_000, help="of the repository that is deleted")

@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import Protocol, Self
 from uuid import UUID
 
+from distsql.contract_undo import RestorationService
 from distsql.oci.descriptor import Descriptor
 from distsql.oci.digest import Digest
 from distsql.values import (
@@ -106,8 +107,7 @@ class Index(Protocol):
 class Namespace(Protocol):
     """A collection of repositories, addressable by name."""
 
-    def scope(self) -> Scope:
-        """Which names belong to it."""
+    def scope(self) -> Scope: ...
 
     def acting_as(self, caller: Caller) -> Namespace:
         """The same namespace on behalf of another caller."""
@@ -152,6 +152,9 @@ class Repository(Protocol):
 
     @property
     def signatures(self) -> SignatureService: ...
+
+    @property
+    def restorations(self) -> RestorationService: ...
 
     async def exists(self) -> bool:
         """Whether anything was ever written to it (and it was not removed since)."""

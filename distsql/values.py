@@ -169,6 +169,18 @@ class TagMove:
 
 
 @dataclass(frozen=True, slots=True)
+class DeletedThing:
+    """What was deleted and can be restored: a tag (which pointed to ``digest``), a manifest, or a repository."""
+
+    kind: Literal["tag", "manifest", "repository"]
+    tag: str | None
+    digest: Digest | None
+    deleted_at: datetime
+    deleted_by: str | None
+    restorable_until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class SignatureRelation:
     """That content is signed, and how: ``kind`` is ``jws``, ``cosign`` (by tag) or ``referrer``.
 

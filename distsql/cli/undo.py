@@ -87,9 +87,12 @@ def list_tags(settings: Settings, repository: str, *, as_json: bool) -> None:
 
 @tag.command("history")
 @click.argument("reference")
+@click.option(
+    "--at", metavar="TIME", callback=_instant, help="Only what it pointed to then, to be pulled by its digest."
+)
 @settings_options(storage=True)
 @as_json
-def tag_history(settings: Settings, reference: str, *, as_json: bool) -> None:
+def tag_history(settings: Settings, reference: str, at: datetime | None, *, as_json: bool) -> None:
     """Print what REPO:TAG pointed to, newest first: from when until when, by whom."""
     repository, name = _tagged(reference)
 
@@ -103,6 +106,7 @@ def tag_history(settings: Settings, reference: str, *, as_json: bool) -> None:
                 "ended_by": move.ended_by,
             }
             async for move in found.tags.history(name, limit=_MOST)
+            if at is None or (move.valid_from <= at and (move.valid_to is None or at < move.valid_to))
         ]
 
     _print(_in_repository(settings, repository, moves), as_json=as_json)
@@ -163,7 +167,6 @@ def restore(settings: Settings, reference: str) -> None:
 
     A manifest comes with its children, the tags that ended with it, and the referrers that followed it.
     """
-    from distsql.errors import TagChangedError
     from distsql.oci.digest import Digest
 
     wanted = Reference.parse(reference)
@@ -173,10 +176,8 @@ def restore(settings: Settings, reference: str) -> None:
             await repository.restorations.restore_manifest(Digest.parse(wanted.digest))
         elif wanted.tag is None:
             await repository.restorations.restore_repository()
-        elif await repository.manifests.exists_by_tag(wanted.tag):
-            raise TagChangedError(f"{reference} is there: `distsql tag rollback` takes its last move back")
         else:
-            await repository.restorations.roll_back(wanted.tag)
+            await repository.restorations.restore_tag(wanted.tag)
 
     _in_repository(settings, wanted.repository, bring_back)
     click.echo(f"{reference} is there again")

@@ -30,9 +30,9 @@ from distsql.registry.admissions import Admission
 from distsql.registry.context import RepositoryContext
 from distsql.registry.paging import iterate
 from distsql.registry.tags import Tags, point
-from distsql.sql import garbage_queue, manifest_deletions, manifests, referrers, signatures, tags
+from distsql.sql import garbage_queue, manifest_deletions, manifests, promises, referrers, signatures, tags
 from distsql.sql.database import TenantDatabase, Transaction, transactional
-from distsql.sql.manifests import ManifestRow
+from distsql.sql.manifests import FoundManifestRow, ManifestRow
 from distsql.sql.referrers import ReferrerRow
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.usage import add_usage
@@ -113,8 +113,26 @@ class Manifests:
             raise TagUnknownError(f"{self._context.name} has no tag {tag[:128]!r}", detail={"tag": tag[:128]})
         return _checked(row)
 
-    async def _find(self, digest: Digest) -> ManifestRow | None:
-        return await self.database.pull(manifests.find_manifest, self._context.name, digest)
+    async def _find(self, digest: Digest) -> FoundManifestRow | None:
+        """The manifest, which stays for as long as it takes to push what refers to it."""
+        fresh = self._context.backend.grace / 2
+        row = await self.database.pull(manifests.find_manifest, self._context.name, digest, fresh=fresh)
+        return None if row is None or (row.doubtful and not await self._promise(digest)) else row
+
+    async def _promise(self, digest: Digest) -> bool:
+        """Whether it is there for the grace from now on: who asks may push an index that needs it.
+
+        A write once in a good part of the grace, and only for what nothing holds.
+        """
+        repository = await self._context.find()
+        if repository is None or self._context.backend.read_only:  # nobody pushes
+            return repository is not None
+        held = await self.database.read(promises.find_hold, repository, digest)
+        return held is True or (held is False and await self._promise_manifest(repository, digest))
+
+    @transactional
+    async def _promise_manifest(self, tx: Transaction, repository: RepositoryRow, digest: Digest) -> bool:
+        return await promises.promise_manifest(tx, repository, digest)
 
     async def _find_tagged(self, tag: str) -> ManifestRow | None:
         if not is_tag(tag):
@@ -174,11 +192,14 @@ class Manifests:
             await asyncio.to_thread(verify_signatures, parsed)  # public keys take their time
         admission = await self._context.admit()
         admission.check_length(len(parsed.payload))
-        await self._put(admission, parsed, names)
+        # One without a tag that was there already may be about to be collected: it is pushed again, or promised.
+        while not await self._put(admission, parsed, names) and not names and not await self.exists(parsed.digest):
+            pass
         return parsed.digest
 
     @transactional
-    async def _put(self, tx: Transaction, admission: Admission, manifest: ParsedManifest, names: Sequence[str]) -> None:
+    async def _put(self, tx: Transaction, admission: Admission, manifest: ParsedManifest, names: Sequence[str]) -> bool:
+        """Whether it is new."""
         context, actor = self._context, self._context.caller.actor
         if admission.repository is None:
             self._check_references(manifest, found=set(), sparse=admission.sparse)
@@ -199,6 +220,7 @@ class Manifests:
             if admission.collecting:
                 garbage_queue.queue_manifest(tx, repository, manifest.digest)
             add_usage(tx, repository.tenant_id, manifests=1)
+        return new
 
     async def _insert(self, tx: Transaction, repository: RepositoryRow, manifest: ParsedManifest) -> bool:
         """Whether it is this transaction that brings the manifest."""
@@ -274,7 +296,7 @@ def _check_declared(manifest: ParsedManifest, name: RepositoryName, tags: Sequen
         )
 
 
-def _checked(row: ManifestRow) -> StoredManifest:
+def _checked(row: ManifestRow | FoundManifestRow) -> StoredManifest:
     check_payload(row.digest, row.media_type, row.payload)
     return StoredManifest(row.media_type, row.payload, row.digest)
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
 from distsql.oci.digest import Digest
 from distsql.registry.context import RepositoryContext
-from distsql.sql import audit, manifest_deletions, mass_deletions, signatures
+from distsql.sql import content_events, manifest_deletions, mass_deletions, signatures
+from distsql.sql.content_events import ContentEvent
 from distsql.sql.database import Transaction
+from distsql.sql.manifest_deletions import ManifestKeyRow
+from distsql.sql.mass_deletions import NamedRow
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.usage import add_usage
 
@@ -24,45 +26,32 @@ async def delete_content(
 ) -> None:
     """Ends the tags and deletes the manifests, which the transaction has locked; each by its actor.
 
-    Of a manifest all tags have to be among them. They can be restored, and are in the audit, as any others.
+    Of a manifest all tags have to be among them. They can be restored, and are in the audit, as any others. However
+    many there are, it takes the same few statements, and some for each actor.
     """
     ended = await mass_deletions.end_tags(tx, repository, tags) if tags else []
     signatures.delete_cosign_tags(tx, repository, [row.name for row in ended])
-    of_digest: dict[Digest, list[str]] = defaultdict(list)
-    for row in ended:
-        of_digest[row.digest].append(row.name)
-    deleted = [each for each in digests if await _delete_manifest(tx, repository, each, actor=digests[each])]
-    for digest in deleted:
-        _audit(tx, context, repository, digests[digest], "manifest.delete", digest, of_digest.pop(digest, []))
-    for digest, names in of_digest.items():
-        for name in names:
-            _audit(tx, context, repository, tags[name], "tag.delete", digest, [name])
-    add_usage(tx, repository.tenant_id, manifests=-len(deleted), tags=-len(ended))
-
-
-async def _delete_manifest(tx: Transaction, repository: RepositoryRow, digest: Digest, *, actor: str) -> bool:
-    if not await manifest_deletions.mark_manifest_deleted(tx, repository, digest, actor=actor):
-        return False
-    signatures.delete_signatures(tx, repository, digest)
-    manifest_deletions.delete_references(tx, repository, digest)
-    return True
-
-
-def _audit(
-    tx: Transaction,
-    context: RepositoryContext,
-    repository: RepositoryRow,
-    actor: str,
-    action: str,
-    digest: Digest,
-    names: list[str],
-) -> None:
-    audit.insert_audit_events(
-        tx,
-        repository.tenant_id,
-        action,
-        caller=replace(context.caller, actor=actor),
-        repository=str(context.name),
-        references=names or (None,),
-        digest=digest,
+    by_actor: dict[str, list[ManifestKeyRow]] = defaultdict(list)
+    for digest, actor in digests.items():
+        by_actor[actor].append(ManifestKeyRow(repository.tenant_id, repository.id, digest))
+    deleted: set[Digest] = set()
+    for actor, keys in by_actor.items():
+        deleted |= {row.digest for row in await manifest_deletions.delete_manifests(tx, keys, actor=actor)}
+    content_events.insert_events_of_repository(
+        tx, repository, str(context.name), _events(ended, tags, {each: digests[each] for each in deleted})
     )
+    add_usage(tx, repository.tenant_id, tags=-len(ended))
+
+
+def _events(ended: Sequence[NamedRow], tags: Mapping[str, str], deleted: Mapping[Digest, str]) -> list[ContentEvent]:
+    """One for each manifest with each of its tags, as a client's deletion of it has; and for each tag of the others."""
+    names: dict[Digest, list[str | None]] = defaultdict(list)
+    for row in ended:
+        names[row.digest].append(row.name)
+    with_manifests = [
+        ContentEvent(actor, "manifest.delete", name, digest)
+        for digest, actor in deleted.items()
+        for name in names.get(digest, [None])
+    ]
+    alone = [ContentEvent(tags[row.name], "tag.delete", row.name, row.digest) for row in ended]
+    return with_manifests + [each for each in alone if each.digest not in deleted]

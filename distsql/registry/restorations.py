@@ -1,4 +1,4 @@
-"""Undo: what was deleted comes back as it was, for as long as it is kept.
+"""Undo (`distsql.contract_undo`): what was deleted comes back as it was, for as long as it is kept.
 
 Each manifest is a transaction of its own, children before the index that needs them and referrers behind their subject:
 killed in between, what was restored is whole, and restoring again goes on.
@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Literal, cast
 
 from distsql.errors import (
     ManifestUnknownError,
     RepositoryExistsError,
+    TagChangedError,
     TagUnknownError,
 )
 from distsql.oci.digest import Digest
@@ -22,12 +24,21 @@ from distsql.oci.signing import signed_by_referrer
 from distsql.registry.admissions import Admission
 from distsql.registry.context import RepositoryContext
 from distsql.registry.tags import Tags
-from distsql.sql import garbage_queue, manifest_references, manifests, repositories, restorations, signatures, tags
+from distsql.sql import (
+    deleted_things,
+    garbage_queue,
+    manifest_references,
+    manifests,
+    repositories,
+    restorations,
+    signatures,
+    tags,
+)
 from distsql.sql.database import TenantDatabase, Transaction, transactional
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.restorations import DeletedManifestRow
 from distsql.sql.usage import add_usage
-from distsql.values import Action
+from distsql.values import Action, DeletedThing
 
 
 class Restorations:
@@ -42,6 +53,26 @@ class Restorations:
     def database(self) -> TenantDatabase:
         """The catalogue, as the repository's tenant sees it."""
         return self._context.database
+
+    async def deleted(self, *, limit: int = 1000) -> Sequence[DeletedThing]:
+        """What can be restored, the newest first."""
+        rows = await self.database.read(
+            deleted_things.list_deleted_of_repository,
+            self._context.name,
+            period=self._context.backend.restore_period,
+            limit=limit,
+        )
+        return [
+            DeletedThing(
+                cast("Literal['tag', 'manifest', 'repository']", row.kind),
+                row.tag,
+                row.digest,
+                row.deleted_at,
+                row.deleted_by,
+                row.restorable_until,
+            )
+            for row in rows
+        ]
 
     # -- manifests ----------------------------------------------------------------------------------------------------
 
@@ -126,6 +157,17 @@ class Restorations:
         add_usage(tx, repository.tenant_id, tags=len(made))
 
     # -- tags ---------------------------------------------------------------------------------------------------------
+
+    async def restore_tag(self, tag: str) -> Digest:
+        """Points an ended tag to what it pointed to last."""
+        repository, _ = await self._context.admit_existing()
+        current = await self.database.read(tags.find_tag, repository, tag) if is_tag(tag) else None
+        if current is not None:
+            raise TagChangedError(
+                f"The tag {tag} is there: rolling it back takes its last move back",
+                detail={"tag": tag, "digest": str(current.digest)},
+            )
+        return await self.roll_back(tag)
 
     async def roll_back(self, tag: str, *, at: datetime | None = None) -> Digest:
         """Points the tag to what it pointed to at the instant, or before its last move; one that ended begins again."""

@@ -11,7 +11,7 @@ from distsql.oci.digest import Digest
 from distsql.sql import content_events, garbage, garbage_manifests, garbage_queue, manifest_deletions
 from distsql.sql.database import Transaction
 from distsql.sql.garbage import BlobKeyRow
-from distsql.sql.garbage_manifests import JudgedManifestRow
+from distsql.sql.garbage_manifests import JudgedFollowerRow, JudgedManifestRow
 from distsql.sql.garbage_queue import QueuedRow
 from distsql.sql.manifest_deletions import ManifestKeyRow
 from distsql.values import Caller
@@ -113,9 +113,13 @@ class Review:
         if not rows:
             return Reviewed(0)
         followers = await garbage_manifests.lock_followers(tx, rows, limit=_MANIFESTS)
-        gone = await self._delete(tx, await garbage_manifests.judge_followers(tx, followers), following=True)
-        if gone < _MANIFESTS:  # else there may be more
-            garbage_queue.finish_queued(tx, rows)
+        judged = await garbage_manifests.judge_followers(tx, followers)
+        young = _younger_followers(rows, judged)
+        gone = await self._delete(tx, [_manifest(row) for row in judged if _subject(row) not in young], following=True)
+        if len(followers) < _MANIFESTS:
+            _settle(tx, rows, busy=set(), since=young)
+        elif not gone:  # there may be more, but these are in their way
+            _settle(tx, rows, busy={_key(row) for row in rows}, since=young)
         return Reviewed(len(rows), gone)
 
     async def _delete(self, tx: Transaction, keys: Sequence[ManifestKeyRow], *, following: bool = False) -> int:
@@ -149,7 +153,7 @@ def _key(row: QueuedRow | garbage.JudgedLayerRow | JudgedManifestRow) -> Key:
     return row.tenant_id, row.repository_id, row.digest
 
 
-def _manifest(row: JudgedManifestRow) -> ManifestKeyRow:
+def _manifest(row: JudgedManifestRow | JudgedFollowerRow) -> ManifestKeyRow:
     return ManifestKeyRow(row.tenant_id, row.repository_id, row.digest)
 
 
@@ -157,6 +161,19 @@ def _younger(rows: Sequence[QueuedRow], since: dict[Key, datetime]) -> dict[Key,
     """Those whose time begins later than that of their entries."""
     queued = {_key(row): row.queued_at for row in sorted(rows, key=lambda row: row.queued_at)}
     return {key: instant for key, instant in since.items() if instant > queued[key]}
+
+
+def _subject(row: JudgedFollowerRow) -> Key:
+    return row.tenant_id, row.repository_id, row.subject_digest
+
+
+def _younger_followers(rows: Sequence[QueuedRow], judged: Sequence[JudgedFollowerRow]) -> dict[Key, datetime]:
+    """Subjects with a referrer that somebody was told of since: it stays for the grace, and the others with it."""
+    promised: dict[Key, datetime] = {}
+    for row in judged:
+        if row.promised_at is not None:
+            promised[_subject(row)] = max(row.promised_at, promised.get(_subject(row), row.promised_at))
+    return _younger(rows, promised)
 
 
 def _settle(tx: Transaction, rows: Sequence[QueuedRow], *, busy: set[Key], since: dict[Key, datetime]) -> None:

@@ -10,6 +10,7 @@ from distsql.errors import ManifestUnknownError, TagChangedError, TagUnknownErro
 from distsql.oci.descriptor import Descriptor
 from distsql.oci.digest import Digest
 from distsql.oci.names import check_tag, is_tag, name_bound
+from distsql.oci.signing import signed_by_tags
 from distsql.registry.admissions import Admission
 from distsql.registry.context import RepositoryContext
 from distsql.registry.paging import iterate
@@ -152,20 +153,22 @@ async def point(
     """Points the tags to the manifest, and counts what is new: tags, and as many manifests.
 
     Whether a tag is made or moved is known when its row is locked, and no sooner: an immutable one that has moved takes
-    all of it back, by `TagImmutableError`.
+    all of it back, by `TagImmutableError`; and cosign's leave something that is no signature any more.
     """
-    if admission.immutable(names):
-        admission.check_fixed(
-            await tags.move_tags(
-                tx,
-                repository,
-                names,
-                digest=digest,
-                actor=actor,
-                new_manifests=new_manifests,
-                collecting=admission.collecting,
-            )
+    immutable = admission.immutable(names)
+    if immutable or signed_by_tags(names):
+        moved = await tags.move_tags(
+            tx,
+            repository,
+            names,
+            digest=digest,
+            actor=actor,
+            new_manifests=new_manifests,
+            collecting=admission.collecting,
         )
+        if immutable:
+            admission.check_fixed(moved)
+        signatures.point_cosign_tags(tx, repository, names, digest=digest, moved=bool(moved))
     else:
         tags.point_tags(
             tx,
@@ -176,7 +179,6 @@ async def point(
             new_manifests=new_manifests,
             collecting=admission.collecting,
         )
-    signatures.point_cosign_tags(tx, repository, names, digest=digest)
 
 
 def _changed(tag: str, current: Digest | None) -> TagChangedError:

@@ -56,6 +56,8 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes, *, asked: str
     if status == 405 and isinstance(detail, Mapping) and "referrer" in detail:  # noqa: PLR2004
         return errors.InUseError(message, detail=detail)
     kind = _BY_CODE.get(code) if status in _PLAIN else None
+    if status == 409 and code == "NAME_INVALID":  # noqa: PLR2004
+        kind = errors.RepositoryExistsError
     kind = kind or _BY_STATUS.get(status, errors.RegistryError)
     return kind(message, detail=detail if isinstance(detail, Mapping | Sequence) else None)
 

@@ -7,6 +7,7 @@ from distsql.oci.names import RepositoryName
 from distsql.remote.connection import Address
 from distsql.remote.layers import Layers
 from distsql.remote.manifests import Manifests
+from distsql.remote.restorations import Restorations
 from distsql.remote.signatures import Signatures
 from distsql.remote.tags import Tags
 
@@ -43,6 +44,11 @@ class RemoteRepository:
     def signatures(self) -> Signatures:
         """Its manifests' signatures."""
         return Signatures(self._address)
+
+    @property
+    def restorations(self) -> Restorations:
+        """What was deleted of it."""
+        return Restorations(self._address)
 
     async def exists(self) -> bool:
         """Whether anything was ever written to it."""

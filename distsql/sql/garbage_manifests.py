@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    DateTime,
     Interval,
     Text,
     and_,
@@ -35,7 +36,8 @@ from distsql.sql.types import DigestType
 class JudgedManifestRow(NamedTuple):
     """A live manifest that its repository may collect.
 
-    ``needed`` says whether a tag, a parent or its subject holds it; ``since`` when it was pushed or last tagged.
+    ``needed`` says whether a tag, a parent or its subject holds it; ``pushed_at`` when it was pushed, or somebody was
+    told since that it is there; ``untagged_at`` when it was last tagged.
     """
 
     tenant_id: int
@@ -52,6 +54,16 @@ class FollowerRow(NamedTuple):
     tenant_id: int
     repository_id: int
     digest: Digest
+
+
+class JudgedFollowerRow(NamedTuple):
+    """A referrer that nothing holds, what it refers to, and when somebody was told last that it is there."""
+
+    tenant_id: int
+    repository_id: int
+    digest: Digest
+    subject_digest: Digest
+    promised_at: datetime | None
 
 
 class PurgedManifestRow(NamedTuple):
@@ -111,7 +123,8 @@ _has_subject = (
     )
     .exists()
 )
-_needed = or_(_tagged, _has_parent, _has_subject)
+NEEDED: Final = or_(_tagged, _has_parent, _has_subject)
+"""That a live manifest is held: by a tag, an index, or what it says something about."""
 # When the last of its tags was moved or ended: it can go back for as long as anything can be restored.
 _untagged_at = (
     select(func.max(tags.c.valid_to))
@@ -141,7 +154,12 @@ def _collects() -> ColumnElement[bool]:
 
 
 _judged = (
-    select(*_key, _needed.label("needed"), manifests.c.pushed_at, _untagged_at.label("untagged_at"))
+    select(
+        *_key,
+        NEEDED.label("needed"),
+        func.greatest(manifests.c.pushed_at, manifests.c.promised_at, type_=DateTime(timezone=True)).label("pushed_at"),
+        _untagged_at.label("untagged_at"),
+    )
     .where(*_wanted, _collects())
     .limit(ONE)
     .lateral("manifest")
@@ -204,13 +222,18 @@ LOCK_FOLLOWERS: Final = statement(
     FollowerRow,
 )
 
-_locked_followers = select(*_key).where(*_wanted, ~_tagged, ~_has_parent, ~_has_subject).limit(ONE).lateral("manifest")
+_locked_followers = (
+    select(*_key, manifests.c.subject_digest, manifests.c.promised_at)
+    .where(*_wanted, ~NEEDED)
+    .limit(ONE)
+    .lateral("manifest")
+)
 
 JUDGE_FOLLOWERS: Final = statement(
     "judge_followers",
     "Those of the locked referrers that nothing holds indeed.",
     select(*_locked_followers.c).select_from(_keys.join(_locked_followers, true())),
-    ManifestKeyRow,
+    JudgedFollowerRow,
 )
 
 
@@ -219,7 +242,7 @@ async def lock_followers(tx: Transaction, rows: Sequence[QueuedRow], *, limit: i
     return await tx.all(LOCK_FOLLOWERS, limit=limit, **entry_arrays(rows))
 
 
-async def judge_followers(tx: Transaction, rows: Sequence[FollowerRow]) -> list[ManifestKeyRow]:
+async def judge_followers(tx: Transaction, rows: Sequence[FollowerRow]) -> list[JudgedFollowerRow]:
     """Those of the locked ones that go with their subjects."""
     if not rows:
         return []
@@ -265,7 +288,7 @@ _untagged = (
     manifests.c.tenant_id == TENANT_ID,
     or_(literal_column("0", BigInteger()) == REPOSITORY_ID, manifests.c.repository_id == REPOSITORY_ID),
     manifests.c.deleted_at.is_(None),
-    ~_needed,
+    ~NEEDED,
 )
 
 QUEUE_UNTAGGED: Final = statement(

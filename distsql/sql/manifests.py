@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import timedelta
 from operator import attrgetter
 from typing import Final, NamedTuple
 
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    Interval,
     LargeBinary,
     Text,
     column,
@@ -55,6 +57,15 @@ class ManifestRow(NamedTuple):
     payload: bytes
 
 
+class FoundManifestRow(NamedTuple):
+    """A manifest as it is served. One that is ``doubtful`` is old, and may go if nothing holds it (`promises`)."""
+
+    digest: Digest
+    media_type: str
+    payload: bytes
+    doubtful: bool
+
+
 class DigestRow(NamedTuple):
     """A digest that was found."""
 
@@ -68,6 +79,7 @@ class InUseRow(NamedTuple):
     referrer: Digest
 
 
+_FRESH: Final = parameter("fresh", Interval())
 _packed: Final = attrgetter("packed")  # orders digests five times faster than their own comparison
 _SERVED: Final = (manifests.c.digest, manifests.c.media_type, manifests.c.payload)
 _HERE: Final = (manifests.c.tenant_id == TENANT_ID, manifests.c.repository_id == REPOSITORY_ID)
@@ -116,8 +128,13 @@ async def find_tagged_manifest(tx: Transaction, name: RepositoryName, tag: str) 
 
 _asked_by_digest = askers({"digest": DigestType()})
 _joined_by_digest, _repository_by_digest = named_repository(_asked_by_digest)
+# Only what the row says, for every read pays it: collection takes what is untagged, where that is wanted, and referrers
+# of subjects that were deleted.
+_doubtful = (func.greatest(manifests.c.pushed_at, manifests.c.promised_at) <= func.now() - _FRESH) & (
+    _repository_by_digest.c.collecting | manifests.c.subject_digest.is_not(None)
+)
 _by_digest = (
-    select(*_SERVED)
+    select(*_SERVED, _doubtful.label("doubtful"))
     .where(
         manifests.c.tenant_id == _repository_by_digest.c.tenant_id,
         manifests.c.repository_id == _repository_by_digest.c.id,
@@ -131,17 +148,23 @@ _by_digest = (
 FIND_MANIFEST: Final = statement(
     "find_manifest",
     "GET or HEAD of a manifest by digest.",
-    select(_asked_by_digest.c[ASKER], _by_digest.c.digest, _by_digest.c.media_type, _by_digest.c.payload).select_from(
-        _joined_by_digest.join(_by_digest, true())
-    ),
-    ManifestRow,
+    select(
+        _asked_by_digest.c[ASKER],
+        _by_digest.c.digest,
+        _by_digest.c.media_type,
+        _by_digest.c.payload,
+        _by_digest.c.doubtful,
+    ).select_from(_joined_by_digest.join(_by_digest, true())),
+    FoundManifestRow,
     asked=_asked_by_digest,
 )
 
 
-async def find_manifest(tx: Transaction, name: RepositoryName, digest: Digest) -> ManifestRow | None:
-    """The manifest of this digest."""
-    return await tx.one(FIND_MANIFEST, **name_parameters(name), digest=digest)
+async def find_manifest(
+    tx: Transaction, name: RepositoryName, digest: Digest, *, fresh: timedelta
+) -> FoundManifestRow | None:
+    """The manifest of this digest; doubtful if nobody pushed it or was told of it for longer than ``fresh``."""
+    return await tx.one(FIND_MANIFEST, **name_parameters(name), digest=digest, fresh=fresh)
 
 
 LIST_MANIFESTS: Final = statement(

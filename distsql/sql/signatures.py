@@ -197,26 +197,41 @@ _moved_away = (
     .cte("moved_away")
 )
 
-POINT_COSIGN_TAGS: Final = statement(
-    "point_cosign_tags",
-    "A manifest signs what cosign's tags on it are called after; what these tags pointed to before no longer does.",
+_pointed = (
     insert(signing_manifests)
     .from_select(
         _NEW_SIGNING,
         select(TENANT_ID, REPOSITORY_ID, _subjects.c.subject_digest, DIGEST, _COSIGN).select_from(_subjects),
     )
     .on_conflict_do_nothing()
-    .add_cte(_moved_away),
+)
+
+POINT_COSIGN_TAGS: Final = statement(
+    "point_cosign_tags",
+    "A manifest signs what new tags of cosign's on it are called after. It takes few locks: most signatures are first.",
+    _pointed,
+    Nothing,
+)
+
+MOVE_COSIGN_TAGS: Final = statement(
+    "move_cosign_tags",
+    "A manifest signs what cosign's tags on it are called after; what these tags pointed to before no longer does.",
+    _pointed.add_cte(_moved_away),
     Nothing,
 )
 
 
-def point_cosign_tags(tx: Transaction, repository: RepositoryRow, names: Iterable[str], *, digest: Digest) -> None:
-    """Follows tags that were just pointed to the manifest, whose rows keep others waiting; does nothing for others."""
+def point_cosign_tags(
+    tx: Transaction, repository: RepositoryRow, names: Iterable[str], *, digest: Digest, moved: bool = False
+) -> None:
+    """Follows tags that were just pointed to the manifest, whose rows keep others waiting; does nothing for others.
+
+    ``moved``: some of them pointed to something else before.
+    """
     subjects = signed_by_tags(names)
     if subjects:
         tx.queue(
-            POINT_COSIGN_TAGS,
+            MOVE_COSIGN_TAGS if moved else POINT_COSIGN_TAGS,
             tenant_id=repository.tenant_id,
             repository_id=repository.id,
             digest=digest,

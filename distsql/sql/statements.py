@@ -164,7 +164,7 @@ def named_repository(asked: TableValuedAlias | None = None) -> tuple[Join[Any], 
     planner may turn it into a sequential scan when a tenant is small.
     """
     tenant = (
-        select(tenants.c.id, tenants.c.read_only, tenants.c.suspended_at)
+        select(tenants.c.id, tenants.c.read_only, tenants.c.suspended_at, tenants.c.untagged)
         .where(tenants.c.name == TENANT)
         .limit(ONE)
         .subquery("tenant")
@@ -177,6 +177,9 @@ def named_repository(asked: TableValuedAlias | None = None) -> tuple[Join[Any], 
             repositories.c.sparse,
             (tenant.c.read_only | repositories.c.read_only).label("read_only"),
             tenant.c.suspended_at.is_not(None).label("suspended"),
+            (func.coalesce(repositories.c.untagged, tenant.c.untagged) == literal_column("'collect'", Text())).label(
+                "collecting"
+            ),
         )
         .where(
             repositories.c.tenant_id == tenant.c.id,

@@ -129,6 +129,11 @@ manifests: Final = Table(
     Column("payload", LargeBinary, nullable=False, comment="The exact bytes as pushed."),
     Column("pushed_at", _INSTANT, nullable=False, server_default=_NOW, comment="When it was first pushed."),
     Column("pushed_by", Text, nullable=False, comment="Who pushed it first."),
+    Column(
+        "promised_at",
+        _INSTANT,
+        comment="When somebody was told that it is there although nothing holds it: collection waits from here.",
+    ),
     Column("deleted_at", _INSTANT, comment="When it was deleted: it is there for nobody, and the row goes later."),
     Column("deleted_by", Text, comment="Who deleted it."),
     Column("followed_digest", DigestType, comment="The subject that it was deleted after, as its referrer."),

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, is_typeddict
 
-from distsql import contract
+from distsql import contract, contract_undo
 
 # What only damage or an outage makes: it can't be had through the interfaces, so each implementation tests it (for the
 # catalogue see tests/registry).
@@ -22,9 +22,10 @@ OUTAGES: Final = {"UnavailableError", "StoreFullError", "BytesMissingError", "Co
 
 
 def interfaces() -> Iterator[type]:
-    for value in vars(contract).values():
-        if inspect.isclass(value) and value.__module__ == contract.__name__ and not is_typeddict(value):
-            yield value
+    for page in (contract, contract_undo):
+        for value in vars(page).values():
+            if inspect.isclass(value) and value.__module__ == page.__name__ and not is_typeddict(value):
+                yield value
 
 
 def members() -> dict[str, set[str]]:

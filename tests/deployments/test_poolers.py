@@ -15,6 +15,7 @@ import pytest
 from distsql.app import Registry
 from distsql.errors import SettingsError, TenantSuspendedError
 from distsql.oci.names import RepositoryName
+from distsql.registry.tenants import Tenants
 from distsql.settings import Settings
 from distsql.sql import health, repositories, schema
 from distsql.sql.connections import Connector
@@ -156,7 +157,9 @@ async def test_a_pooler_that_carries_no_statements_is_refused_where_they_are_wan
 
 async def every_operation(settings: Settings) -> None:
     async with Registry(settings) as registry:
-        world = World(registry.namespace.acting_as(Caller(actor="tester")), registry.backend.database)
+        backend, caller = registry.backend, Caller(actor="tester")
+        tenants = Tenants(backend.everything, caller)
+        world = World(registry.namespace.acting_as(caller), backend.database, tenants)
 
         async def run(prepare: Callable[[World], Awaitable[Callable[[], Awaitable[Any]]]]) -> None:
             call = await prepare(world)

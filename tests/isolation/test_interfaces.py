@@ -55,6 +55,7 @@ GIVEN: Final = {
     # Only lead to what is tested.
     *("Namespace.access", "Namespace.trust", "Namespace.index", "Namespace.acting_as"),
     *("Repository.manifests", "Repository.tags", "Repository.layers", "Repository.signatures"),
+    "Repository.restorations",
 }
 _LATE: Final = datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -107,6 +108,10 @@ for _member, _case in {
     "LayerService.fetch": lambda asked: asked.repository.layers.fetch(asked.digest),
     "LayerService.resume": lambda asked: asked.repository.layers.resume(asked.stock.uuid),
     "LayerService.delete": lambda asked: asked.repository.layers.delete(asked.digest, force=True),
+    "RestorationService.deleted": lambda asked: asked.repository.restorations.deleted(),
+    "RestorationService.restore_manifest": lambda asked: asked.repository.restorations.restore_manifest(asked.digest),
+    "RestorationService.restore_tag": lambda asked: asked.repository.restorations.restore_tag("ended"),
+    "RestorationService.restore_repository": lambda asked: asked.repository.restorations.restore_repository(),
     "SignatureService.get": lambda asked: asked.repository.signatures.get(asked.digest),
     "SignatureService.put": lambda asked: asked.repository.signatures.put(asked.digest, b"signature"),
 }.items():
@@ -122,6 +127,17 @@ async def read_all(asked: Asked) -> object:
 async def remove(asked: Asked) -> None:
     if asked.name != f"{RIVAL}/web":
         await asked.repository.remove()
+
+
+@case("RestorationService.roll_back")
+async def roll_back(asked: Asked) -> object:
+    for tag in ("ended", asked.tag):
+        for at in (None, _LATE):
+            try:
+                return await asked.repository.restorations.roll_back(tag, at=at)
+            except DistsqlError as error:
+                last = error
+    raise last
 
 
 @case("ManifestService.put")

@@ -53,6 +53,8 @@ QUERIES: Final = {
         "mount={digest}&from=rival/{word}",
         "mount={digest}&from={tenant}/sparse",
     ],
+    "GET /v2/<name>/_distsql/deleted": ["n=1"],
+    "POST /v2/<name>/_distsql/tags/<tag>/rollback": ["at=2100-01-01T00:00:00Z"],
     "PUT /v2/<name>/_distsql/blobs/<digest>": ["from={name}", "from=rival/{word}", "from=rival/web"],
     "PUT /v2/<name>/_distsql/tags/<tag>": ["digest={digest}"],
     "PUT /v2/<name>/blobs/uploads/<uuid>": ["digest={digest}"],

@@ -15,6 +15,9 @@ HOT: Final[dict[str, set[str] | list[set[str]]]] = {
     "find_tagged_manifest": _REPOSITORY | {"tags_live_key", "manifests_pkey"},
     "find_manifest": _REPOSITORY | {"manifests_pkey"},
     "find_layer": [_REPOSITORY | {layer, "blobs_pkey", "descriptors_digest_idx"} for layer in _EITHER_LAYER],
+    "find_hold": [
+        {"manifests_pkey", "tags_live_digest_idx", "descriptors_digest_idx"},
+    ],
     "find_upload": [_REPOSITORY | {"uploads_pkey", account} for account in _EITHER_ACCOUNT],
     "find_repository": _REPOSITORY,
     "find_tenant_id": set(),  # as find_tenant_state
@@ -83,9 +86,11 @@ HOT: Final[dict[str, set[str] | list[set[str]]]] = {
     "mark_manifest_deleted": {"manifests_pkey"},
     "mark_repository_deleted": {"repositories_pkey", "manifests_pkey", "tags_live_key"},
     "queue": set(),
-    "point_cosign_tags": {"signing_manifests_pkey"},
+    "move_cosign_tags": {"signing_manifests_pkey"},
+    "point_cosign_tags": set(),
     "point_tags": {"tags_pkey"},
     "point_tags_and_queue": {"tags_pkey"},
+    "promise_manifest": {"manifests_pkey"},
     "release_layers": [{"descriptors_pkey", layer} for layer in _EITHER_LAYER],
     "renew_layer": [{layer} for layer in _EITHER_LAYER],
     "replace_bytes": [{"blobs_pkey"}, {"blobs_store_key_idx"}],
@@ -110,6 +115,7 @@ _UNDO: Final = "undo: for people, one thing at a time"
 COLD: Final[dict[str, str]] = {
     "find_deleted_manifest": _UNDO,
     "list_deleted_things": _UNDO,
+    "list_deleted_of_repository": _UNDO,
     "list_followers": _UNDO,
     "list_tags_ended_with": _UNDO,
     "lock_deleted_manifest": _UNDO,
@@ -121,6 +127,7 @@ COLD: Final[dict[str, str]] = {
             "delete_retention_policy",
             "end_tags",
             "insert_retention_policy",
+            "insert_events_of_repository",
             "insert_retention_rules",
             "list_retained_repositories",
             "list_retention_decisions",

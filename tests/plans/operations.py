@@ -12,6 +12,7 @@ from distsql.oci.digest import Digest
 from distsql.oci.manifest import ParsedManifest, parse
 from distsql.registry.namespace import StoredNamespace
 from distsql.registry.repositories import StoredRepository
+from distsql.registry.tenants import Tenants
 from distsql.sql import layers
 from distsql.sql.database import Database, Transaction
 from tests.libtrust import p256, signed
@@ -29,6 +30,7 @@ class World:
 
     namespace: StoredNamespace
     database: Database
+    tenants: Tenants
 
     @property
     def web(self) -> StoredRepository:
@@ -37,6 +39,10 @@ class World:
     async def image(self, *, tags: tuple[str, ...] = (), children: int = 1) -> ParsedManifest:
         """A new one in acme/web."""
         return await push_image(self.web, *_contents(children), tags=tags, number=str(next(_numbers)))
+
+    async def collect_untagged(self, tenant: str) -> None:
+        """From now on the tenant's untagged manifests go."""
+        await self.tenants.set(tenant, {"untagged": "collect"})
 
     async def hold(self, contents: list[bytes]) -> None:
         """Makes the rows of blobs, without their bytes."""
@@ -73,6 +79,16 @@ async def put_signature_by_tag(world: World) -> Call:
     await push_image(world.web, b"before", tags=[tag])
     await world.hold([CONFIG, content])
     return lambda: world.web.manifests.put(image(content), [tag])
+
+
+async def put_first_signature_by_tag(world: World) -> Call:
+    """As cosign signs for the first time, where untagged manifests are collected: the tag is new."""
+    content = new_name().encode()
+    collecting = world.namespace.repository("collecting/web")
+    subject = await push_image(collecting, b"before", number=str(next(_numbers)))
+    await world.collect_untagged("collecting")
+    await push_blob(collecting, content)
+    return lambda: collecting.manifests.put(image(content), [f"sha256-{subject.digest.encoded}.sig"])
 
 
 async def put_signature_by_referrer(world: World) -> Call:
@@ -281,6 +297,19 @@ async def renew_blob(world: World) -> Call:
 
     await world.database.transact(work, tenant="acme")
     return lambda: world.web.layers.exists(digest)
+
+
+async def promise_manifest(world: World) -> Call:
+    """HEAD of a manifest that nothing has held for a while: of a referrer whose subject is gone."""
+    subject = await world.image()
+    signature = await push_image(world.web, b"layer", subject=subject.digest, number=str(next(_numbers)))
+    await world.web.manifests.delete(subject.digest)
+
+    async def work(tx: Transaction) -> None:
+        await look(tx, "update manifests set pushed_at = pushed_at - interval '50 minutes'")
+
+    await world.database.transact(work, tenant="acme")
+    return lambda: world.web.manifests.exists(signature.digest)
 
 
 async def set_public(world: World) -> Call:

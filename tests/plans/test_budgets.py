@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from distsql.app import Registry
+from distsql.registry.tenants import Tenants
 from distsql.settings import Settings
 from distsql.sql import health, tenant_setting
 from distsql.sql.database import Database, Transaction
@@ -54,7 +55,8 @@ BUDGETS = {
     "put manifest, 300 layers": Budget(partial(operations.put_manifest, layers=300), 9, 3, 20, 20),
     "put index": Budget(operations.put_index, 8, 3, 18, 17),
     "put manifest again": Budget(operations.put_manifest_again, 7, 3, 13, 13),
-    "put signature by tag": Budget(operations.put_signature_by_tag, 9, 3, 18, 20),
+    "put signature by tag": Budget(operations.put_signature_by_tag, 9, 4, 18, 20),
+    "put first signature by tag, collecting": Budget(operations.put_first_signature_by_tag, 9, 4, 18, 20),
     "put signature by referrer": Budget(operations.put_signature_by_referrer, 10, 3, 16, 15),
     "put schema 1": Budget(operations.put_schema1, 9, 3, 18, 19),
     "put schema 1 by another signer": Budget(operations.put_schema1_by_another_signer, 9, 3, 16, 15),
@@ -77,6 +79,7 @@ BUDGETS = {
     "restore repository": Budget(operations.restore_repository, 8, 4, 13, 11),
     "roll back": Budget(operations.roll_back, 13, 9, 17, 16),
     "renew blob": Budget(operations.renew_blob, 6, 4, 14, 17),
+    "promise manifest": Budget(operations.promise_manifest, 7, 5, 16, 16),
     "remove repository": Budget(operations.remove_repository, 8, 3, 13, 14),
 }
 
@@ -116,7 +119,8 @@ async def world(settings: Settings, watch: Watch, monkeypatch: pytest.MonkeyPatc
     async with Registry(settings) as registry:
         backend = registry.backend
         backend.database.observe = backend.everything.observe = watch
-        yield World(registry.namespace.acting_as(Caller(actor="tester")), backend.database)
+        caller = Caller(actor="tester")
+        yield World(registry.namespace.acting_as(caller), backend.database, Tenants(backend.everything, caller))
 
 
 @pytest.fixture

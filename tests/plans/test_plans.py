@@ -93,7 +93,7 @@ LAYER, MANIFEST = digest("layer 1"), digest("manifest 3")
     ("name", "parameters", "pages"),
     [
         ("find_tagged_manifest", {"tags": ["v3"]}, 25),
-        ("find_manifest", {"digests": [MANIFEST]}, 20),
+        ("find_manifest", {"digests": [MANIFEST], "fresh": timedelta(hours=1)}, 20),
         ("find_layer", {"digests": [LAYER], "fresh": timedelta(hours=1)}, 30),
         ("find_repository", {}, 15),
         ("list_tenant_repositories", {"after_path": "repository-4", "limit": 100}, 120),
@@ -130,7 +130,7 @@ def test_reads_by_name_touch_few_pages(crowd: Connection, name: str, parameters:
         ("lock_mountable_blob", {"digest": LAYER, "source_path": None, "source_ids": None}, 30),
         ("list_signatures", {"digest": MANIFEST}, 15),
         ("list_signature_relations", {"digest": MANIFEST}, 15),
-        ("point_cosign_tags", {"digest": MANIFEST, "subject_digests": [MANIFEST]}, 40),
+        ("move_cosign_tags", {"digest": MANIFEST, "subject_digests": [MANIFEST]}, 40),
         (
             "list_referrers",
             {"digest": digest("manifest 2"), "fallback_tag": "x", "artifact_type": None, "after": b"", "limit": 100},

@@ -300,3 +300,33 @@ async def test_servers_run_policies_by_themselves(
             await asyncio.sleep(0.02)
     (move,) = [move async for move in web.tags.history("v1")]
     assert move.ended_by == "retention:acme/web#1"
+
+
+async def test_many_manifests_take_no_more_statements_than_a_few(
+    registry: Registry, web: StoredRepository, retention: Retention, sql: Sql
+) -> None:
+    statements: list[str] = []
+    monitor = registry.backend.everything
+
+    def observe(name: str, *, seconds: float, round_trips: int) -> None:
+        del seconds, round_trips
+        statements.append(name)
+
+    monitor.observe = observe
+    await push(web, "v1")
+    await retention.set("acme/web", own_policy([], ["untagged: pushed before 7d"]))
+    counts = []
+    for number in (2, 20):
+        untagged = [await push_image(web, b"layer", of=f"{number} {each}") for each in range(number)]
+        await web.signatures.put(untagged[0].digest, b"signature")
+        sql.execute("update manifests set pushed_at = now() - interval '8 days' where deleted_at is null")
+        statements.clear()
+        (found,) = await run(retention)
+        assert len(found.deleted) == number
+        counts.append(sorted(statements))
+        await web.restorations.restore_manifest(untagged[0].digest)
+        assert await web.signatures.get(untagged[0].digest) == [b"signature"]
+        await web.manifests.delete(untagged[0].digest)
+    assert counts[0] == counts[1]
+    events = sql.execute("select count(*), count(distinct digest) from audit_events where action = 'manifest.delete'")
+    assert events.fetchone() == (24, 22)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import timedelta
+
 from distsql.oci.digest import Digest
 from distsql.oci.manifest import parse
 from distsql.oci.names import RepositoryName
@@ -10,13 +12,14 @@ from tests.registry.pushing import image, index
 from tests.sql.rows import digest, look, make_layer, make_manifest, make_repository
 
 HERE = RepositoryName("acme", "web")
+HOUR = timedelta(hours=1)
 
 
 async def test_a_manifest_is_served_as_it_was_pushed(tx: Transaction, repository: RepositoryRow) -> None:
     manifest = await make_manifest(tx, repository)
     tags.point_tags(tx, repository, ["latest"], digest=manifest.digest, actor="ann")
     row = (manifest.digest, manifest.media_type, manifest.payload)
-    assert await manifests.find_manifest(tx, HERE, manifest.digest) == row
+    assert await manifests.find_manifest(tx, HERE, manifest.digest, fresh=HOUR) == (*row, False)
     assert await manifests.find_tagged_manifest(tx, HERE, "latest") == row
 
 
@@ -24,7 +27,7 @@ async def test_only_what_the_repository_has_is_found(tx: Transaction, repository
     other = await make_repository(tx, "acme/other")
     manifest = await make_manifest(tx, other)
     tags.point_tags(tx, other, ["latest"], digest=manifest.digest, actor="ann")
-    assert await manifests.find_manifest(tx, HERE, manifest.digest) is None
+    assert await manifests.find_manifest(tx, HERE, manifest.digest, fresh=HOUR) is None
     assert await manifests.find_tagged_manifest(tx, HERE, "latest") is None
 
 
@@ -54,7 +57,7 @@ async def test_everything_a_manifest_says_is_in_rows(tx: Transaction, repository
 async def test_an_index_without_children(tx: Transaction, repository: RepositoryRow) -> None:
     empty = index()
     manifests.insert_manifest(tx, repository, empty, actor="ann")
-    assert await manifests.find_manifest(tx, HERE, empty.digest) is not None
+    assert await manifests.find_manifest(tx, HERE, empty.digest, fresh=HOUR) is not None
     assert await look(tx, "select 1 from descriptors") == []
 
 
@@ -108,7 +111,7 @@ async def test_a_deleted_manifest_is_there_for_nobody(tx: Transaction, repositor
     kept = await make_manifest(tx, repository, "kept")
     await delete_manifest(tx, repository, gone.digest)
     assert not await manifest_deletions.mark_manifest_deleted(tx, repository, gone.digest, actor="bob")
-    assert await manifests.find_manifest(tx, HERE, gone.digest) is None
+    assert await manifests.find_manifest(tx, HERE, gone.digest, fresh=HOUR) is None
     found = await manifests.list_manifests(tx, repository, after=None, limit=10)
     assert [row.digest for row in found] == [kept.digest]
     both = {gone.digest, kept.digest}
@@ -122,7 +125,7 @@ async def test_a_deleted_manifest_is_pushed_again_as_a_new_one(tx: Transaction, 
     before = await look(tx, "select * from descriptors order by position")
     await delete_manifest(tx, repository, manifest.digest)
     manifests.insert_manifest(tx, repository, manifest, actor="bob")
-    assert await manifests.find_manifest(tx, HERE, manifest.digest) is not None
+    assert await manifests.find_manifest(tx, HERE, manifest.digest, fresh=HOUR) is not None
     assert await look(tx, "select pushed_by, deleted_at, deleted_by from manifests") == [("bob", None, None)]
     assert await look(tx, "select * from descriptors order by position") == before
 
@@ -136,6 +139,6 @@ async def test_digests_of_sha512(tx: Transaction, repository: RepositoryRow) -> 
     payload = image(b"layer").payload
     manifest = parse(payload, digest=Digest.of(payload, "sha512"))
     manifests.insert_manifest(tx, repository, manifest, actor="ann")
-    row = await manifests.find_manifest(tx, HERE, manifest.digest)
+    row = await manifests.find_manifest(tx, HERE, manifest.digest, fresh=HOUR)
     assert row is not None
     assert row.digest.algorithm == "sha512"

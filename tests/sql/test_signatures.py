@@ -69,8 +69,8 @@ async def test_a_cosign_tag_leaves_what_it_pointed_to(tx: Transaction, repositor
     one, other = digest("one"), digest("other")
     first, second = await make_digests(tx, repository, [1, 2])
     signatures.point_cosign_tags(tx, repository, [cosign_tag(one), "v1", cosign_tag(other)], digest=first)
-    signatures.point_cosign_tags(tx, repository, [cosign_tag(one)], digest=second)
-    signatures.point_cosign_tags(tx, repository, [cosign_tag(one)], digest=second)
+    signatures.point_cosign_tags(tx, repository, [cosign_tag(one)], digest=second, moved=True)
+    signatures.point_cosign_tags(tx, repository, [cosign_tag(one)], digest=second, moved=True)
     assert await related(tx, repository, one) == [("cosign", second)]
     assert await related(tx, repository, other) == [("cosign", first)]
     signatures.delete_cosign_tags(tx, repository, ["v1", cosign_tag(one)])
@@ -81,7 +81,7 @@ async def test_a_cosign_tag_leaves_what_it_pointed_to(tx: Transaction, repositor
 async def test_relations_go_with_their_manifest(tx: Transaction, repository: RepositoryRow) -> None:
     one = digest("one")
     [first] = await make_digests(tx, repository, [1])
-    signatures.point_cosign_tags(tx, repository, [cosign_tag(one)], digest=first)
+    signatures.point_cosign_tags(tx, repository, [cosign_tag(one)], digest=first, moved=True)
     signatures.insert_signing_manifest(tx, repository, first, subject=one)
     assert await related(tx, repository, one) == [("cosign", first), ("referrer", first)]
     assert await manifest_deletions.mark_manifest_deleted(tx, repository, first, actor="ann")

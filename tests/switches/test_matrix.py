@@ -10,7 +10,6 @@ from typing import Any, Final
 import psycopg
 import pytest
 
-from distsql import contract
 from distsql.errors import (
     DeletionRefusedError,
     QuotaExceededError,
@@ -23,6 +22,7 @@ from distsql.registry.context import Backend
 from distsql.registry.repository_settings import RepositoryAdministration
 from distsql.registry.tenants import Tenants
 from distsql.values import Caller
+from tests.contract.test_completeness import interfaces
 from tests.migrations import snapshots
 from tests.registry.recounts import use_of
 from tests.registry.soundness import namespace_of, opened
@@ -139,8 +139,7 @@ def contents(owner: Owner) -> snapshots.Rows:
 def test_every_member_writes_or_reads() -> None:
     members = {
         f"{interface.__name__}.{name}"
-        for interface in vars(contract).values()
-        if inspect.isclass(interface) and interface.__module__ == contract.__name__
+        for interface in interfaces()
         for name, member in vars(interface).items()
         if not name.startswith("_") and inspect.isfunction(member)
     }

@@ -34,6 +34,7 @@ async def call(client: httpx.AsyncClient, route: Route, turn: Turn) -> httpx.Res
     session = await begin_upload(client, "acme/web")
     digest = digest_of(LAYER) if "/blobs/" in route.template else digest_of(payload)
     values = {"name": "acme/web", "digest": digest, "tag": "v1", "uuid": session.rpartition("/")[2], "reference": "v1"}
+    await _undo_something(client, route, digest)
     await turn()
     body, headers, params = b"", {}, {"digest": digest_of(payload)}
     if route.template.endswith("/manifests/<reference>") and route.method == "PUT":
@@ -45,6 +46,16 @@ async def call(client: httpx.AsyncClient, route: Route, turn: Turn) -> httpx.Res
         body, params = b"content", {"digest": digest_of(b"content")}
     path = route.fill(*(values[place] for place in route.places))
     return await client.request(route.method, path, content=body, headers=headers, params=params)
+
+
+async def _undo_something(client: httpx.AsyncClient, route: Route, digest: str) -> None:
+    """So that there is something to take back."""
+    if route.template.endswith("/rollback"):
+        await push_image(client, "acme/web", b"another", tags=["v1"])
+    elif route.template.endswith("tags/<tag>/restore"):
+        await client.delete("/v2/acme/web/manifests/v1")
+    elif route.template.endswith("manifests/<digest>/restore"):
+        await client.delete(f"/v2/acme/web/manifests/{digest}")
 
 
 @pytest.fixture
@@ -82,7 +93,9 @@ async def test_without_deletions_only_those_are_unsupported(
     client: httpx.AsyncClient, route: Route, turn: Turn
 ) -> None:
     answer = await call(client, route, turn)
-    if need_of(route.handler) in DELETING:
+    if route.template == "/v2/<name>/_distsql/restore":
+        assert (answer.status_code, errors(answer)) == (409, ["NAME_INVALID"]), answer.text  # the repository is there
+    elif need_of(route.handler) in DELETING:
         assert (answer.status_code, errors(answer)) == (405, ["UNSUPPORTED"]), answer.text
     else:
         assert answer.is_success, answer.text

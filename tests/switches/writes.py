@@ -205,6 +205,29 @@ async def _remove(world: World) -> Call:
     return world.web.remove
 
 
+async def _restore_manifest(world: World) -> Call:
+    await world.web.manifests.delete(world.new.digest)
+    return lambda: world.web.restorations.restore_manifest(world.new.digest)
+
+
+async def _restore_tag(world: World) -> Call:
+    await world.web.tags.tag("v5", world.new.digest)
+    await world.web.tags.untag("v5")
+    return lambda: world.web.restorations.restore_tag("v5")
+
+
+async def _roll_back(world: World) -> Call:
+    await world.web.tags.tag("v1", world.new.digest)
+    return lambda: world.web.restorations.roll_back("v1")
+
+
+async def _restore_elsewhere(world: World) -> Call:
+    gone = world.elsewhere
+    await push_image(gone, b"layer", tags=["v1"])
+    await gone.remove()
+    return gone.restorations.restore_repository
+
+
 WRITES: Final[dict[str, Write]] = {
     "put a manifest": Write("ManifestService.put", _put_image, grows=True),
     "put a manifest of nothing": Write("ManifestService.put", _put_index_alone, grows=True),
@@ -233,6 +256,10 @@ WRITES: Final[dict[str, Write]] = {
     "mount into a new repository": Write("LayerService.mount", _mount_elsewhere, grows=True),
     "delete a blob": Write("LayerService.delete", _delete_blob, deletes=True),
     "sign": Write("SignatureService.put", _sign),
+    "restore a manifest": Write("RestorationService.restore_manifest", _restore_manifest, grows=True),
+    "restore a tag": Write("RestorationService.restore_tag", _restore_tag, grows=True),
+    "roll a tag back": Write("RestorationService.roll_back", _roll_back, moves=True),
+    "restore a repository": Write("RestorationService.restore_repository", _restore_elsewhere, grows=True),
     "remove a repository": Write("Repository.remove", _remove, deletes=True, moves=True),
 }
 
@@ -263,6 +290,7 @@ READS: Final[frozenset[str]] = frozenset(
         "Namespace.repository",
         "Namespace.scope",
         "Repository.exists",
+        "RestorationService.deleted",
         "Scope.contains",
         "SignatureService.get",
         "TagService.get",

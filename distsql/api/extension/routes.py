@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from distsql.api.extension import blobs, manifests, repositories, tags
+from distsql.api.extension import blobs, manifests, repositories, restorations, tags
 from distsql.api.permissions import Permission, needs
 from distsql.api.requests import Handler, Methods, Request
 from distsql.api.responses import Response, json_response
@@ -33,6 +33,8 @@ _OF_REGISTRY: Final[Mapping[str, Methods]] = {
 _OF_REPOSITORY: Final[Mapping[str, Methods]] = {
     "": {"DELETE": repositories.remove_repository},
     "access": _readable(repositories.get_access),
+    "deleted": _readable(restorations.list_deleted),
+    "restore": {"POST": restorations.restore_repository},
     "manifests": _readable(manifests.list_manifests),
     "manifests/<digest>/tags": _readable(tags.list_tags_of_manifest),
     "manifests/<digest>/signatures": {
@@ -40,8 +42,11 @@ _OF_REPOSITORY: Final[Mapping[str, Methods]] = {
         "POST": manifests.add_signatures,
     },
     "manifests/<digest>/trust": _readable(manifests.list_relations),
+    "manifests/<digest>/restore": {"POST": restorations.restore_manifest},
     "tags/<tag>": {**_readable(tags.get_tag), "PUT": tags.put_tag},
     "tags/<tag>/history": _readable(tags.list_moves),
+    "tags/<tag>/restore": {"POST": restorations.restore_tag},
+    "tags/<tag>/rollback": {"POST": restorations.roll_back},
     "blobs/<digest>": {**_readable(blobs.get_blob), "PUT": blobs.mount_blob},
     "uploads/<uuid>": _readable(blobs.get_upload),
 }

@@ -19,11 +19,11 @@ _PAGE: Final = 1000
 @needs(Action.PULL)
 async def get_tag(request: Request, name: str, tag: str) -> Response:
     """``GET /v2/<name>/_distsql/tags/<tag>[?at=]``: what the tag points to, or pointed to at an instant."""
-    tags, at = request.repository_of(name).tags, _instant(request, "at")
+    tags, at = request.repository_of(name).tags, instant(request, "at")
     digest = (await tags.get(tag)).digest if at is None else await tags.resolve(tag, at=at)
     if digest is None:
         raise TagUnknownError(f"{tag[:128]!r} pointed to nothing then", detail={"tag": tag[:128]})
-    return _pointing(tag, digest)
+    return pointing(tag, digest)
 
 
 @needs(Action.PUSH)
@@ -37,10 +37,11 @@ async def put_tag(request: Request, name: str, tag: str) -> Response:
         raise DigestInvalidError("Tagging needs ?digest= of the manifest")
     wanted = Digest.parse(digest)
     await request.repository_of(name).tags.tag(tag, wanted, expected=expected_digest(request))
-    return _pointing(tag, wanted)
+    return pointing(tag, wanted)
 
 
-def _pointing(tag: str, digest: Digest) -> Response:
+def pointing(tag: str, digest: Digest) -> Response:
+    """That the tag points to the digest."""
     return json_response(200, {"tag": tag, "digest": str(digest)}, (entity_tag(digest),))
 
 
@@ -49,7 +50,7 @@ async def list_moves(request: Request, name: str, tag: str) -> Response:
     """``GET /v2/<name>/_distsql/tags/<tag>/history``: every move of the tag, newest first, by page."""
     size = request.page_size(_PAGE)
     found = request.repository_of(name).tags.history(
-        tag, before=_instant(request, "before"), limit=size + 1 if size else 0
+        tag, before=instant(request, "before"), limit=size + 1 if size else 0
     )
     moves = [move async for move in found]
     parameters = [("n", size), ("before", moves[size - 1].valid_from.isoformat())] if len(moves) > size else None
@@ -80,7 +81,7 @@ def _move(move: TagMove) -> dict[str, object]:
     }
 
 
-def _instant(request: Request, name: str) -> datetime | None:
+def instant(request: Request, name: str) -> datetime | None:
     """The parameter as an instant (RFC 3339, with its offset from UTC)."""
     text = request.parameter(name)
     if text is None:
