@@ -24,17 +24,26 @@ VIEW = Path(__file__).parent.parent / "reports/blob_placement.1.sql"
 # A key that is lost says so in front of all.
 FILL = """
 update blobs set store = split_part(regexp_replace(store_key, '^lost:', ''), ':', 1)
-where strpos(regexp_replace(store_key, '^lost:', ''), ':') > 0
+where tenant_id = :tenant_id and store is null and strpos(regexp_replace(store_key, '^lost:', ''), ':') > 0
 """
 
 
 def upgrade() -> None:
-    """Adds the column, and the report that shows it."""
-    op.add_column(
-        "blobs",
-        sa.Column("store", sa.Text(), comment="Which byte store has it: byte_stores.name; null: the settings' store."),
-    )
-    op.execute(FILL)
+    """Adds the column, fills it tenant by tenant beside whoever works, and adds the report that shows it.
+
+    Interrupted anywhere, it can be run again.
+    """
+    with op.get_context().autocommit_block():
+        op.add_column(
+            "blobs",
+            sa.Column(
+                "store", sa.Text(), comment="Which byte store has it: byte_stores.name; null: the settings' store."
+            ),
+            if_not_exists=True,
+        )
+        connection = op.get_bind()
+        for tenant_id in connection.scalars(sa.text("select id from tenants order by id")).all():
+            connection.execute(sa.text(FILL), {"tenant_id": tenant_id})
     op.execute(f"grant select (store) on blobs to {READERS}")
     cursor = op.get_bind().connection.cursor()
     cursor.execute(VIEW.read_text(encoding="utf-8"))

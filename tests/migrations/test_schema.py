@@ -185,10 +185,9 @@ def test_a_month_that_nobody_made_ahead_takes_its_events_from_the_rest(migrated:
     assert insert_event(migrated, first) == "audit_events_rest"
     assert insert_event(migrated, "1999-12-31") == "audit_events_rest"
     schema.migrate(migrated)
-    assert execute(migrated, "select tableoid::regclass::text from audit_events order by at") == [
-        ("audit_events_rest",),
-        (late,),
-    ]
+    # Migrations leave events of their own, of now.
+    own = "select tableoid::regclass::text from audit_events where not at between now() - '1 h'::interval and now()"
+    assert execute(migrated, f"{own} order by at") == [("audit_events_rest",), (late,)]
     assert insert_event(migrated, first) == late
 
 

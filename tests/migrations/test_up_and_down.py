@@ -200,6 +200,20 @@ def test_sessions_find_their_accounts(url: str) -> None:
     assert found == [("acme/new", None), ("acme/old", 7), ("anonymous", None)]
 
 
+def test_blobs_name_the_store_that_their_keys_are_of(url: str) -> None:
+    """0028, of blobs that were there before it; the settings' store has no name."""
+    schema.migrate(url, to="0027")
+    blob = "insert into blobs (tenant_id, digest, length, store_key) values (%s, %s, 1, %s)"
+    with psycopg.connect(url) as connection:
+        connection.execute("insert into tenants (id, name) values (1, 'acme'), (2, 'other')")
+        for row in [(1, b"1", "ab/1"), (1, b"2", "eu:ab/2"), (2, b"3", "lost:eu:ab/3"), (2, b"4", "lost:ab/4")]:
+            connection.execute(blob, row)
+    schema.migrate(url, to="0028")
+    with psycopg.connect(url) as connection:
+        found = connection.execute("select store from blobs order by digest").fetchall()
+    assert found == [(None,), ("eu",), ("eu",), (None,)]
+
+
 async def test_migrating_to_where_it_is_changes_nothing(url: str, tmp_path: Path) -> None:
     schema.migrate(url)
     await populate(url, tmp_path)
