@@ -23,6 +23,7 @@ import psycopg
 from rich.console import Console
 
 from benchmarks.__main__ import make_folder
+from benchmarks.garbage_comparisons import compare, measure_pushes
 from benchmarks.garbage_races import (
     NOW,
     RACES,
@@ -161,6 +162,15 @@ async def run(url: str, folder: Path, arguments: argparse.Namespace, console: Co
             found = await work(registry, number)
             console.print(f"{name}: {number} in {time.perf_counter() - started:.0f} s, {len(found)} wrong")
             wrong += found
+        if arguments.manifests:
+            for line in await compare(registry, url, folder, arguments.manifests):
+                console.print(line, markup=False)
+                wrong += [line] if line.startswith("WRONG") else []
+        if arguments.pushes:
+            quiet, busy, ratio = await measure_pushes(registry, url, rounds=5, pushes=arguments.pushes)
+            console.print(
+                f"p99 of a push: {quiet * 1000:.1f} ms, {busy * 1000:.1f} beside collection, {ratio:.2f} times"
+            )
         reviewed, deleted, seconds = await measure(registry, url, blobs=arguments.blobs, tags=arguments.tags)
         console.print(f"{reviewed:.0f} blobs reviewed and condemned in a second, bytes of {deleted:.0f} deleted")
         console.print(f"a repository of {arguments.tags} tags is deleted in {seconds:.3f} s")
@@ -175,6 +185,8 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=10_000, help="of the races")
     parser.add_argument("--only", default="", help="races whose names have this in them")
     parser.add_argument("--operations", type=int, default=100_000, help="of the soak")
+    parser.add_argument("--manifests", type=int, default=20_000, help="of the comparison with docker-registry")
+    parser.add_argument("--pushes", type=int, default=300, help="of a round with and without collection")
     parser.add_argument("--blobs", type=int, default=20_000, help="to be reviewed")
     parser.add_argument("--tags", type=int, default=20_000, help="of the repository that is deleted")
     return parser.parse_args(given)

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from benchmarks.explained import ExplainedLog, Run, explaining
 from distsql.app import Registry
+from distsql.registry.tenants import Tenants
 from distsql.settings import Settings
 from distsql.values import Caller
 from tests.plans.operations import Call, World
@@ -67,7 +68,10 @@ async def open_sides(*places: tuple[str, Path]) -> AsyncIterator[list[Side]]:
             for url, log in places:
                 opened = Settings(database_url=url, storage="memory:", access_log=False)
                 registry = await stack.enter_async_context(Registry(opened))
-                world = World(registry.namespace.acting_as(Caller(actor="scale")), registry.backend.database)
+                caller, backend = Caller(actor="scale"), registry.backend
+                world = World(
+                    registry.namespace.acting_as(caller), backend.database, Tenants(backend.everything, caller)
+                )
                 sides.append(Side(world, ExplainedLog(log)))
             yield sides
 

@@ -51,7 +51,9 @@ class PartUploader:
     async def add(self, body: Body) -> None:
         """Uploads it in the background, when few enough others are; their errors come with it."""
         number, parts = self._take_number(), await self._begin()
-        self._sending.add(asyncio.create_task(self._send(parts, number, body)))
+        sending = asyncio.create_task(self._send(parts, number, body))
+        sending.add_done_callback(_look_at)
+        self._sending.add(sending)
         self._numbers.append(number)
         while len(self._sending) > self._sizes.in_flight(self._sizes.of(number)):
             await self._some()
@@ -82,8 +84,6 @@ class PartUploader:
             task.cancel()
         if sending:
             await asyncio.wait(sending)
-        for task in sending:
-            task.cancelled() or task.exception()  # asked for, or asyncio complains
 
     def remembered(self, state: State) -> State:
         """The state with what was added; numbers that were not used are free."""
@@ -126,9 +126,14 @@ class PartUploader:
 
     async def _some(self) -> None:
         done, self._sending = await asyncio.wait(self._sending, return_when=asyncio.FIRST_COMPLETED)
-        errors = [task.exception() for task in done]  # of all, or asyncio complains
-        for error in filter(None, errors):
-            raise error
+        for task in done:
+            task.result()
+
+
+def _look_at(task: asyncio.Task[None]) -> None:
+    """Whoever sent it may have gone, or fail of another one first: then nobody else looks at its error."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def copy_parts(parts: PartUploader, source: Piece) -> int:

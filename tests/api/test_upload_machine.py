@@ -88,7 +88,8 @@ class UploadMachine(RuleBasedStateMachine):
         super().__init__()
         self.world = world
         world.examples += 1
-        self.repositories = [f"{tenant}/x{world.examples}-{each}" for tenant in TENANTS for each in "ab"]
+        # Tenants of its own: nothing tells the empty blob of one machine from another's.
+        self.repositories = [f"{tenant}-{world.examples}/{each}" for tenant in TENANTS for each in "ab"]
         self.model = Model({name: {} for name in self.repositories})
         self.known: list[Session] = []
         self.written = 0
@@ -96,7 +97,7 @@ class UploadMachine(RuleBasedStateMachine):
     # -- what is sent -------------------------------------------------------------------------------------------------
 
     def piece(self, size: int) -> bytes:
-        """Content that no other piece has, of any machine: blobs are shared within a tenant."""
+        """Content that no other piece has, unless it is empty: blobs are shared within a tenant."""
         self.written += 1
         stamp = b"%d.%d " % (self.world.examples, self.written)
         return (stamp * (size // len(stamp) + 1))[:size]

@@ -1,8 +1,12 @@
-"""A collection that is killed at any statement or at any call of the byte store: the next one ends the work."""
+"""A collection that is killed at any statement or at any call of the byte store: the next one ends the work.
+
+Every third statement of the beginning and every seventh of the rest; KILL_AT_EVERY_STATEMENT=on strikes all of them.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import timedelta
@@ -21,6 +25,7 @@ from tests.registry.pushing import index, push_blob, push_image
 from tests.registry.soundness import findings, namespace_of, opened, stored
 
 NOW = timedelta(0)
+EVERY = os.environ.get("KILL_AT_EVERY_STATEMENT") == "on"
 
 
 class Killed(Exception):
@@ -81,7 +86,7 @@ async def assert_clean(backend: Backend) -> None:
 async def test_at_any_statement(backend: Backend) -> None:
     killed, at = True, 0
     while killed:
-        at += 7 if at > 20 else 3
+        at += 1 if EVERY else 7 if at > 20 else 3
         await make_garbage(backend, at)
         kill = Kill(at)
         backend.everything.observe = kill
