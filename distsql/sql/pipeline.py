@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import psycopg
 from psycopg import abc, adapt, pq
@@ -35,14 +35,27 @@ _ERRORS: Final = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE)
 _TUPLES: Final = pq.ExecStatus.TUPLES_OK
 _PREPARED: Final = pq.ExecStatus.COMMAND_OK
 _SYNC: Final = pq.ExecStatus.PIPELINE_SYNC
+_SKIPPED: Final = pq.ExecStatus.PIPELINE_ABORTED
 
 Rows = list[tuple[Any, ...]]
+
+
+class Question(NamedTuple):
+    """A statement, and as which tenant it is asked."""
+
+    statement: Statement[Any]
+    parameters: Mapping[str, Any]
+    who: Who
+
+
+class StatementSkippedError(psycopg.Error):
+    """The statement was not run, as another one failed that was sent ahead of it under the same Sync."""
 
 
 class _Sent:
     """What was sent, and whose answer has not come yet."""
 
-    __slots__ = ("answer", "error", "name", "parts", "result", "setting", "synced", "to_prepare")
+    __slots__ = ("answer", "error", "name", "parts", "result", "setting", "skipped", "synced", "to_prepare")
 
     def __init__(
         self, name: str, setting: TenantSetting, answer: asyncio.Future[Rows] | None, *, to_prepare: bool, synced: bool
@@ -55,6 +68,7 @@ class _Sent:
         self.parts = 1 + to_prepare
         self.result: pq.abc.PGresult | None = None
         self.error: psycopg.Error | None = None
+        self.skipped = False
 
 
 class Pipeline:
@@ -90,25 +104,31 @@ class Pipeline:
         """
         if self._connection is None:
             await self._open()
-        return await self._ask(statement, parameters, who)
+        [answer] = self._ask([Question(statement, parameters, who)])
+        return await answer
 
-    def ask(self, statement: Statement[Any], parameters: Mapping[str, Any], *, who: Who = None) -> asyncio.Future[Rows]:
-        """What `fetch` gives, later; it is sent when this returns, unless there is no connection yet."""
+    def ask(self, questions: Sequence[Question]) -> list[asyncio.Future[Rows]]:
+        """What `fetch` gives for each, later; all are sent when this returns, unless there is no connection yet.
+
+        They share a Sync, and so a transaction: behind one that fails the others get `StatementSkippedError`.
+        """
         if self._connection is None:
-            return asyncio.ensure_future(self.fetch(statement, parameters, who=who))
-        try:
-            return self._ask(statement, parameters, who)
-        except Exception as error:  # noqa: BLE001  # it is told where the answer would be
-            failed: asyncio.Future[Rows] = asyncio.get_running_loop().create_future()
-            failed.set_exception(error)
-            return failed
+            return [
+                asyncio.ensure_future(self.fetch(each.statement, each.parameters, who=each.who)) for each in questions
+            ]
+        return self._ask(questions)
 
-    def _ask(self, statement: Statement[Any], parameters: Mapping[str, Any], who: Who) -> asyncio.Future[Rows]:
+    def _ask(self, questions: Sequence[Question]) -> list[asyncio.Future[Rows]]:
+        loop = asyncio.get_running_loop()
+        answers: list[asyncio.Future[Rows]] = [loop.create_future() for _ in questions]
         try:
-            return self._send(statement, parameters, who)
+            self._send(questions, answers)
         except psycopg.OperationalError as error:
             self._drop(str(error))  # it was lost, but the event loop hasn't told us yet
-            raise
+            for answer in answers:
+                if not answer.done():
+                    answer.set_exception(error)
+        return answers
 
     def close(self) -> None:
         """Closes the connection; whoever still waits gets an error."""
@@ -129,25 +149,42 @@ class Pipeline:
 
     # -- sending ------------------------------------------------------------------------------------------------------
 
-    def _send(self, statement: Statement[Any], parameters: Mapping[str, Any], who: Who) -> asyncio.Future[Rows]:
+    def _send(self, questions: Sequence[Question], answers: Sequence[asyncio.Future[Rows]]) -> None:
         connection = self._connection
         if connection is None:
             raise psycopg.OperationalError("the connection was lost")
-        name = statement.name
-        transformer = self._transformers.get(name) or self._transformers.setdefault(name, adapt.Transformer(connection))
-        # First what may fail: a value that has no form in SQL leaves nothing half sent.
-        values = transformer.dump_sequence([parameters[each] for each in statement.order], _AUTO * len(statement.order))
-        pgconn = connection.pgconn
-        setting = self._kept if self.serves(who) else self._send_setting(pgconn, who)
-        to_prepare = self._send_query(pgconn, name, statement.numbered_sql, values, transformer, _BINARY)
-        pgconn.pipeline_sync()
-        answer: asyncio.Future[Rows] = asyncio.get_running_loop().create_future()
-        self._sent.append(_Sent(name, setting, answer, to_prepare=to_prepare, synced=True))
-        self._flush()
-        return answer
+        pgconn, setting, last = connection.pgconn, None, None
+        for question, answer in zip(questions, answers, strict=True):
+            name, order = question.statement.name, question.statement.order
+            transformer = self._transformers.get(name) or self._transformers.setdefault(
+                name, adapt.Transformer(connection)
+            )
+            # First what may fail: a value that has no form in SQL leaves nothing half sent.
+            try:
+                values = transformer.dump_sequence([question.parameters[each] for each in order], _AUTO * len(order))
+            except psycopg.Error as error:
+                answer.set_exception(error)
+                continue
+            if setting is None or question.who != setting.who:
+                alone = len(questions) == 1
+                setting = self._setting(pgconn, question.who, alone=alone)
+            to_prepare = self._send_query(pgconn, name, question.statement.numbered_sql, values, transformer, _BINARY)
+            last = _Sent(name, setting, answer, to_prepare=to_prepare, synced=False)
+            self._sent.append(last)
+        if last is not None:
+            last.synced = True
+            pgconn.pipeline_sync()
+            self._flush()
 
-    def _send_setting(self, pgconn: pq.abc.PGconn, who: Who) -> TenantSetting:
-        keep, self._last = self._habits.keeps_settings and who == self._last, who
+    def _setting(self, pgconn: pq.abc.PGconn, who: Who, *, alone: bool) -> TenantSetting:
+        """The one under which the next statement runs; sent, unless the connection has it and nobody else comes."""
+        if alone:
+            return self._kept if self.serves(who) else self._send_setting(pgconn, who)
+        return self._send_setting(pgconn, who, may_keep=False)
+
+    def _send_setting(self, pgconn: pq.abc.PGconn, who: Who, *, may_keep: bool = True) -> TenantSetting:
+        keep = may_keep and self._habits.keeps_settings and who == self._last
+        self._last = who
         name, sql, value = self._settings.pick(who, keep=keep)
         setting = TenantSetting(who)
         to_prepare = self._send_query(pgconn, name, sql.encode(), [value.encode()], None, _TEXT)
@@ -223,6 +260,8 @@ class Pipeline:
             sent.to_prepare = False
         elif status in _ERRORS:
             sent.error = error_from_result(result)
+        elif status == _SKIPPED:
+            sent.skipped = True
         sent.parts -= 1
         if status == _SYNC or (not sent.synced and sent.parts == 0):
             self._sent.popleft()
@@ -237,6 +276,8 @@ class Pipeline:
             return
         elif error := sent.setting.refusal() or sent.error:
             sent.answer.set_exception(error)
+        elif sent.skipped:
+            sent.answer.set_exception(StatementSkippedError(f"{sent.name} came behind a statement that failed"))
         elif sent.result is None:
             sent.answer.set_result([])
         else:

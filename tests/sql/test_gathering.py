@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple
 
 import psycopg
@@ -16,7 +16,7 @@ from distsql.oci.digest import Digest
 from distsql.sql import types
 from distsql.sql.connections import Habits
 from distsql.sql.gathering import Gathering
-from distsql.sql.pipeline import Pipeline, Rows
+from distsql.sql.pipeline import Pipeline, Question, Rows
 from distsql.sql.statements import ASKER, Statement, askers, parameter, registered, statement
 from distsql.sql.tenant_setting import Who
 from distsql.sql.types import Array, DigestType
@@ -44,16 +44,27 @@ RECIPROCAL: Statement[Answer] = statement(
     asked=_asked,
 )
 del registered["test_reciprocal"]
+WHO: Statement[Answer] = statement(
+    "test_who",
+    "only for these tests",
+    select(
+        _asked.c[ASKER],
+        literal_column("coalesce(current_setting('app.tenant_id', true), '')", Text()).label("value"),
+    ),
+    Answer,
+    asked=_asked,
+)
+del registered["test_who"]
 
 
 class Counting(Pipeline):
-    """Remembers for how many each statement asked, and as whom."""
+    """Remembers for how many each statement of a flush asked, and as whom."""
 
-    asked: list[tuple[int, Who]]
+    asked: list[list[tuple[int, Who]]]
 
-    def ask(self, statement: Statement[Any], parameters: Mapping[str, Any], *, who: Who = None) -> asyncio.Future[Rows]:
-        self.asked.append((len(parameters["values"].values), who))
-        return super().ask(statement, parameters, who=who)
+    def ask(self, questions: Sequence[Question]) -> list[asyncio.Future[Rows]]:
+        self.asked.append([(len(each.parameters["values"].values), each.who) for each in questions])
+        return super().ask(questions)
 
 
 @pytest.fixture
@@ -78,30 +89,62 @@ async def test_who_asks_at_the_same_time_shares_a_statement(pipeline: Counting) 
     gathering = Gathering([pipeline])
     answers = await asyncio.gather(*(ask(gathering, value) for value in range(10)))
     assert answers == [[], *([1000 // (value + 1)] for value in range(1, 10))]
-    assert pipeline.asked == [(10, None)]
+    assert pipeline.asked == [[(10, None)]]
 
 
 async def test_who_comes_later_shares_the_next_one(pipeline: Counting) -> None:
-    gathering = Gathering([pipeline])
+    gathering = Gathering([pipeline, pipeline])
     await ask(gathering, 1)
     asked = []
     for value in range(1, 7):
         asked.append(asyncio.create_task(ask(gathering, value)))
         await asyncio.sleep(0.001)
     assert await asyncio.gather(*asked) == [[1000 // (value + 1)] for value in range(1, 7)]
-    assert [number for number, _ in pipeline.asked] == [1, 1, 1, 4]  # two are on their way, the others wait for them
+    assert [number for [(number, _)] in pipeline.asked] == [
+        1,
+        1,
+        1,
+        4,
+    ]  # two are on their way, others wait
 
 
-async def test_no_statement_is_for_more_than_sixteen(pipeline: Counting) -> None:
+async def test_no_flush_is_for_more_than_sixteen(pipeline: Counting) -> None:
     gathering = Gathering([pipeline])
     assert await asyncio.gather(*(ask(gathering, 1) for _ in range(40))) == [[500]] * 40
-    assert [number for number, _ in pipeline.asked] == [16, 16, 8]
+    assert [number for [(number, _)] in pipeline.asked] == [16, 16, 8]
 
 
-async def test_tenants_share_nothing(pipeline: Counting) -> None:
+async def test_tenants_share_a_flush_and_no_statement(pipeline: Counting) -> None:
     gathering = Gathering([pipeline])
-    await asyncio.gather(*(ask(gathering, 1, who) for who in (1, 2, 1, None)))
-    assert sorted(pipeline.asked, key=str) == [(1, 2), (1, None), (2, 1)]
+    await ask(gathering, 1)
+    pipeline.asked.clear()
+    answers = await asyncio.gather(*(ask(gathering, value, who) for value, who in ((1, 1), (3, 2), (4, 1), (1, None))))
+    assert answers == [[500], [250], [200], [500]]
+    assert pipeline.asked == [[(2, 1), (1, 2), (1, None)]]
+
+
+async def test_each_is_asked_as_its_own_tenant(pipeline: Counting) -> None:
+    gathering = Gathering([pipeline])
+
+    async def seen(who: Who, value: int) -> object:
+        [(found,)] = await gathering.fetch(WHO, {"path": "x", "only_id": None, "value": value}, who=who)
+        return found
+
+    assert await seen(7, 0) == "7"
+    for whos in ((3, 7, None, 5), (7, 7), (None,), (7,), (5, None, 7, 3), (None, 7)):
+        answers = await asyncio.gather(*(seen(who, value) for value, who in enumerate(whos)))
+        assert answers == [str(who or "") for who in whos]
+
+
+async def test_behind_one_that_fails_the_others_are_asked_again(pipeline: Counting) -> None:
+    gathering = Gathering([pipeline])
+    await ask(gathering, 1)
+    asked = (ask(gathering, value, who) for value, who in ((1, 1), (-1, 2), (3, 3), (-1, 4), (4, 5)))
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    failed = psycopg.errors.DivisionByZero
+    found = [answer if isinstance(answer, list) else type(answer) for answer in answers]
+    assert found == [[500], failed, [250], failed, [200]]
+    assert await ask(gathering, 1, 3) == [500]
 
 
 async def test_an_error_is_told_to_all_who_shared_the_statement(pipeline: Counting) -> None:
@@ -136,7 +179,7 @@ async def test_nothing_is_remembered_of_who_has_its_answer(pipeline: Counting) -
     gathering = Gathering([pipeline])
     await asyncio.gather(*(ask(gathering, 1, who) for who in range(20)))
     await asyncio.sleep(0.01)
-    assert not gathering._kinds  # what would grow with every tenant
+    assert not gathering._waiting  # what would grow with every tenant
 
 
 @pytest.mark.parametrize(
