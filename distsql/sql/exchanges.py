@@ -110,11 +110,7 @@ class Exchange:
             dumped = self._transformer.dump_sequence(values, _AUTO * len(values))
             types, formats = self._transformer.types or (), self._transformer.formats or ()
             return Sending(statement.name, statement.numbered_sql, dumped, types, formats, stays=False)
-        packed = [
-            None if (value := parameters[name]) is None else pack(value)
-            for name, pack in zip(statement.order, forms.packs, strict=True)
-        ]
-        return Sending(statement.name, statement.numbered_sql, packed, forms.types, forms.formats)
+        return Sending(statement.name, statement.numbered_sql, statement.pack(parameters), forms.types, forms.formats)
 
     async def close(self) -> None:
         """Closes the connection; what the server was doing for it is undone there."""

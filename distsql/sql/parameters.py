@@ -15,11 +15,11 @@ from itertools import chain
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ARRAY, BigInteger, Boolean, Date, DateTime, Integer, Interval, LargeBinary, Text, Uuid
+from sqlalchemy import ARRAY, BigInteger, Boolean, Date, DateTime, Float, Integer, Interval, LargeBinary, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
-from distsql.sql.types import Array, DigestType
+from distsql.sql.types import DigestType
 
 Pack = Callable[[Any], bytes]
 
@@ -66,6 +66,7 @@ _FORMS: Final[Mapping[type[TypeEngine[Any]], tuple[Form, int]]] = {
     # Numbers of any size are the same to a statement, which casts them to what it needs.
     BigInteger: (Form(20, _INT8.pack), 1016),
     Integer: (Form(20, _INT8.pack), 1016),
+    Float: (Form(701, struct.Struct("!d").pack), 1022),
     Boolean: (Form(16, _pack_bool), 1000),
     LargeBinary: (Form(17, bytes), 1001),
     DigestType: (Form(17, attrgetter("packed")), 1001),
@@ -98,9 +99,7 @@ def _form_of(type_: TypeEngine[Any]) -> Form | None:
 def _packing_array(oid: int, pack: Pack) -> Pack:
     empty = _EMPTY_ARRAY.pack(0, 0, oid)
 
-    def pack_array(values: Sequence[Any] | Array) -> bytes:
-        if isinstance(values, Array):
-            values = values.values
+    def pack_array(values: Sequence[Any]) -> bytes:
         if not values:
             return empty
         if None in values:

@@ -21,14 +21,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import psycopg
-from psycopg import abc, adapt, pq
+from psycopg import adapt, pq
 from psycopg.errors import error_from_result
 
 from distsql.sql.connections import Connect, Connection, Habits
+from distsql.sql.parameters import Forms
 from distsql.sql.statements import Statement
 from distsql.sql.tenant_setting import KnownTenants, SettingStatements, TenantSetting, Who
 
-_AUTO: Final = [adapt.PyFormat.AUTO]
 _BINARY: Final = pq.Format.BINARY
 _TEXT: Final = pq.Format.TEXT
 _ERRORS: Final = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE)
@@ -85,7 +85,7 @@ class Pipeline:
         self._sent: deque[_Sent] = deque()
         self._blocked = False  # the socket took less than there was to send
         self._prepared: set[str] = set()
-        self._transformers: dict[str, abc.Transformer] = {}
+        self._transformer = adapt.Transformer()
         self._kept = TenantSetting(None)
         self._last: Who = None  # who asked last
 
@@ -142,7 +142,7 @@ class Pipeline:
             self._settings = SettingStatements(self._habits)
             connection.pgconn.enter_pipeline_mode()
             self._prepared.clear()
-            self._transformers.clear()
+            self._transformer = adapt.Transformer(connection)
             self._kept, self._last = TenantSetting(None), None
             self._connection, self._socket = connection, connection.pgconn.socket
             asyncio.get_running_loop().add_reader(self._socket, self._receive)
@@ -154,22 +154,17 @@ class Pipeline:
         if connection is None:
             raise psycopg.OperationalError("the connection was lost")
         pgconn, setting, last = connection.pgconn, None, None
-        for question, answer in zip(questions, answers, strict=True):
-            name, order = question.statement.name, question.statement.order
-            transformer = self._transformers.get(name) or self._transformers.setdefault(
-                name, adapt.Transformer(connection)
-            )
+        for (statement, parameters, who), answer in zip(questions, answers, strict=True):
             # First what may fail: a value that has no form in SQL leaves nothing half sent.
             try:
-                values = transformer.dump_sequence([question.parameters[each] for each in order], _AUTO * len(order))
-            except psycopg.Error as error:
+                values = statement.pack(parameters)
+            except Exception as error:  # noqa: BLE001  # it is told who waits for the answer
                 answer.set_exception(error)
                 continue
-            if setting is None or question.who != setting.who:
-                alone = len(questions) == 1
-                setting = self._setting(pgconn, question.who, alone=alone)
-            to_prepare = self._send_query(pgconn, name, question.statement.numbered_sql, values, transformer, _BINARY)
-            last = _Sent(name, setting, answer, to_prepare=to_prepare, synced=False)
+            if setting is None or who != setting.who:
+                setting = self._setting(pgconn, who, alone=len(questions) == 1)
+            to_prepare = self._send_query(pgconn, statement.name, statement.numbered_sql, values, statement.forms)
+            last = _Sent(statement.name, setting, answer, to_prepare=to_prepare, synced=False)
             self._sent.append(last)
         if last is not None:
             last.synced = True
@@ -187,7 +182,7 @@ class Pipeline:
         self._last = who
         name, sql, value = self._settings.pick(who, keep=keep)
         setting = TenantSetting(who)
-        to_prepare = self._send_query(pgconn, name, sql.encode(), [value.encode()], None, _TEXT)
+        to_prepare = self._send_query(pgconn, name, sql.encode(), [value.encode()], None)
         if keep:  # by itself: together with a statement that fails it would be undone
             pgconn.pipeline_sync()
             self._kept = setting
@@ -199,12 +194,14 @@ class Pipeline:
         pgconn: pq.abc.PGconn,
         name: str,
         sql: bytes,
-        values: Sequence[abc.Buffer | None],
-        transformer: abc.Transformer | None,
-        result_format: int,
+        values: Sequence[bytes | None],
+        forms: Forms | None,
     ) -> bool:
-        """Sends a statement, prepared if that stays, and tells whether it was sent to be prepared as well."""
-        types, formats = (transformer.types, transformer.formats) if transformer else (None, None)
+        """Sends a statement, prepared if that stays, and tells whether it was sent to be prepared as well.
+
+        Values without a form are texts, and so is what comes back.
+        """
+        types, formats, result_format = (forms.types, forms.formats, _BINARY) if forms else (None, None, _TEXT)
         if not self._habits.keeps_statements:
             pgconn.send_query_params(sql, values, types, formats, result_format)
             return False
@@ -281,7 +278,7 @@ class Pipeline:
         elif sent.result is None:
             sent.answer.set_result([])
         else:
-            transformer = self._transformers[sent.name]
+            transformer = self._transformer
             transformer.set_pgresult(sent.result)
             sent.answer.set_result(transformer.load_rows(0, sent.result.ntuples, tuple))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from sqlalchemy import (
@@ -36,7 +36,7 @@ from distsql.oci.digest import Digest
 from distsql.oci.names import RepositoryName
 from distsql.sql.parameters import Forms, forms_of
 from distsql.sql.tables import repositories, tenants
-from distsql.sql.types import Array, DigestType
+from distsql.sql.types import DigestType
 
 Row = TypeVar("Row")
 _DIALECT: Final = PGDialect_psycopg()  # type: ignore[no-untyped-call]
@@ -57,16 +57,26 @@ class Statement(Generic[Row]):
     numbered_sql: bytes
     """The same with ``$1``, ``$2`` ... for the parameters named in ``order``: what goes over the wire by itself."""
     order: tuple[str, ...]
-    asked: Mapping[str, type[TypeEngine[Any]]] = field(default_factory=dict)
-    """What each of several who ask at once gives: parameters that are lists, of these types (see `askers`)."""
+    asked: tuple[str, ...] = ()
+    """What each of several who ask at once gives: parameters that are lists, called so with an s (see `askers`)."""
     forms: Forms | None = None
     """How its parameters are written; None where psycopg has to find out, from the values."""
 
     def parameters(self, askers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The statement's parameters, for all who ask at once; what is no list is the same for all of them."""
         shared = {name: value for name, value in askers[0].items() if name not in self.asked}
-        lists = {f"{name}s": Array(type_, [each[name] for each in askers]) for name, type_ in self.asked.items()}
+        lists = {f"{name}s": [each[name] for each in askers] for name in self.asked}
         return shared | lists
+
+    def pack(self, parameters: Mapping[str, Any]) -> list[bytes | None]:
+        """The values of `forms`, in their order. Raises what a value raises that has no form in SQL."""
+        forms = self.forms
+        if forms is None:
+            raise TypeError(f"{self.name} doesn't say of which types its parameters are")
+        return [
+            None if (value := parameters[name]) is None else pack(value)
+            for name, pack in zip(self.order, forms.packs, strict=True)
+        ]
 
 
 registered: Final[dict[str, Statement[Any]]] = {}
@@ -87,9 +97,9 @@ def statement(
     sql = str(compiled)
     numbered_sql, order = _numbered(sql)
     forms = forms_of(compiled.binds[each].type for each in order)
-    types = {each.name: type(each.type) for each in asked.c if each.name != ASKER} if asked is not None else {}
-    make_row = _row_maker(clause, row_type, skip=bool(types))
-    made = Statement(name, purpose, sql, make_row, numbered_sql, order, types, forms)
+    given = tuple(each.name for each in asked.c if each.name != ASKER) if asked is not None else ()
+    make_row = _row_maker(clause, row_type, skip=bool(given))
+    made = Statement(name, purpose, sql, make_row, numbered_sql, order, given, forms)
     if name in registered:
         raise ValueError(f"two statements are called {name}")
     registered[name] = made

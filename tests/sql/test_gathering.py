@@ -19,7 +19,7 @@ from distsql.sql.gathering import Gathering
 from distsql.sql.pipeline import Pipeline, Question, Rows
 from distsql.sql.statements import ASKER, Statement, askers, parameter, registered, statement
 from distsql.sql.tenant_setting import Who
-from distsql.sql.types import Array, DigestType
+from distsql.sql.types import DigestType
 
 Sql = psycopg.Connection[tuple[object, ...]]
 
@@ -63,7 +63,7 @@ class Counting(Pipeline):
     asked: list[list[tuple[int, Who]]]
 
     def ask(self, questions: Sequence[Question]) -> list[asyncio.Future[Rows]]:
-        self.asked.append([(len(each.parameters["values"].values), each.who) for each in questions])
+        self.asked.append([(len(each.parameters["values"]), each.who) for each in questions])
         return super().ask(questions)
 
 
@@ -191,10 +191,10 @@ async def test_nothing_is_remembered_of_who_has_its_answer(pipeline: Counting) -
         (Text, []),
     ],
 )
-async def test_arrays_arrive_as_lists_do(pipeline: Counting, type_: type[TypeEngine[Any]], values: list[Any]) -> None:
+async def test_lists_arrive_as_they_are(pipeline: Counting, type_: type[TypeEngine[Any]], values: list[Any]) -> None:
     echo = statement(
         "test_echo_array", "only for this test", select(cast(parameter("x", ARRAY(type_)), ARRAY(type_))), Answer
     )
     del registered["test_echo_array"]
     expected = [each.packed if isinstance(each, Digest) else each for each in values]
-    assert await pipeline.fetch(echo, {"x": Array(type_, values)}) == [(expected,)]
+    assert await pipeline.fetch(echo, {"x": values}) == [(expected,)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
@@ -98,7 +99,7 @@ async def test_an_error_concerns_only_its_own_statement(pipeline: Pipeline) -> N
 
 
 async def test_a_value_that_has_no_form_in_sql_changes_nothing(pipeline: Pipeline) -> None:
-    with pytest.raises(psycopg.ProgrammingError):
+    with pytest.raises(struct.error):
         await pipeline.fetch(ECHO, {"value": object()})
     with pytest.raises(psycopg.DataError):
         await pipeline.fetch(TEXT, {"value": "a\0b", "times": 1})
