@@ -35,7 +35,8 @@ def verify(
     again what their manifests need and the tenant has, gives blobs their bytes back where the store has them under
     another key, and mends what is kept of tenants' use; other damaged blobs are not found any more, so that clients
     push them again, which mends the rest. Bytes that no row names are no damage: --repair and `distsql collect-garbage`
-    remove them, after the grace period. Safe while the registry serves. One that was stopped goes on where it was.
+    remove them, after the grace period and the recovery window. Safe while the registry serves. One that was stopped
+    goes on where it was.
     """
     from distsql.cli.progress import progress
     from distsql.registry.verification import Verifier
@@ -49,7 +50,8 @@ def verify(
             verifier = Verifier(
                 registry.backend,
                 read_bytes=read_bytes,
-                grace=settings.gc_grace,
+                # A database restored to a point in the window may name what no row names now.
+                grace=max(settings.gc_grace, settings.recovery_window),
                 notify=notify,
                 repair=repair,
                 resume=not restart,

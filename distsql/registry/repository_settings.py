@@ -7,7 +7,7 @@ from typing import Any
 
 from distsql.errors import NameInvalidError, NameUnknownError, RepositoryExistsError
 from distsql.oci.names import RepositoryName
-from distsql.registry.tenants import COLLECT, check_patterns
+from distsql.registry.tenants import KEEP, check_patterns
 from distsql.sql import audit, garbage_queue, repository_settings
 from distsql.sql.database import Database, Transaction, transactional
 from distsql.sql.repository_settings import DescribedRepositoryRow, LockedRepositoryRow
@@ -43,7 +43,7 @@ class RepositoryAdministration:
         settings = repository.settings._replace(**changes)
         settings = settings._replace(immutable_tags=check_patterns(settings.immutable_tags))
         repository_settings.set_repository_settings(tx, repository, settings)
-        if changes.get("untagged") == COLLECT:
+        if changes.get("untagged", KEEP) != KEEP:  # with None the tenant may collect what the repository kept
             garbage_queue.queue_untagged(tx, repository.tenant_id, repository.id)
         self._audit(tx, repository, parsed, "repository.set", *(f"{key}={value}" for key, value in changes.items()))
 

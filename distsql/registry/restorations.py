@@ -215,6 +215,8 @@ class Restorations:
         )
         if row is None:
             raise context.unknown()
+        # While it was away, collection forgot what it found of it.
+        garbage_queue.queue_untagged(tx, row.tenant_id, row.id)
         context.audit(tx, row.tenant_id, "repository.restore")
 
 

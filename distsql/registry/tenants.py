@@ -17,7 +17,8 @@ from distsql.values import Caller
 _PATTERN: Final = re.compile(r"[A-Za-z0-9_.*?-]{1,128}\Z", re.ASCII)
 
 COLLECT: Final = "collect"
-"""What may become of manifests without tag, parent and subject; else they are kept."""
+KEEP: Final = "keep"
+"""What may become of manifests without tag, parent and subject."""
 
 
 class Tenants:

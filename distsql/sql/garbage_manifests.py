@@ -288,12 +288,13 @@ _untagged = (
     manifests.c.tenant_id == TENANT_ID,
     or_(literal_column("0", BigInteger()) == REPOSITORY_ID, manifests.c.repository_id == REPOSITORY_ID),
     manifests.c.deleted_at.is_(None),
+    _collects(),
     ~NEEDED,
 )
 
 QUEUE_UNTAGGED: Final = statement(
     "queue_untagged",
-    "All manifests of a tenant or repository that nothing holds, for it collects them from now on.",
+    "All manifests of a tenant or repository that nothing holds, as far as it collects them from now on.",
     queued(
         queueing(
             "manifest",

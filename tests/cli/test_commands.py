@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -275,3 +277,18 @@ def test_verify_repairs_at_a_rate(pushed: list[str], database_url: str) -> None:
     for wrong in ("fast", "0B/s"):
         refused = run("verify", "--rate", wrong, *pushed)
         assert (refused.exit_code, "--rate" in refused.stderr) == (2, True)
+
+
+def test_verify_leaves_orphans_for_the_recovery_window(pushed: list[str], tmp_path: Path) -> None:
+    """A database that is restored to a point in it may name them; as `collect-garbage --full` does."""
+    orphan = tmp_path / "bytes" / "objects" / "00" / ("0" * 32)
+    orphan.parent.mkdir(exist_ok=True)
+    orphan.write_bytes(b"nobody's")
+    two_hours_ago = time.time() - 7200
+    os.utime(orphan, (two_hours_ago, two_hours_ago))
+    window = {"DISTSQL_RECOVERY_WINDOW": "1d"}
+    assert run("collect-garbage", "--full", *pushed, env=window).exit_code == 0
+    assert run("verify", "--repair", *pushed, env=window).stdout == "nothing is wrong\n"
+    assert orphan.exists()
+    assert "1 mended" in run("verify", "--repair", *pushed).stdout
+    assert not orphan.exists()

@@ -15,6 +15,7 @@ from distsql.errors import BlobUnknownError, ManifestReferencesUnknownError, Man
 from distsql.oci.digest import Digest
 from distsql.registry.garbage import Collected, GarbageCollector
 from distsql.registry.namespace import StoredNamespace
+from distsql.registry.repository_settings import RepositoryAdministration
 from distsql.registry.reviews import Periods
 from distsql.registry.tenants import Tenants
 from distsql.registry.verification import Verifier
@@ -99,6 +100,32 @@ async def test_an_untagged_image_goes_with_its_bytes(registry: Registry, namespa
         await repository.layers.fetch(Digest.of(b"layer"))
     assert await stored_keys(registry) == set()
     assert await collect(registry) == Collected()
+
+
+@pytest.mark.parametrize(
+    ("tenant", "before", "after", "gone"),
+    [
+        ("collect", "keep", None, 1),
+        ("collect", "keep", "keep", 0),
+        ("keep", None, "collect", 1),
+        ("keep", "collect", None, 0),
+    ],
+)
+async def test_a_repository_says_otherwise_than_its_tenant_until_it_says_so_no_more(
+    registry: Registry, namespace: StoredNamespace, tenant: str, before: str | None, after: str | None, gone: int
+) -> None:
+    repository = namespace.repository("acme/web")
+    await push_image(repository, b"layer", tags=["v1"])
+    await Tenants(registry.backend.everything, Caller()).set("acme", {"untagged": tenant})
+    administration = RepositoryAdministration(registry.backend.everything, Caller())
+    await administration.set("acme/web", {"untagged": before})
+    if gone:  # what was kept so far is looked at, and forgotten
+        await repository.tags.untag("v1")
+        assert await collect(registry) == Collected()
+    await administration.set("acme/web", {"untagged": after})
+    if not gone:
+        await repository.tags.untag("v1")
+    assert (await collect(registry)).manifests == gone
 
 
 async def test_the_grace_period_begins_when_the_last_reference_goes(

@@ -148,6 +148,23 @@ async def test_a_repository_comes_back_with_everything(
         await namespace.repository("acme/never").restorations.restore_repository()
 
 
+async def test_what_waited_to_be_collected_waits_again_in_a_repository_that_comes_back(
+    registry: Registry, namespace: StoredNamespace
+) -> None:
+    """While the repository is away, collection has looked at its untagged manifests and forgotten them."""
+    repository = namespace.repository("acme/web")
+    manifest = await push_image(repository, b"layer", tags=["v1"])
+    await RepositoryAdministration(registry.backend.everything, Caller()).set("acme/web", {"untagged": "collect"})
+    await collect(registry)
+    await repository.tags.untag("v1")
+    await repository.remove()
+    assert await collect(registry) == Collected()
+    await repository.restorations.restore_repository()
+    assert await repository.manifests.exists(manifest.digest)
+    assert (await collect(registry, restore=NOW)).manifests == 1
+    assert not await repository.manifests.exists(manifest.digest)
+
+
 async def test_of_two_of_a_name_the_last_one_comes_back(registry: Registry, namespace: StoredNamespace) -> None:
     repository = namespace.repository("acme/web")
     for content in (b"first", b"second"):
