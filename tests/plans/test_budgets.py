@@ -76,7 +76,7 @@ BUDGETS = {
     "put signature": Budget(operations.put_signature, 7, 3, 11, 9),
     "set public": Budget(operations.set_public, 6, 2, 6, 7),
     "restore manifest": Budget(operations.restore_manifest, 22, 11, 20, 20),
-    "restore repository": Budget(operations.restore_repository, 8, 4, 13, 11),
+    "restore repository": Budget(operations.restore_repository, 9, 4, 14, 12),
     "roll back": Budget(operations.roll_back, 13, 9, 17, 16),
     "renew blob": Budget(operations.renew_blob, 6, 4, 14, 17),
     "promise manifest": Budget(operations.promise_manifest, 7, 5, 16, 16),
