@@ -24,6 +24,7 @@ from benchmarks.servers import PEER_CONFIG
 from distsql.app import Registry
 from distsql.oci.digest import Digest
 from distsql.oci.manifest import OCI_IMAGE, ParsedManifest, parse
+from distsql.registry.reviews import BESIDE_REQUESTS
 from distsql.sql import manifests, repositories
 from distsql.sql.database import Transaction
 from distsql.sql.usage import add_usage
@@ -190,7 +191,7 @@ def _payload_bytes(url: str) -> int:
 
 
 async def measure_pushes(registry: Registry, url: str, *, rounds: int, pushes: int) -> tuple[float, float, float]:
-    """p99 of a push without and with collection that has much to do, and the median of the paired ratios."""
+    """p99 of a push without and with a server's collection that has much to do; the median of the paired ratios."""
     repository = registry.namespace.repository("pushes/web")
     number = 0
 
@@ -209,7 +210,7 @@ async def measure_pushes(registry: Registry, url: str, *, rounds: int, pushes: i
     for _ in range(rounds):
         _make_garbage(url, pushes * 20)
         quiet = _p99(await timed())
-        async with collecting(registry, grace=timedelta(minutes=5), pause_s=1):
+        async with collecting(registry, grace=timedelta(minutes=5), pause_s=1, pace=BESIDE_REQUESTS):
             busy = _p99(await timed())
         without.append(quiet)
         beside.append(busy)

@@ -23,7 +23,7 @@ from distsql.oci.digest import Digest
 from distsql.oci.manifest import OCI_IMAGE, OCI_INDEX, ParsedManifest, parse
 from distsql.registry.garbage import Collected, GarbageCollector
 from distsql.registry.namespace import StoredNamespace
-from distsql.registry.reviews import Periods
+from distsql.registry.reviews import AT_ONCE, Pace, Periods
 from distsql.registry.tenants import Tenants
 from distsql.registry.verification import Verifier
 from distsql.values import Caller
@@ -37,10 +37,12 @@ _PROMISE: Final = timedelta(seconds=1)
 Race = Callable[[Registry, int], Awaitable[list[str]]]
 
 
-async def collect(registry: Registry, *, grace: timedelta = NOW, recovery: timedelta = NOW) -> Collected:
+async def collect(
+    registry: Registry, *, grace: timedelta = NOW, recovery: timedelta = NOW, pace: Pace = AT_ONCE
+) -> Collected:
     """One run, after which nothing can be restored."""
     periods = Periods(grace, NOW, recovery)
-    return await GarbageCollector(registry.backend, Caller("gc"), periods=periods, notify=_ignore).run()
+    return await GarbageCollector(registry.backend, Caller("gc"), periods=periods, notify=_ignore, pace=pace).run()
 
 
 def _ignore(what: str, count: int) -> None:
@@ -93,13 +95,15 @@ async def pulled_whole(repository: Repository, tag: str) -> bool:
 
 
 @asynccontextmanager
-async def collecting(registry: Registry, *, grace: timedelta = NOW, pause_s: float = 0.1) -> AsyncIterator[None]:
+async def collecting(
+    registry: Registry, *, grace: timedelta = NOW, pause_s: float = 0.1, pace: Pace = AT_ONCE
+) -> AsyncIterator[None]:
     """Collects all the time, with a breath after each run: a push that never fits between two would never end."""
     done = asyncio.Event()
 
     async def keep_collecting() -> None:
         while not done.is_set():
-            await patiently(lambda: collect(registry, grace=grace))
+            await patiently(lambda: collect(registry, grace=grace, pace=pace))
             await asyncio.sleep(pause_s)
 
     task = asyncio.create_task(keep_collecting())

@@ -8,7 +8,7 @@ from typing import Final
 
 from distsql.registry.context import Backend
 from distsql.registry.garbage import CollectingElsewhereError, GarbageCollector
-from distsql.registry.reviews import Periods
+from distsql.registry.reviews import BESIDE_REQUESTS, Periods
 from distsql.values import Caller
 
 _log: Final = logging.getLogger("distsql")
@@ -24,7 +24,14 @@ class Collecting:
 
     async def run(self) -> None:
         """One run, unless another process is at it. What stops it in the middle is gone on with by the next."""
-        collector = GarbageCollector(self._backend, _ACTOR, periods=self._periods, notify=_tell_nobody, patient=False)
+        collector = GarbageCollector(
+            self._backend,
+            _ACTOR,
+            periods=self._periods,
+            notify=_tell_nobody,
+            pace=BESIDE_REQUESTS,
+            patient=False,
+        )
         try:
             with suppress(CollectingElsewhereError):
                 await collector.run()

@@ -7,6 +7,7 @@ changed, never with the registry. Each batch is a transaction of its own, and on
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, fields
 from functools import partial
@@ -18,7 +19,7 @@ from distsql.errors import DistsqlError, StoreUnavailableError
 from distsql.registry.context import Backend
 from distsql.registry.orphans import find_orphans
 from distsql.registry.purges import Purge
-from distsql.registry.reviews import Periods, Review, Reviewed
+from distsql.registry.reviews import AT_ONCE, Pace, Periods, Review, Reviewed
 from distsql.sql import audit, garbage, garbage_previews, sweeps, upload_expiry
 from distsql.sql.database import Transaction
 from distsql.sql.garbage import CondemnedBytesRow
@@ -59,17 +60,25 @@ class CollectingElsewhereError(DistsqlError):
 
 
 class GarbageCollector:
-    """One run. ``patient`` waits for other servers' batches; else `CollectingElsewhereError` ends the run early."""
+    """One run, at this pace. ``patient`` waits for other servers' batches, else `CollectingElsewhereError` ends it."""
 
     def __init__(
-        self, backend: Backend, caller: Caller, *, periods: Periods, notify: Notify, patient: bool = True
+        self,
+        backend: Backend,
+        caller: Caller,
+        *,
+        periods: Periods,
+        notify: Notify,
+        pace: Pace = AT_ONCE,
+        patient: bool = True,
     ) -> None:
         self._backend = backend
         self._caller = caller
         self._periods = periods
         self._notify = notify
         self._patient = patient
-        self._review = Review(caller, periods)
+        self._pace = pace
+        self._review = Review(caller, periods, pace)
         self._purge = Purge(self._transact, periods, self._count)
         self._away: dict[str, str] = {}  # stores that didn't answer in this run, and what was wrong
         self.collected = Collected()
@@ -130,7 +139,7 @@ class GarbageCollector:
         return Collected(**found._asdict())
 
     async def _transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:
-        """Runs the work in a transaction of its own, while no other server's does."""
+        """Runs the work in a transaction of its own, while no other server's does; and rests."""
 
         async def alone(tx: Transaction) -> Result:
             if self._patient:
@@ -139,7 +148,11 @@ class GarbageCollector:
                 raise CollectingElsewhereError("Another server collects garbage just now")
             return await work(tx)
 
-        return await self._backend.everything.transact(alone)
+        started = time.monotonic()
+        result = await self._backend.everything.transact(alone)
+        if self._pace.rest:
+            await asyncio.sleep(self._pace.rest * (time.monotonic() - started))
+        return result
 
     async def _repeat(self, what: str, step: Callable[[Transaction], Awaitable[Reviewed]]) -> None:
         while (reviewed := await self._transact(step)).looked_at:
