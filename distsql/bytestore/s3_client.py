@@ -7,6 +7,7 @@ import functools
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -30,6 +31,7 @@ _CONNECT_S: Final = 5
 _ATTEMPTS: Final = 4
 _SILENCES: Final = 2
 _RENEWAL_S: Final = 1.0
+_LOOK_S: Final = 30.0
 _DELETES: Final = 1000  # as many as one request takes
 
 
@@ -51,6 +53,7 @@ class S3Client:
         self._slots = asyncio.Semaphore(_THREADS)
         self._renewal = threading.Lock()
         self._renewed_at = float("-inf")
+        self._looked_at = float("-inf")
         self._credentials: object = None
         self._waited = threading.local()  # how often for nothing, in the call of each thread
         self._clients: tuple[Any, Any] | None = None  # boto3's: for calls, and for addresses that clients are given
@@ -115,6 +118,7 @@ class S3Client:
         }
 
         def sign() -> str:
+            self._look()
             client = self._current()[1]
             url: str = client.generate_presigned_url("get_object", Params=parameters, ExpiresIn=expires_s)
             return url
@@ -214,6 +218,19 @@ class S3Client:
 
     def _open(self) -> None:
         self._credentials, self._clients = self._connect()
+        self._looked_at = time.monotonic()
+
+    def _look(self) -> None:
+        """Reads credentials again from time to time: nobody tells whoever only signs that they are refused."""
+        if time.monotonic() - self._looked_at < _LOOK_S or not self._renewal.acquire(blocking=False):
+            return
+        try:
+            self._looked_at = time.monotonic()
+            with suppress(*FAILURES):  # such as a file that is just being written: those we have may do
+                if self._read_credentials(self._session()) not in {None, self._credentials}:
+                    self._credentials, self._clients = self._connect()
+        finally:
+            self._renewal.release()
 
     def _renew(self, refused: tuple[Any, Any]) -> bool:
         """Reads credentials again, where AWS clients find them; whether there are others now than those refused."""
@@ -230,13 +247,19 @@ class S3Client:
             self._credentials, self._clients = credentials, clients
             return True
 
-    def _connect(self) -> tuple[object, tuple[Any, Any]]:
+    def _session(self) -> Any:  # noqa: ANN401 - boto3's
         region = self.address.region or ("us-east-1" if self.address.endpoint else None)  # else as AWS clients find it
         inner = botocore.session.Session()
         inner.register_component("data_loader", _loader())
-        session = boto3.session.Session(region_name=region, botocore_session=inner)
+        return boto3.session.Session(region_name=region, botocore_session=inner)
+
+    def _read_credentials(self, session: Any) -> object:  # noqa: ANN401 - boto3's
         found = session.get_credentials()
-        credentials = found.get_frozen_credentials() if found else None
+        return found.get_frozen_credentials() if found else None
+
+    def _connect(self) -> tuple[object, tuple[Any, Any]]:
+        session = self._session()
+        credentials = self._read_credentials(session)
         client = partial(session.client, "s3", config=self._configuration())
         calls = client(endpoint_url=self.address.endpoint)
         calls.meta.events.register("before-send.s3", self._before_attempt)

@@ -75,7 +75,8 @@ def _run(settings: Settings, work: Callable[[RepositoryAdministration], Awaitabl
     from distsql.registry.repository_settings import RepositoryAdministration
 
     async def with_repositories(registry: Registry) -> object:
-        return await work(RepositoryAdministration(registry.backend.everything, caller()))
+        backend = registry.backend
+        return await work(RepositoryAdministration(backend.everything, caller(), read_only=backend.read_only))
 
     return run(settings, with_repositories)
 

@@ -5,23 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from distsql.errors import NameInvalidError, NameUnknownError, RepositoryExistsError
+from distsql.errors import NameInvalidError, NameUnknownError, ReadOnlyError, RepositoryExistsError
 from distsql.oci.names import RepositoryName
+from distsql.registry.admissions import admit
 from distsql.registry.tenants import KEEP, check_patterns
-from distsql.sql import audit, garbage_queue, repository_settings
+from distsql.sql import admissions, audit, garbage_queue, repository_settings
 from distsql.sql.database import Database, Transaction, transactional
 from distsql.sql.repository_settings import DescribedRepositoryRow, LockedRepositoryRow
-from distsql.values import Caller
+from distsql.values import Action, Caller
 
 
 class RepositoryAdministration:
     """Every repository there is: a service of the owner's. All methods raise `NameUnknownError`."""
 
-    __slots__ = ("_caller", "_database")
+    __slots__ = ("_caller", "_database", "_read_only")
 
-    def __init__(self, database: Database, caller: Caller) -> None:
+    def __init__(self, database: Database, caller: Caller, *, read_only: bool = False) -> None:
+        """``read_only``: whether the registry is, as its settings say."""
         self._database = database
         self._caller = caller
+        self._read_only = read_only
 
     @property
     def database(self) -> Database:
@@ -51,13 +54,20 @@ class RepositoryAdministration:
     async def rename(self, tx: Transaction, name: str, new_name: str) -> None:
         """Gives the repository and all below it other names within their tenant. No bytes are moved.
 
-        Raises `NameInvalidError`, `RepositoryExistsError`.
+        Raises `NameInvalidError`, `RepositoryExistsError`, `ReadOnlyError`, `TenantSuspendedError`.
         """
         old, new = RepositoryName.parse(name), RepositoryName.parse(new_name)
         if old.tenant != new.tenant:
             raise NameInvalidError(f"{new} is of another tenant than {old}: content can be copied there, not renamed")
+        if self._read_only:
+            raise ReadOnlyError("The registry is read-only")
         repository = await self._lock(tx, old)
-        paths = await repository_settings.leave_paths(tx, repository.tenant_id, old.path, new_path=new.path)
+        admit(old, await admissions.find_admission(tx, old), Action.PUSH)
+        left = await repository_settings.leave_paths(tx, repository.tenant_id, old.path, new_path=new.path)
+        for row in left:
+            if row.read_only:
+                raise ReadOnlyError(f"{old}{row.path.removeprefix(new.path)} is read-only")
+        paths = [row.path for row in left]
         for path in paths:
             RepositoryName.parse(f"{new.tenant}/{path}")  # not too long
         taken = await repository_settings.find_taken_path(tx, repository.tenant_id, paths)

@@ -54,6 +54,13 @@ class PathRow(NamedTuple):
     path: str
 
 
+class LeftPathRow(NamedTuple):
+    """The name that a repository is on its way to, and whether it may not go there."""
+
+    path: str
+    read_only: bool
+
+
 class _SettingsRow(NamedTuple):
     tenant_id: int
     id: int
@@ -158,8 +165,8 @@ LEAVE_PATHS: Final = statement(
     update(repositories)
     .where(repositories.c.tenant_id == TENANT_ID, repositories.c.deleted_at.is_(None), _subtree)
     .values(path=_MOVING + _NEW_PATH + _tail)
-    .returning(repositories.c.path),
-    PathRow,
+    .returning(repositories.c.path, repositories.c.read_only),
+    LeftPathRow,
 )
 
 FIND_TAKEN_PATH: Final = statement(
@@ -189,10 +196,10 @@ ARRIVE_AT_PATHS: Final = statement(
 )
 
 
-async def leave_paths(tx: Transaction, tenant_id: int, path: str, *, new_path: str) -> list[str]:
+async def leave_paths(tx: Transaction, tenant_id: int, path: str, *, new_path: str) -> list[LeftPathRow]:
     """Takes the repository of the path and all below it from their names, and gives the new ones."""
     rows = await tx.all(LEAVE_PATHS, tenant_id=tenant_id, path=path, new_path=new_path)
-    return [row.path[1:] for row in rows]
+    return [row._replace(path=row.path[1:]) for row in rows]
 
 
 async def find_taken_path(tx: Transaction, tenant_id: int, paths: list[str]) -> str | None:

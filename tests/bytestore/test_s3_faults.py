@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -30,11 +32,16 @@ async def proxy(object_store: ObjectStore) -> AsyncIterator[FaultyProxy]:
 @pytest.fixture
 async def store(object_store: ObjectStore, proxy: FaultyProxy) -> AsyncIterator[S3Store]:
     """Reached through the proxy, and patient for a second only."""
-    address = parse_address(urlsplit(object_store.url(endpoint=proxy.endpoint) + "&timeout=1s"))
-    store = S3Store(address, sizes=SMALL_PARTS)
+    async with opened_store(object_store.url(endpoint=proxy.endpoint) + "&timeout=1s") as store:
+        yield store
+        proxy.reset()
+
+
+@asynccontextmanager
+async def opened_store(url: str) -> AsyncIterator[S3Store]:
+    store = S3Store(parse_address(urlsplit(url)), sizes=SMALL_PARTS)
     await store.open()
     yield store
-    proxy.reset()
     await store.close()
 
 
@@ -122,27 +129,84 @@ async def test_stream_that_breaks_off_for_good_is_an_error_and_not_an_end(store:
     assert len(got) < len(content)
 
 
-async def test_credentials_that_are_renewed_are_found_without_a_restart(
-    object_store: ObjectStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+Credentials = Callable[..., None]
+
+
+@pytest.fixture
+def credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Credentials:
+    """Writes the file that the store's credentials are read from, which may be looked at each time."""
     file = tmp_path / "credentials"
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
     monkeypatch.setattr("distsql.bytestore.s3_client._RENEWAL_S", 0.0)
+    monkeypatch.setattr("distsql.bytestore.s3_client._LOOK_S", 0.0)
 
-    def write(access_key: str, secret_key: str) -> None:
-        file.write_text(f"[default]\naws_access_key_id = {access_key}\naws_secret_access_key = {secret_key}\n")
+    def write(access_key: str, secret_key: str, *more: str) -> None:
+        lines = "[default]", f"aws_access_key_id = {access_key}", f"aws_secret_access_key = {secret_key}", *more
+        file.write_text("\n".join(lines))
 
-    write("gone", "hunter2")
+    return write
+
+
+async def test_credentials_that_are_renewed_are_found_without_a_restart(
+    object_store: ObjectStore, credentials: Credentials
+) -> None:
+    credentials("gone", "hunter2")
     store = S3Store(parse_address(urlsplit(object_store.url())), sizes=SMALL_PARTS)
     with pytest.raises(StoreUnavailableError, match="refuses our credentials") as caught:
         await store.open()
     assert "hunter2" not in caught.value.message
-    write(object_store.access_key, object_store.secret_key)
+    credentials(object_store.access_key, object_store.secret_key)
     staged = await append(store, await store.begin(), b"renewed")
     assert await store.length((await complete(store, staged)).key) == 7
     await store.close()
+
+
+async def test_addresses_are_signed_with_renewed_credentials(
+    object_store: ObjectStore, credentials: Credentials, tmp_path: Path
+) -> None:
+    """By whoever only redirects, too: no request of its own is ever refused."""
+    credentials(object_store.access_key, object_store.secret_key)
+    async with opened_store(object_store.url()) as store:
+        completed = await complete(store, await append(store, await store.begin(), b"bytes"))
+        credentials("another", "key")
+        assert await signer(store, completed.key) == "another"
+        for unusable in ("[default]\naws_access_key_id = half\n", "nonsense", ""):
+            (tmp_path / "credentials").write_text(unusable)
+            assert await signer(store, completed.key) == "another"
+        credentials(object_store.access_key, object_store.secret_key)
+        assert await signer(store, completed.key) == object_store.access_key
+
+
+async def signer(store: S3Store, key: str) -> str:
+    """Whose key the object's address is signed with."""
+    address = await store.redirect_url(key, expires_s=60)
+    assert address is not None
+    return parse_qs(urlsplit(address).query)["X-Amz-Credential"][0].partition("/")[0]
+
+
+async def test_a_part_whose_credentials_were_refused_is_sent_again_whole(
+    object_store: ObjectStore, proxy: FaultyProxy, credentials: Credentials
+) -> None:
+    """The client library has read the part by the time of the refusal."""
+    credentials(object_store.access_key, object_store.secret_key)
+    sent = []
+
+    def expire_once(head: bytes) -> tuple[int, str] | None:
+        if not re.match(rb"PUT \S+partNumber=1\b", head):
+            return None
+        sent.append(head)
+        # Others, and the store takes them as well: it isn't told of the account.
+        credentials(object_store.access_key, object_store.secret_key, "aws_account_id = 210987654321")
+        return (400, "ExpiredToken") if len(sent) == 1 else None
+
+    credentials(object_store.access_key, object_store.secret_key)
+    async with opened_store(object_store.url(endpoint=proxy.endpoint) + "&timeout=5s") as store:
+        proxy.fault = expire_once
+        completed = await complete(store, await append(store, await store.begin(), content := os.urandom(PART + 1)))
+        assert len(sent) == 2  # else what came first was not the part, and only a timeout helped
+        assert await store.read(completed.key, 0, completed.length) == content
 
 
 async def test_expired_credentials_are_told_and_lose_nothing(store: S3Store, proxy: FaultyProxy) -> None:
