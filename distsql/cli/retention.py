@@ -169,6 +169,11 @@ def _decide(
     gone = sum(len(each.deleted) for each in outcomes)
     freed = sum(each.effects.freed_bytes for each in outcomes)
     click.echo(f"{gone} tags and manifests {verb}; that frees {decimal(freed)} once they can't be restored any more")
+    left = sum(each.effects.left_untagged for each in outcomes)
+    if left:
+        click.echo(
+            f"{left} images stay without a tag: a rule for 'untagged', or `--untagged collect`, lets them go too"
+        )
 
 
 def _described(found: Outcome) -> dict[str, Any]:

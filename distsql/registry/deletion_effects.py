@@ -10,7 +10,7 @@ from distsql.oci.digest import Digest
 from distsql.oci.names import RepositoryName, parse_reference
 from distsql.sql import deletion_effects, repositories
 from distsql.sql.database import Database, Transaction, transactional
-from distsql.sql.deletion_effects import EffectRow
+from distsql.sql.deletion_effects import UNTAGGED_KEPT, EffectRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,11 @@ class DeletionEffects:
     def kept(self) -> Sequence[EffectRow]:
         """What somebody else needs."""
         return [row for row in self.rows if row.effect == "kept"]
+
+    @property
+    def left_untagged(self) -> int:
+        """Manifests that lose their last tag and stay, as nobody said `--untagged collect`."""
+        return sum(row.because_of == UNTAGGED_KEPT for row in self.rows)
 
     @property
     def broken(self) -> Sequence[EffectRow]:

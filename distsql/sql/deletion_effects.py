@@ -1,7 +1,8 @@
 """What a deletion would free, keep and break: the database's functions, which reports ask too. Statements.
 
-Deleting a tag leaves its manifest untagged, and what nothing needs any more goes with the garbage; so what is freed
-counts all of that. Sizes are blobs' bytes: a manifest's payload counts for nothing.
+Deleting a tag leaves its manifest untagged: it is kept, or where untagged manifests are collected it goes with the
+garbage, and so does what nothing needs any more; then what is freed counts all of that. Sizes are blobs' bytes: a
+manifest's payload counts for nothing.
 """
 
 from __future__ import annotations
@@ -17,13 +18,17 @@ from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import DIGESTS, REPOSITORY_ID, TENANT_ID, parameter, statement
 from distsql.sql.types import DigestType
 
+UNTAGGED_KEPT: Final = "untagged manifests are kept"
+"""Why a manifest is kept that has no tag any more."""
+
 
 class EffectRow(NamedTuple):
     """What happens to a blob or a manifest, and because of whom.
 
     ``effect`` is ``freed``, ``kept`` or ``broken``; ``kind`` is ``blob`` or ``manifest``, of what is broken ``index``
     or ``referrer``. ``length`` is a blob's. ``because_of`` is a repository, ``repository:tag`` or
-    ``repository@digest``: who keeps it, or what is missing to it then.
+    ``repository@digest``: who keeps it, or what is missing to it then; of a manifest that loses its last tag and stays,
+    that untagged manifests are kept.
     """
 
     effect: str

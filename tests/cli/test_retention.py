@@ -55,9 +55,10 @@ def test_set_preview_run(catalogue: list[str]) -> None:
         "v2": ("keep", "acme/web#1: keep v*: latest 1"),
         "dev": ("keep", "no rule is about it"),
     }
-    assert json.loads(preview.stdout)[0]["freed_bytes"] == len(b"v1")
+    assert json.loads(preview.stdout)[0]["freed_bytes"] == 0  # untagged manifests are kept
     table = run(catalogue, "preview", "acme")
-    assert "1 tags and manifests would go" in table.stdout
+    assert "1 tags and manifests would go; that frees 0 bytes" in table.stdout
+    assert "1 images stay without a tag" in table.stdout
     assert (
         json.loads(run(catalogue, "run", "--json").stdout)[0]["decisions"] == json.loads(preview.stdout)[0]["decisions"]
     )

@@ -36,11 +36,19 @@ def blob(content: bytes) -> tuple[str, int]:
     return str(Digest.of(content)), len(content)
 
 
-async def test_a_tag_frees_what_only_its_image_has(namespace: StoredNamespace, previews: DeletionPreviews) -> None:
+def collect_untagged(sql: Sql) -> None:
+    """What a tag leaves is garbage then."""
+    sql.execute("update tenants set untagged = 'collect'")
+
+
+async def test_a_tag_frees_what_only_its_image_has(
+    namespace: StoredNamespace, previews: DeletionPreviews, sql: Sql
+) -> None:
     web, api = namespace.repository("acme/web"), namespace.repository("acme/api")
     first = await push_image(web, b"shared here", b"shared there", b"own", tags=["v1"])
     second = await push_image(web, b"shared here", tags=["v2"], number="2")
     await push_blob(api, b"shared there")
+    collect_untagged(sql)
     effects = await previews.what_if_delete("acme/web", "v1")
     of_second = f"acme/web@{second.digest}"
     assert told(effects) == {
@@ -54,14 +62,15 @@ async def test_a_tag_frees_what_only_its_image_has(namespace: StoredNamespace, p
 
 
 async def test_a_layer_counts_once_however_often_the_image_has_it(
-    namespace: StoredNamespace, previews: DeletionPreviews
+    namespace: StoredNamespace, previews: DeletionPreviews, sql: Sql
 ) -> None:
     await push_image(namespace.repository("acme/web"), b"twice", b"twice", tags=["v1"])
+    collect_untagged(sql)
     assert (await previews.what_if_delete("acme/web", "v1")).freed_bytes == len(b"twice") + len(CONFIG)
 
 
 async def test_another_tag_an_index_or_a_subject_keeps_the_image(
-    namespace: StoredNamespace, previews: DeletionPreviews
+    namespace: StoredNamespace, previews: DeletionPreviews, sql: Sql
 ) -> None:
     web = namespace.repository("acme/web")
     tagged = await push_image(web, b"1", tags=["v1", "latest"], number="1")
@@ -79,11 +88,14 @@ async def test_another_tag_an_index_or_a_subject_keeps_the_image(
         ("kept", "manifest", str(signature.digest), None, f"acme/web@{child.digest}")
     }
     both = await previews.what_if_delete("acme/web", "v1", "latest")
+    assert told(both) == {("kept", "manifest", str(tagged.digest), None, "untagged manifests are kept")}
+    collect_untagged(sql)
+    both = await previews.what_if_delete("acme/web", "v1", "latest")
     assert ("freed", "manifest", str(tagged.digest), None, None) in told(both)
 
 
 async def test_children_and_referrers_go_with_an_index_unless_others_need_them(
-    namespace: StoredNamespace, previews: DeletionPreviews
+    namespace: StoredNamespace, previews: DeletionPreviews, sql: Sql
 ) -> None:
     web = namespace.repository("acme/web")
     alone, shared, named = [await push_image(web, bytes([n]), number=str(n)) for n in range(3)]
@@ -94,6 +106,7 @@ async def test_children_and_referrers_go_with_an_index_unless_others_need_them(
     sbom = await push_image(web, b"sbom", subject=alone.digest)
     of_sbom = await push_image(web, b"signature", subject=sbom.digest)
     of_shared = await push_image(web, b"of shared", subject=shared.digest)
+    collect_untagged(sql)
     effects = await previews.what_if_delete("acme/web", "first")
     assert {row.digest for row in effects.rows if (row.effect, row.kind) == ("freed", "manifest")} == {
         first.digest,
@@ -161,28 +174,40 @@ async def test_what_is_not_there_has_no_effect(namespace: StoredNamespace, previ
         await previews.what_if_delete("nobody")
 
 
+@pytest.mark.parametrize("untagged", ["collect", "keep"])
+@pytest.mark.parametrize("by_tag", [True, False])
 async def test_deleting_frees_exactly_that(
-    registry: Registry, namespace: StoredNamespace, previews: DeletionPreviews, sql: Sql
+    registry: Registry,
+    namespace: StoredNamespace,
+    previews: DeletionPreviews,
+    sql: Sql,
+    untagged: str,
+    by_tag: bool,
 ) -> None:
     """The answer against what a deletion and the garbage collection after it really do."""
     web = namespace.repository("acme/web")
     shared = await push_image(web, b"shared", number="0")
     gone = await push_image(web, b"gone", b"shared", number="1")
     await push_image(web, b"signature", subject=gone.digest, number="2")
-    await web.manifests.put(index(shared, gone), ["multi"])
+    both = index(shared, gone)
+    await web.manifests.put(both, ["multi"])
+    referrer = await push_image(web, b"of both", subject=both.digest, tags=["sbom"], number="4")
+    await push_image(web, b"of referrer", subject=referrer.digest, number="5")
     await web.manifests.put(index(shared), ["other"])
     await web.manifests.put(image(b"shared", title="another"), ["third"])
     await push_image(namespace.repository("acme/api"), b"signature", tags=["v1"], number="3")
-    effects = await previews.what_if_delete("acme/web", "multi")
+    await Tenants(registry.backend.everything, Caller()).set("acme", {"untagged": untagged})
+    effects = await previews.what_if_delete("acme/web", "multi" if by_tag else str(both.digest), "sbom")
     before = stored(sql)
-    await Tenants(registry.backend.everything, Caller()).set("acme", {"untagged": "collect"})
-    await web.tags.untag("multi")
+    await web.tags.untag("sbom")
+    await (web.tags.untag("multi") if by_tag else web.manifests.delete(both.digest))
     await GarbageCollector(
         registry.backend, Caller(), periods=Periods(timedelta(0), timedelta(0)), notify=lambda what, number: None
     ).run()
     after = stored(sql)
     assert {digest.packed for digest in {row.digest for row in effects.rows if row.effect == "freed"}} == before - after
-    assert effects.freed_bytes == len(b"gone")
+    follow, child = len(b"of both") + len(b"of referrer"), len(b"gone")
+    assert effects.freed_bytes == (follow + child if untagged == "collect" else 0 if by_tag else follow)
 
 
 def stored(sql: Sql) -> set[object]:

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
+
 from distsql.oci.digest import Digest
+from distsql.sql.garbage_tables import KINDS
+from distsql.sql.sql_roles import AUDITOR_ROLE
 from tests.reports.world import ABSENT, CONFIG_LENGTH, EIGHT, FOUR, ONE, SIGNATURE, SPDX, TWO, World
 
 Ask = Callable[..., list[tuple[Any, ...]]]
@@ -274,8 +278,10 @@ def test_pulls_by_day(ask: Ask) -> None:
 
 def test_what_if_delete_and_why_kept(ask: Ask, world: World) -> None:
     """tests/registry/test_deletion_effects.py has all of it; here is that people can ask for it by name."""
-    what = "select effect, length from report.what_if_delete('acme', 'acme/idle', 'latest') where kind = 'blob'"
+    what = "select effect, length from report.what_if_delete('acme', 'acme/idle') where kind = 'blob'"
     assert sorted(ask(what)) == [("kept", CONFIG_LENGTH), ("kept", 100)]
+    why = "select effect, kind, because_of from report.what_if_delete('acme', 'acme/idle', 'latest')"
+    assert ask(why) == [("kept", "manifest", "untagged manifests are kept")]
     why = "select repository, manifest_digest, tag from report.why_kept('acme', %s)"
     assert {(WEB, world.sbom, "latest"), (WEB, world.sbom, "all")} <= set(ask(why, written(FOUR)))
 
@@ -297,6 +303,38 @@ def test_garbage(ask: Ask) -> None:
         ("acme", one, 100, "queued", due, True, "blob", False),
         ("acme", "sha256:ff", 77, "condemned", "its bytes go with the next collection", True, "blob", False),
     } <= set(found)
+
+
+def test_garbage_of_every_kind(world: World) -> None:
+    """Each kind waits as a collection lets it: blobs not at all, what can be restored for that, all else the grace."""
+    queue = (
+        "insert into garbage_queue (tenant_id, id, kind, repository_id, digest, queued_at) select id, %s, %s, 0, "
+        "'\\x01ee', now() - %s::interval from tenants where name = 'acme'"
+    )
+    told = "select kind, eligible_at <= now(), reason from report.garbage where digest = %s order by eligible_at desc"
+    found: dict[str, list[tuple[bool, str]]] = {}
+    with psycopg.connect(world.url) as owner:
+        for number, kind in enumerate(KINDS):
+            for which, age in enumerate(("1 minute", "2 hours", "8 days")):
+                owner.execute(queue, [100 + 10 * number + which, kind, age])
+        owner.execute(f"set local role {AUDITOR_ROLE}")
+        for kind, due, reason in owner.execute(told, ["sha256:ee"]):
+            found.setdefault(kind, []).append((due, reason))
+        owner.rollback()
+    due = (True, "goes with the next collection unless something needs it")
+    young = (False, "young: something may come that needs it")
+    restorable = (False, "can be restored until then")
+    follows = "what says something about it follows"
+    left = (True, "goes once nothing of it is left")
+    assert found == {
+        "layer": [young, due, due],
+        "manifest": [young, due, due],
+        "blob": [due, due, due],
+        "subject": [(False, follows), (True, follows), (True, follows)],
+        "deleted_manifest": [restorable, restorable, due],
+        "repository": [restorable, restorable, due],
+        "tenant": [(False, "its repositories are deleted then"), left, left],
+    }
 
 
 def test_pushes_by_day(ask: Ask) -> None:
