@@ -49,12 +49,12 @@ class Body:
 
     # -- as a file ----------------------------------------------------------------------------------------------------
 
-    def read(self, size: int = -1, /) -> bytes:
-        """The next bytes: ``size`` of them or a piece, whatever is more."""
+    def read(self, size: int = -1, /) -> bytes | memoryview:
+        """The next bytes: ``size`` of them or a piece, whatever is more. They are the pages themselves, not a copy."""
         stop = self._length if size < 0 else min(self._length, self._position + max(size, self._piece))
         if self._pages is None or stop <= self._position:
             return b""
-        piece = self._pages[self._position : stop]
+        piece = memoryview(self._pages)[self._position : stop]
         self._position = stop
         return piece
 
