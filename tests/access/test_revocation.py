@@ -12,9 +12,10 @@ import psycopg
 import pytest
 
 from distsql.registry.grants import Grant
+from distsql.registry.repository_settings import RepositoryAdministration
 from distsql.registry.signing_keys import SigningKeys
 from distsql.values import Caller
-from tests.access.conftest import World
+from tests.access.conftest import ADMINISTRATOR, World
 
 PULL = "/v2/acme/web/manifests/latest"
 SECONDS = 2.5
@@ -179,6 +180,19 @@ async def test_an_old_token_makes_no_repository_of_the_same_name(pushed: World) 
     assert not await pushed.repository("acme/web").exists()
     new = await pushed.token("acme/ci", EVERYTHING)
     assert await pushed.status("POST", "/v2/acme/web/blobs/uploads/", new) == 202
+
+
+async def test_an_old_token_is_useless_once_its_repository_has_another_name(pushed: World) -> None:
+    """Neither for the name, whoever has it now, nor under the new one, which it doesn't say."""
+    old = await pushed.token("acme/ci", EVERYTHING)
+    assert await pushed.status("GET", PULL, old) == 200
+    everything = pushed.registry.backend.everything
+    await RepositoryAdministration(everything, ADMINISTRATOR).rename("acme/web", "acme/before")
+    assert await all_statuses(pushed, old) <= {401, 404}
+    await pushed.push("acme/web", b"secret")
+    assert await all_statuses(pushed, old) <= {401, 404}
+    assert await pushed.status("GET", "/v2/acme/before/manifests/latest", old) == 401
+    assert await pushed.status("GET", PULL, await pushed.token("acme/ci", EVERYTHING)) == 200
 
 
 async def test_a_token_for_a_free_name_is_for_the_first_repository_only(world: World) -> None:

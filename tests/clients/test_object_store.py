@@ -19,7 +19,7 @@ from tests.objectstore import ObjectStore
 pytestmark = pytest.mark.clients
 
 
-@pytest.fixture(params=["on", "off"])
+@pytest.fixture(params=["by default", "off"])
 def registry(
     request: pytest.FixtureRequest,
     workspace: Path,
@@ -32,7 +32,7 @@ def registry(
     with postgres.new_database(postgres_server, template=template_database) as url:
         command = [
             sys.executable, "-m", "distsql", "serve", "--port", str(port), "--database-url", url,
-            "--storage", object_store.url(), "--redirect", request.param,
+            "--storage", object_store.url(), *(["--redirect", "off"] if request.param == "off" else []),
         ]  # fmt: skip
         environment = {**plain_environment(), **object_store.environment()}
         with serving(command, port=port, folder=folder, environment=environment) as host:

@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
+import psycopg
 import pytest
 
 from distsql.contract import Namespace
@@ -141,7 +142,13 @@ async def test_a_session_outlives_its_refusal(namespace: Namespace, tenants: Ten
 
 @pytest.mark.slow
 @pytest.mark.parametrize("quota", [None, 2000])
-async def test_soak(backend: Backend, namespace: Namespace, tenants: Tenants, quota: int | None) -> None:
+async def test_soak(
+    backend: Backend,
+    namespace: Namespace,
+    tenants: Tenants,
+    sql: psycopg.Connection[tuple[object, ...]],
+    quota: int | None,
+) -> None:
     """64 at once push, tag, delete and remove in one tenant: counters are exact, and no quota is ever exceeded."""
     await tenants.create("acme")
     await tenants.set("acme", {"quota_bytes": quota, "quota_manifests": quota and 40, "quota_tags": quota and 60})
@@ -177,6 +184,8 @@ async def test_soak(backend: Backend, namespace: Namespace, tenants: Tenants, qu
         await asyncio.sleep(0.05)
     await running
     await use_of(backend, "acme")
+    # Else they only waited for each other, and nothing was added up.
+    assert len(sql.execute("select slot from tenant_usage where manifests <> 0").fetchall()) > 1
     await collect(backend)
     await use_of(backend, "acme")
     assert (refused > 0) == (quota is not None)

@@ -14,6 +14,7 @@ from distsql.errors import NameUnknownError, ReadOnlyError, TenantUnknownError
 from distsql.oci.manifest import ParsedManifest
 from distsql.registry.namespace import StoredNamespace
 from distsql.registry.repositories import StoredRepository
+from distsql.registry.repository_settings import RepositoryAdministration
 from distsql.registry.retention import Outcome, Retention
 from distsql.registry.retention_rules import own_policy
 from distsql.registry.tenants import Tenants
@@ -171,22 +172,25 @@ async def test_pulls_count_where_they_are_known(web: StoredRepository, retention
     assert going(await outcome(retention)) == {"never", "long-ago"}
 
 
+@pytest.mark.parametrize("whose", ["acme", "acme/web"])
 async def test_switches_and_immutable_tags_are_obeyed(
-    registry: Registry, web: StoredRepository, retention: Retention
+    registry: Registry, web: StoredRepository, retention: Retention, whose: str
 ) -> None:
     await push(web, "v1", "dev")
     tenants = Tenants(registry.backend.everything, Caller(actor="ann"))
+    repositories = RepositoryAdministration(registry.backend.everything, Caller(actor="ann"))
+    switched = repositories if whose == web.name else tenants
     await retention.set("acme/web", own_policy([], ["any: all"]))
-    await tenants.set("acme", {"immutable_tags": ["v?"]})
+    await switched.set(whose, {"immutable_tags": ["v?"]})
     assert told(await outcome(retention))["v1"] == (False, "the tag is immutable")
     for switch, value, reason in (
         ("read_only", True, "it would go, but nothing may be written here"),
         ("deletable", False, "it would go, but deletions are switched off"),
     ):
-        await tenants.set("acme", {switch: value})
+        await switched.set(whose, {switch: value})
         assert told(await outcome(retention))["dev"] == (False, reason)
         await run(retention)
-        await tenants.set("acme", {switch: not value})
+        await switched.set(whose, {switch: not value})
     await tenants.suspend("acme")
     assert told(await outcome(retention))["dev"] == (False, "it would go, but the tenant is suspended")
     await tenants.resume("acme")

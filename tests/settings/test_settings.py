@@ -63,6 +63,11 @@ def test_keys_of_the_file_are_written_with_either_dash(config: Path) -> None:
     assert found.manifest_limit == 4096
 
 
+def test_clients_are_sent_to_the_store_unless_told_otherwise() -> None:
+    assert read().redirect is True
+    assert Settings().redirect is True
+
+
 @pytest.mark.parametrize("name", [each.name for each in fields(Settings)])
 def test_every_setting_has_its_variable(name: str) -> None:
     texts = {"timedelta": "17s", "int": "17", "bool": "on", "str": "text", "Path": "folder", "tuple[str, ...]": "a b"}
