@@ -11,6 +11,7 @@ from sqlalchemy import (
     ColumnElement,
     Integer,
     Interval,
+    LargeBinary,
     Text,
     func,
     literal_column,
@@ -27,7 +28,6 @@ from distsql.sql.layers import store_of
 from distsql.sql.statements import DIGEST, LIMIT, TENANT_ID, Nothing, parameter, statement
 from distsql.sql.tables import SERVER_TENANT_ID, blobs, tenants, uploads
 from distsql.sql.tenant_tables import byte_stores
-from distsql.sql.types import DigestType
 
 
 class StoreRow(NamedTuple):
@@ -124,7 +124,10 @@ LIST_MISPLACED_BLOBS: Final = statement(
     "list_misplaced_blobs",
     "A page of a tenant's blobs that are not in the store where they should be.",
     select(blobs.c.digest, blobs.c.length, blobs.c.store_key)
-    .where(*_misplaced, tuple_(blobs.c.tenant_id, blobs.c.digest) > tuple_(TENANT_ID, parameter("after", DigestType())))
+    .where(
+        *_misplaced,
+        tuple_(blobs.c.tenant_id, blobs.c.digest) > tuple_(TENANT_ID, parameter("after", LargeBinary())),
+    )
     .order_by(blobs.c.tenant_id, blobs.c.digest)
     .limit(LIMIT),
     MisplacedBlobRow,
