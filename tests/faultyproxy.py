@@ -22,6 +22,8 @@ class FaultyProxy:
     fault: Callable[[bytes], tuple[int, str] | None] = lambda _head: None
     away: bool = False  # connections are closed at once
     silent: bool = False  # nothing is answered
+    pause_s: float = 0  # before each piece of an answer
+    piece: int = 65536  # bytes of an answer at once
     cut_answers_after: int | None = None  # bytes of an answer, then the connection breaks
     cut_requests_after: int | None = None
     cuts: int = 0  # how many connections may still be cut
@@ -32,6 +34,7 @@ class FaultyProxy:
         """Everything works again."""
         self.fault, self.away, self.silent, self.cuts = (lambda _head: None), False, False, 0
         self.cut_answers_after = self.cut_requests_after = None
+        self.pause_s, self.piece = 0, 65536
 
     def break_off(self) -> None:
         """Breaks connections that are open, kept ones among them."""
@@ -89,10 +92,11 @@ class FaultyProxy:
 
     async def _answers(self, reader: asyncio.StreamReader, back: asyncio.StreamWriter) -> None:
         passed = 0
-        while data := await reader.read(65536):
+        while data := await reader.read(self.piece):
             passed += len(data)
             if self._cut(passed, self.cut_answers_after):
                 return
+            await asyncio.sleep(self.pause_s)
             while self.silent:
                 await asyncio.sleep(0.05)
             back.write(data)

@@ -149,7 +149,9 @@ class S3Client:
                 yield {**found, "Key": found["Key"].removeprefix(self._folder)}
             if not page.get("IsTruncated"):
                 return
-            more = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+            # Some servers tell where the next page begins by the upload alone.
+            markers = {"KeyMarker": page.get("NextKeyMarker"), "UploadIdMarker": page.get("NextUploadIdMarker")}
+            more = {name: value for name, value in markers.items() if value}
 
     async def parts(self, key: str, upload: str) -> AsyncIterator[dict[str, Any]]:
         """The parts of a multipart upload, as ``PartNumber``, ``ETag``, ``Size`` and ``LastModified``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -269,3 +270,26 @@ def test_state_survives_json() -> None:
     assert State.from_json(state.to_json()) == state
     assert State.from_json({}) == State()
     assert State().length == 0
+
+
+async def test_lists_of_several_pages_are_read_to_their_end(store: S3Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page has a thousand entries: every blob of more than a thousand parts has several of them."""
+    original = S3Client._attempt
+    limits = {"list_parts": "MaxParts", "list_objects_v2": "MaxKeys", "list_multipart_uploads": "MaxUploads"}
+
+    def of_two(self: S3Client, client: object, operation: str, arguments: dict[str, object]) -> dict[str, Any]:
+        more = {limits[operation]: 2} if operation in limits else {}
+        return original(self, client, operation, arguments | more)
+
+    monkeypatch.setattr(S3Client, "_attempt", of_two)
+    content = os.urandom(5 * PART + 3)
+    completed = [await complete(store, await append(store, await store.begin(), content)) for _ in range(3)]
+    assert await store.read(completed[0].key, 0, completed[0].length) == content
+    unfinished = [await append(store, await store.begin(), content) for _ in range(3)]
+    for staged in completed:
+        await store.settle(staged)
+    whole = [each.key async for each in store.walk() if each.complete]
+    assert {each.key for each in completed} <= set(whole)
+    for staged in unfinished:
+        await store.abort(staged)
+    assert sorted([each.key async for each in store.walk()]) == sorted(each.key for each in completed)

@@ -71,6 +71,21 @@ async def test_one_request_in_ten_fails_and_nobody_notices(store: S3Store, proxy
     assert proxy.requests > 20
 
 
+async def test_slow_store_is_waited_for(store: S3Store, proxy: FaultyProxy) -> None:
+    """Each answer comes late, an object's bytes over several times what silence is suffered; others are served."""
+    content = os.urandom(2 * PART + 5)
+    proxy.pause_s = 0.5
+    completed = await complete(store, await append(store, await store.begin(), content))
+    proxy.pause_s, proxy.piece = 0.3, 40_000
+    reading = asyncio.create_task(store.read(completed.key, 0, 300_000))
+    ticks = 0
+    while not reading.done():
+        await asyncio.sleep(0.02)
+        ticks += 1
+    assert await reading == content[:300_000]
+    assert ticks > 60  # longer than the second after which silence is given up
+
+
 async def test_silent_store_is_given_up_in_bounded_time_beside_others(store: S3Store, proxy: FaultyProxy) -> None:
     completed = await complete(store, await append(store, await store.begin(), b"some bytes"))
     proxy.silent = True
