@@ -17,9 +17,12 @@ from distsql.sql.tenant_setting import Who
 from distsql.values import Caller
 from tests.plans import operations
 from tests.plans.operations import Call, World
+from tests.registry.test_garbage_interruptions import collect, make_garbage
 from tests.sql.rows import look
 
 MOST_LOCKS = 20
+MOST_LOCKS_OF_A_COLLECTION = 31
+"""Of manifests, with all that is read to judge them and all that goes with them: over the twenty, and no more."""
 """GitLab's registry takes 1,308 to delete one blob."""
 OWN_LOCKS = {"transactionid", "virtualxid"}
 MOST_ROUND_TRIPS = 5
@@ -211,3 +214,17 @@ async def test_locks(world: World, watch: Watch) -> None:
 def test_no_operation_takes_more_than_twenty_locks() -> None:
     assert [name for name, budget in BUDGETS.items() if budget.locks > MOST_LOCKS] == []
     assert [name for name, budget in BUDGETS.items() if budget.cold_tables > MOST_LOCKS] == []
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("count_locks")
+async def test_locks_of_what_servers_do_by_themselves(world: World, watch: Watch) -> None:
+    """Collections of all that there is to collect, on warm connections, in the largest of their transactions."""
+    backend = world.namespace._backend
+    most: list[str] = []
+    for number in range(3):
+        await make_garbage(backend, number)
+        watch.begin()
+        await collect(backend)
+        most = watch.most_locks
+    assert len(most) <= MOST_LOCKS_OF_A_COLLECTION, most
