@@ -5,20 +5,30 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
+from typing import Final
 
+import httpx
 import pytest
 
-from distsql.app import Registry
+from distsql.api.application import Application
+from distsql.api.requests import Limits
+from distsql.app import Registry, create_authorizer
 from distsql.embedded import PrivatePostgres
 from distsql.errors import TagUnknownError, TenantSuspendedError
 from distsql.oci.digest import Digest
+from distsql.registry.accounts import Accounts
+from distsql.registry.garbage import GarbageCollector
+from distsql.registry.grants import Grant
 from distsql.registry.repositories import StoredRepository
+from distsql.registry.reviews import Periods
 from distsql.registry.tenants import Tenants
 from distsql.settings import Settings
 from distsql.sql import database, replicas, schema, tenant_setting
+from distsql.sql.pipeline import Pipeline, Question, Rows
 from distsql.values import Caller
 from tests.deployments.standbys import Standby
 from tests.places import make_place
@@ -174,3 +184,76 @@ async def test_what_changes_a_tenant_holds_at_once(servers: list[Registry], monk
             await web(reader).tags.get("moving")
         await administration.resume("acme")
         await web(reader).tags.get("moving")
+
+
+# What a pull asks, and how far the replica is.
+PULL_STATEMENTS: Final = {
+    *("find_log_position", "find_repository", "find_manifest", "find_tagged_manifest", "find_layer", "find_tag"),
+    *("list_manifests", "list_referrers", "list_signatures", "list_tags", "list_tags_of_digest", "list_tag_moves"),
+    "resolve_tag",
+}
+
+
+async def test_nothing_but_pulls_goes_to_replicas(
+    servers: list[Registry], pair: tuple[Settings, Standby], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may do what, and what is garbage, is asked of the primary alone."""
+    monkeypatch.setattr(replicas, "_CATCH_UP_S", 15)  # else it is left alone after writes, whatever is asked
+    _, reader, _ = servers
+    await web(reader).tags.tag("moving", (await images(reader, 1))[0])
+    await read_until_answered(reader)
+    sent = _record_statements(reader, monkeypatch)
+    administrator, everything = Caller(actor="administrator"), reader.backend.everything
+    accounts = Accounts(everything, administrator)
+    login = f"acme/ci-{random.randrange(10**9)}"
+    secret = await accounts.create(login, kind="robot", granted=[Grant.parse("acme/**:pull,push,delete")])
+    async with _client(reader, pair[0]) as client:
+        scope = {"scope": "repository:acme/web:pull,push,delete"}
+        token = (await client.get("/token", params=scope, auth=(login, secret))).json()["token"]
+        bearer = {"authorization": f"Bearer {token}"}
+        for path in ("manifests/moving", "tags/list", f"blobs/{Digest.of(b'layer')}"):
+            assert (await client.get(f"/v2/acme/web/{path}")).status_code == 401
+            assert (await client.get(f"/v2/acme/web/{path}", headers=bearer)).status_code == 200
+        upload = await client.post(
+            "/v2/acme/web/blobs/uploads/",
+            params={"digest": str(Digest.of(b"garbage"))},
+            content=b"garbage",
+            headers=bearer,
+        )
+        assert upload.status_code == 201
+    collector = GarbageCollector(
+        reader.backend, administrator, periods=Periods(timedelta(0), timedelta(0)), notify=lambda what, count: None
+    )
+    await read_until_answered(reader)
+    await collector.run()
+    await read_until_answered(reader)
+    assert collector.collected.blobs > 0
+    assert {"find_tagged_manifest", "find_layer", "list_tags"} <= sent
+    assert sorted(sent - PULL_STATEMENTS) == []
+
+
+def _record_statements(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The names of all that is sent to the registry's replicas from now on."""
+    sent: set[str] = set()
+    theirs = [replica.pipeline for replica in registry.backend.database.replicas._all]
+    ask = Pipeline._ask
+
+    def record(self: Pipeline, questions: Sequence[Question]) -> list[asyncio.Future[Rows]]:
+        if self in theirs:
+            sent.update(each.statement.name for each in questions)
+        return ask(self, questions)
+
+    monkeypatch.setattr(Pipeline, "_ask", record)
+    assert len(registry.backend.everything.replicas) == 0
+    return sent
+
+
+@asynccontextmanager
+async def _client(registry: Registry, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    """Of the registry with tokens."""
+    authorizer = create_authorizer(registry.backend, replace(settings, auth="token"))
+    application = Application(registry, limits=Limits(), access_log=None, authorizer=authorizer)
+    transport = httpx.ASGITransport(app=application)
+    async with httpx.AsyncClient(transport=transport, base_url="http://registry.test") as client:
+        yield client
+    await authorizer.authenticator.close()

@@ -19,7 +19,7 @@ from distsql.oci.digest import Digest
 from distsql.oci.manifest import parse
 from distsql.values import Action
 from tests.contract.test_completeness import members
-from tests.isolation.things import KINDS, Stock
+from tests.isolation.things import ENDED, KINDS, Stock
 from tests.isolation.world import RIVAL, World
 
 
@@ -30,6 +30,7 @@ class Asked(NamedTuple):
     stock: Stock
     kind: str
     name: str
+    tag: str
 
     @property
     def repository(self) -> Repository:
@@ -38,10 +39,6 @@ class Asked(NamedTuple):
     @property
     def digest(self) -> Digest:
         return self.stock.digest(self.kind)
-
-    @property
-    def tag(self) -> str:
-        return self.stock.tag
 
 
 Case = Callable[[Asked], Awaitable[object]]
@@ -110,7 +107,7 @@ for _member, _case in {
     "LayerService.delete": lambda asked: asked.repository.layers.delete(asked.digest, force=True),
     "RestorationService.deleted": lambda asked: asked.repository.restorations.deleted(),
     "RestorationService.restore_manifest": lambda asked: asked.repository.restorations.restore_manifest(asked.digest),
-    "RestorationService.restore_tag": lambda asked: asked.repository.restorations.restore_tag("ended"),
+    "RestorationService.restore_tag": lambda asked: asked.repository.restorations.restore_tag(asked.tag),
     "RestorationService.restore_repository": lambda asked: asked.repository.restorations.restore_repository(),
     "SignatureService.get": lambda asked: asked.repository.signatures.get(asked.digest),
     "SignatureService.put": lambda asked: asked.repository.signatures.put(asked.digest, b"signature"),
@@ -131,12 +128,11 @@ async def remove(asked: Asked) -> None:
 
 @case("RestorationService.roll_back")
 async def roll_back(asked: Asked) -> object:
-    for tag in ("ended", asked.tag):
-        for at in (None, _LATE):
-            try:
-                return await asked.repository.restorations.roll_back(tag, at=at)
-            except DistsqlError as error:
-                last = error
+    for at in (None, _LATE):
+        try:
+            return await asked.repository.restorations.roll_back(asked.tag, at=at)
+        except DistsqlError as error:
+            last = error
     raise last
 
 
@@ -213,8 +209,9 @@ async def outcome(world: World, called: Case, asked: Asked) -> tuple[str, list[t
 def questions(world: World, stock: Stock) -> Iterator[Asked]:
     """In the same order for every stock."""
     for kind in KINDS:
-        for name in (f"{RIVAL}/web", f"{RIVAL}/{stock.word}", stock.name):
-            yield Asked(world.rival, stock, kind, name)
+        for name in (f"{RIVAL}/web", f"{RIVAL}/{stock.word}", stock.name, stock.removed):
+            for tag in (stock.tag, *([ENDED] if kind == "image" else [])):
+                yield Asked(world.rival, stock, kind, name, tag)
 
 
 @pytest.mark.parametrize("interface", sorted({member.partition(".")[0] for member in CASES}))
@@ -232,6 +229,22 @@ async def test_what_is_another_tenant_s_is_nowhere(
     assert acme == before
     assert others == second.rows(nowhere)[1]
     assert await first.objects() == await second.objects()
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        *("TagService.history", "RestorationService.restore_tag", "RestorationService.roll_back"),
+        "RestorationService.restore_repository",
+    ],
+)
+async def test_its_owner_has_what_was_deleted(member: str, world: World, there: Stock) -> None:
+    """The ended tag, or the removed repository: one of the questions above, of A itself."""
+    world.rival = world.registry.namespace
+    name = there.removed if member.endswith("repository") else there.name
+    about = [each for each in questions(world, there) if each.name == name and (each.tag == ENDED or "repo" in member)]
+    [called] = CASES[member]
+    assert await called(about[0]) != []
 
 
 def test_every_member_has_a_case() -> None:

@@ -17,7 +17,7 @@ import pytest
 from distsql.oci.digest import Digest
 from tests.api.exchange import Answer, exchange, whole
 from tests.api.route_table import Route, list_routes
-from tests.isolation.things import KINDS, Stock
+from tests.isolation.things import ENDED, KINDS, Stock
 from tests.isolation.world import RIVAL, World
 
 ROUTES: Final = {str(route): route for route in list_routes()}
@@ -84,10 +84,10 @@ def values(place: str, route: Route, stock: Stock, kind: str, body: bytes) -> li
     """What stands in a place of the path. A new kind of place has to be told here."""
     own_reference = str(Digest.of(body)) if route.method == "PUT" else str(stock.digest(kind))
     return {
-        "name": [f"{RIVAL}/web", f"{RIVAL}/{stock.word}", stock.name],
+        "name": [f"{RIVAL}/web", f"{RIVAL}/{stock.word}", stock.name, stock.removed],
         "digest": [str(stock.digest(kind))],
-        "reference": [own_reference, str(stock.digest(kind)), stock.tag],
-        "tag": [stock.tag, "latest"],
+        "reference": [own_reference, str(stock.digest(kind)), stock.tag, ENDED],
+        "tag": [stock.tag, "latest", ENDED],
         "uuid": [str(stock.uuid)],
     }[place]
 
@@ -166,6 +166,27 @@ async def test_its_owner_is_told_more(name: str, world: World, there: Stock, now
         if found.status in {200, 204} and told(found, there) != told(missed, nowhere):
             return
     raise AssertionError("nothing was there")
+
+
+@pytest.mark.parametrize(
+    ("name", "which"),
+    [
+        ("GET /v2/<name>/_distsql/tags/<tag>/history", ENDED),
+        ("POST /v2/<name>/_distsql/tags/<tag>/restore", ENDED),
+        ("POST /v2/<name>/_distsql/tags/<tag>/rollback", ENDED),
+        ("POST /v2/<name>/_distsql/restore", "removed"),
+    ],
+)
+async def test_its_owner_is_told_of_what_was_deleted(name: str, which: str, world: World, there: Stock) -> None:
+    """One of the requests above, for A's ended tag or its removed repository, succeeds when it is A that asks."""
+    route = ROUTES[name]
+    world.rival = world.registry.namespace
+    about = [
+        asked
+        for asked in requests(route, there, one_kind(route))
+        if f"{there.tenant}/" in asked.target and f"/{which}" in asked.target
+    ]
+    assert min([(await ask(world, route.method, asked)).status for asked in about]) in {200, 201, 204}
 
 
 def test_the_queries_are_of_routes() -> None:

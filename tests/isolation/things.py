@@ -20,6 +20,9 @@ _INSTANT: Final = re.compile(
 )
 _UUID: Final = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 
+ENDED: Final = "ended"
+"""A tag that was deleted."""
+
 
 @dataclass(frozen=True)
 class Stock:
@@ -33,6 +36,11 @@ class Stock:
     def name(self) -> str:
         """The repository that has it all."""
         return f"{self.tenant}/{self.word}"
+
+    @property
+    def removed(self) -> str:
+        """A repository that was deleted."""
+        return f"{self.tenant}/removed"
 
     @property
     def tag(self) -> str:

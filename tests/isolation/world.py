@@ -25,7 +25,7 @@ from distsql.registry.repository_settings import RepositoryAdministration
 from distsql.settings import Settings
 from distsql.values import Caller, TenantScope
 from tests import postgres
-from tests.isolation.things import Stock
+from tests.isolation.things import ENDED, Stock
 from tests.migrations import snapshots
 from tests.registry.pushing import push_blob
 
@@ -171,8 +171,8 @@ async def _push(repository: StoredRepository, stock: Stock) -> None:
 async def _live(namespace: StoredNamespace, stock: Stock, administration: RepositoryAdministration) -> None:
     """What happens to a repository in the course of time."""
     repository = namespace.repository(stock.name)
-    await repository.tags.tag("ended", stock.digest("image"))
-    await repository.tags.untag("ended")
+    await repository.tags.tag(ENDED, stock.digest("image"))
+    await repository.tags.untag(ENDED)
     await repository.manifests.delete(stock.digest("gone image"))
     await repository.layers.delete(stock.digest("gone layer"))
     for name in ("sparse", "removed"):
@@ -180,7 +180,7 @@ async def _live(namespace: StoredNamespace, stock: Stock, administration: Reposi
         await other.layers.mount(stock.digest("layer"), stock.name)
         await administration.set(other.name, {"sparse": True})
         await other.manifests.put(stock.parsed("index"), [stock.tag])
-    await namespace.repository(f"{stock.tenant}/removed").remove()
+    await namespace.repository(stock.removed).remove()
 
 
 async def _begin(repository: StoredRepository) -> UUID:
