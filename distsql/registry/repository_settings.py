@@ -50,8 +50,7 @@ class RepositoryAdministration:
             garbage_queue.queue_untagged(tx, repository.tenant_id, repository.id)
         self._audit(tx, repository, parsed, "repository.set", *(f"{key}={value}" for key, value in changes.items()))
 
-    @transactional
-    async def rename(self, tx: Transaction, name: str, new_name: str) -> None:
+    async def rename(self, name: str, new_name: str) -> None:
         """Gives the repository and all below it other names within their tenant. No bytes are moved.
 
         Raises `NameInvalidError`, `RepositoryExistsError`, `ReadOnlyError`, `TenantSuspendedError`.
@@ -61,8 +60,13 @@ class RepositoryAdministration:
             raise NameInvalidError(f"{new} is of another tenant than {old}: content can be copied there, not renamed")
         if self._read_only:
             raise ReadOnlyError("The registry is read-only")
+        # Before the transaction, as for every write: its locks are few.
+        admit(old, await self._database.read(admissions.find_admission, old), Action.PUSH)
+        await self._rename(old, new)
+
+    @transactional
+    async def _rename(self, tx: Transaction, old: RepositoryName, new: RepositoryName) -> None:
         repository = await self._lock(tx, old)
-        admit(old, await admissions.find_admission(tx, old), Action.PUSH)
         left = await repository_settings.leave_paths(tx, repository.tenant_id, old.path, new_path=new.path)
         for row in left:
             if row.read_only:
