@@ -194,7 +194,7 @@ class Manifests:
         admission.check_length(len(parsed.payload))
         # One without a tag that was there already may be about to be collected: it is pushed again, or promised.
         while not await self._put(admission, parsed, names) and not names and not await self.exists(parsed.digest):
-            pass
+            admission = await self._context.admit()  # or its repository was removed, and the name is another's now
         return parsed.digest
 
     @transactional
