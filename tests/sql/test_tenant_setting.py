@@ -11,11 +11,13 @@ import psycopg
 import pytest
 from psycopg import sql as composed
 from psycopg.conninfo import make_conninfo
+from sqlalchemy import BigInteger, Float
 
 from distsql.errors import CatalogueUnavailableError, SettingsError
 from distsql.oci.names import RepositoryName
 from distsql.sql import health, repositories
 from distsql.sql.database import SERVE_ROLE, Database, Transaction
+from distsql.sql.parameters import forms_of
 from distsql.sql.statements import Statement
 from tests.sql.rows import look, make_repository
 
@@ -38,6 +40,7 @@ LIST_SEEN: Final = Statement(
     Seen._make,
     b"select name from tenants, (select pg_sleep($1::float8), 1 / $2::int as one) slept where one = 1 order by 1",
     ("seconds", "divisor"),
+    forms=forms_of([Float(), BigInteger()]),
 )
 
 
