@@ -20,7 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.__main__ import make_folder
-from benchmarks.large_catalogue import Connection, be_careless, filled_catalogue
+from benchmarks.large_catalogue import be_careless, filled_catalogue
+from benchmarks.population import Connection
 from distsql.embedded import PrivatePostgres
 
 BAR_MS: Final = 100

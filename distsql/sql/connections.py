@@ -10,11 +10,9 @@ import psycopg
 from psycopg import AsyncConnection
 
 from distsql.errors import SettingsError
-from distsql.sql import types
 
 Connection = AsyncConnection[tuple[Any, ...]]
 
-_PREPARED_MAX: Final = 1000  # all statements, in all the combinations of parameters that may be null
 _CONNECT_TIMEOUT_S: Final = 10
 
 
@@ -84,8 +82,6 @@ class Connector:
             raise
 
     async def _prepare(self, connection: Connection) -> Habits:
-        types.register(connection)
-        connection.prepared_max = _PREPARED_MAX
         # Nothing is prepared before it is known whether it stays.
         cursor = await connection.execute(
             "select pg_backend_pid(), current_setting('transaction_timeout', true)", prepare=False
@@ -105,8 +101,6 @@ class Connector:
         # Behind a pooler the role is always set: others may have left theirs.
         if self._role is not None or not keeps_settings:
             settings = (*settings, ("role", self._role or "none"))
-        if not keeps_statements:
-            connection.prepare_threshold = None
         # As a transaction's own settings they are gone at once: then this only finds out whether they may be set.
         calls = ", ".join(["set_config(%s, %s, %s)"] * len(settings))
         values = [value for name, setting in settings for value in (name, setting, not keeps_settings)]

@@ -17,13 +17,13 @@ from sqlalchemy import BigInteger, Boolean, column, func, select
 from distsql.errors import CatalogueUnavailableError, QuotaExceededError
 from distsql.sql import usage
 from distsql.sql.connections import Connector
-from distsql.sql.exchanges import Rows, Sending
+from distsql.sql.exchanges import Sending
 from distsql.sql.gathering import Gathering
 from distsql.sql.pipeline import Pipeline
 from distsql.sql.pool import Pool, PooledConnection
 from distsql.sql.replicas import PATIENCE_S, Replicas, find_log_position
 from distsql.sql.retries import REFUSALS, first_line, repeat
-from distsql.sql.statements import TENANT, Row, Statement, statement
+from distsql.sql.statements import TENANT, Row, Rows, Statement, statement
 from distsql.sql.tenant_setting import KnownTenants, Who
 
 P = ParamSpec("P")
@@ -88,10 +88,9 @@ class Transaction:
 
     async def _fetch(self, statement: Statement[Any], parameters: Mapping[str, Any]) -> Rows:
         exchange = self._pooled.exchange
-        if not statement.asked:
-            return exchange.rows(await self._send(exchange.prepare(statement, parameters)))
-        rows = exchange.rows(await self._send(exchange.prepare(statement, statement.parameters([parameters]))))
-        return [row[1:] for row in rows]  # without the number of the only asker
+        sending = exchange.prepare(statement, {**parameters, **statement.lists([parameters])})
+        rows = exchange.rows(await self._send(sending))
+        return [row[1:] for row in rows] if statement.asked else rows  # without the number of the only asker
 
     def queue(self, statement: Statement[Any], /, **parameters: Any) -> None:
         """Runs the statement later, but in its turn; its errors come with what it travels with."""

@@ -19,15 +19,13 @@ from psycopg import abc, adapt, pq
 from psycopg.errors import error_from_result
 
 from distsql.sql.connections import Connection, Habits
-from distsql.sql.statements import Statement
+from distsql.sql.statements import Rows, Statement
 
 _AUTO: Final = [adapt.PyFormat.AUTO]
 _ERRORS: Final = (pq.ExecStatus.FATAL_ERROR, pq.ExecStatus.BAD_RESPONSE)
 _TUPLES: Final = pq.ExecStatus.TUPLES_OK
 _SYNC: Final = pq.ExecStatus.PIPELINE_SYNC
 _CANCEL_WAIT_S: Final = 5
-
-Rows = list[tuple[Any, ...]]
 
 
 class Sending(NamedTuple):

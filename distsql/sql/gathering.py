@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from distsql.sql.pipeline import Pipeline, Question, Rows, StatementSkippedError, freest
-from distsql.sql.statements import Statement
+from distsql.sql.pipeline import Pipeline, Question, StatementSkippedError, freest
+from distsql.sql.statements import Rows, Statement
 from distsql.sql.tenant_setting import Who
 
 # In one flush, whose answers come together: of the largest manifests, 64 MiB.
@@ -31,7 +31,8 @@ class _Kind(NamedTuple):
 
     statement: Statement[Any]
     who: Who
-    shared: tuple[Any, ...]
+    shared: tuple[tuple[str, Any], ...]
+    """Parameters that are the same for all of them."""
 
 
 class Gathering:
@@ -49,9 +50,10 @@ class Gathering:
         """As `Pipeline.fetch`: the rows of who asks, without the number of the asker."""
         if not statement.asked:
             return await freest(self._pipelines, who).fetch(statement, parameters, who=who)
-        shared = tuple([value for name, value in parameters.items() if name not in statement.asked])
+        own = {name: parameters[name] for name in statement.asked}
+        shared = tuple([each for each in parameters.items() if each[0] not in own])
         answer: asyncio.Future[Rows] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(_Kind(statement, who, shared), []).append((parameters, answer))
+        self._waiting.setdefault(_Kind(statement, who, shared), []).append((own, answer))
         self._schedule()
         return await answer
 
@@ -67,8 +69,8 @@ class Gathering:
         if not batches:
             return
         questions = [
-            Question(kind.statement, kind.statement.parameters([each for each, _ in askers]), kind.who)
-            for kind, askers in batches
+            Question(statement, {**dict(shared), **statement.lists([each for each, _ in askers])}, who)
+            for (statement, who, shared), askers in batches
         ]
         answers = freest(self._pipelines, questions[0].who).ask(questions)
         self._flights += 1

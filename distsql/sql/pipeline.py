@@ -1,9 +1,9 @@
-"""Reads of one process over few connections: PostgreSQL's pipeline mode, with one Sync for each statement.
+"""Reads of one process over few connections: PostgreSQL's pipeline mode, with one Sync for what is asked together.
 
 A statement is sent without waiting for the answers to those before it, and answers are taken off the socket as they
 come: no checkout, no cursor, no task switch but the caller's own. A read by tag costs a third of the client's CPU that
-a pooled connection's reused cursor takes. Each Sync ends an implicit transaction, so an error touches nobody else's
-statement.
+a pooled connection's reused cursor takes. Each Sync ends an implicit transaction: an error touches those statements
+that were asked together with it, and of them only what comes behind, which is told and can be asked again.
 
 Ahead of a statement, and in the same flush, goes whose rows it shows: part of the same implicit transaction, under one
 Sync. For who asks twice in a row it becomes the connection's own setting, in a transaction by itself, and what comes
@@ -26,7 +26,7 @@ from psycopg.errors import error_from_result
 
 from distsql.sql.connections import Connect, Connection, Habits
 from distsql.sql.parameters import Forms
-from distsql.sql.statements import Statement
+from distsql.sql.statements import Rows, Statement
 from distsql.sql.tenant_setting import KnownTenants, SettingStatements, TenantSetting, Who
 
 _BINARY: Final = pq.Format.BINARY
@@ -36,8 +36,6 @@ _TUPLES: Final = pq.ExecStatus.TUPLES_OK
 _PREPARED: Final = pq.ExecStatus.COMMAND_OK
 _SYNC: Final = pq.ExecStatus.PIPELINE_SYNC
 _SKIPPED: Final = pq.ExecStatus.PIPELINE_ABORTED
-
-Rows = list[tuple[Any, ...]]
 
 
 class Question(NamedTuple):

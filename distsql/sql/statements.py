@@ -39,6 +39,9 @@ from distsql.sql.tables import repositories, tenants
 from distsql.sql.types import DigestType
 
 Row = TypeVar("Row")
+Rows = list[tuple[Any, ...]]
+"""As they come from PostgreSQL, before a statement makes its own of them."""
+
 _DIALECT: Final = PGDialect_psycopg()  # type: ignore[no-untyped-call]
 
 
@@ -62,11 +65,9 @@ class Statement(Generic[Row]):
     forms: Forms | None = None
     """How its parameters are written; None where psycopg has to find out, from the values."""
 
-    def parameters(self, askers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """The statement's parameters, for all who ask at once; what is no list is the same for all of them."""
-        shared = {name: value for name, value in askers[0].items() if name not in self.asked}
-        lists = {f"{name}s": [each[name] for each in askers] for name in self.asked}
-        return shared | lists
+    def lists(self, askers: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+        """The parameters that are lists, of what each gives who asks; all others they have in common."""
+        return {f"{name}s": [each[name] for each in askers] for name in self.asked}
 
     def pack(self, parameters: Mapping[str, Any]) -> list[bytes | None]:
         """The values of `forms`, in their order. Raises what a value raises that has no form in SQL."""

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from psycopg.adapt import Dumper
-from psycopg.pq import Format
-from psycopg.types.array import ListBinaryDumper
-from psycopg.types.numeric import Int8BinaryDumper
 from sqlalchemy import LargeBinary
 from sqlalchemy.types import TypeDecorator
 
 from distsql.oci.digest import Digest
 
 if TYPE_CHECKING:
-    from psycopg import AsyncConnection
-    from psycopg.abc import Buffer
     from sqlalchemy import Dialect
 
 
@@ -26,7 +20,7 @@ class DigestType(TypeDecorator[Digest]):
     cache_ok = True
 
     def process_bind_param(self, value: Digest | None, dialect: Dialect) -> bytes | None:
-        """For migrations and tests that run through SQLAlchemy; statements are dumped by `DigestDumper`."""
+        """For migrations and tests that run through SQLAlchemy; statements are packed by `distsql.sql.parameters`."""
         del dialect
         return None if value is None else value.packed
 
@@ -34,23 +28,3 @@ class DigestType(TypeDecorator[Digest]):
         """A digest again."""
         del dialect
         return None if value is None else Digest(bytes(value))
-
-
-class DigestDumper(Dumper):
-    """Passes a `Digest` to PostgreSQL as it is stored."""
-
-    format = Format.BINARY
-    oid = 17  # bytea
-
-    def dump(self, obj: Digest) -> Buffer:
-        """The packed form."""
-        return obj.packed
-
-
-def register(connection: AsyncConnection[tuple[object, ...]]) -> None:
-    """Teaches a connection the catalogue's types."""
-    connection.adapters.register_dumper(Digest, DigestDumper)
-    # Otherwise the size of a number picks its type, and a statement is prepared again for each combination of sizes.
-    connection.adapters.register_dumper(int, Int8BinaryDumper)
-    # Arrays of digests, like digests, have a binary form only.
-    connection.adapters.register_dumper(list, ListBinaryDumper)

@@ -28,7 +28,8 @@ from distsql.registry.reviews import Periods
 from distsql.registry.tenants import Tenants
 from distsql.settings import Settings
 from distsql.sql import database, replicas, schema, tenant_setting
-from distsql.sql.pipeline import Pipeline, Question, Rows
+from distsql.sql.pipeline import Pipeline, Question
+from distsql.sql.statements import Rows
 from distsql.values import Caller
 from tests.deployments.standbys import Standby
 from tests.places import make_place

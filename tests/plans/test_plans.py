@@ -9,12 +9,14 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.abc import Buffer
+from psycopg.adapt import Dumper
+from psycopg.pq import Format
 from psycopg.types.array import ListBinaryDumper
 
 from distsql.oci.digest import Digest
 from distsql.sql import docs
 from distsql.sql.statements import Statement, registered
-from distsql.sql.types import DigestDumper
 from tests import postgres
 from tests.plans.classes import COLD, HOT
 from tests.plans.crowd import BIG, SMALL, Connection, fill, working_as
@@ -24,6 +26,16 @@ docs.load_statements()
 INTERVALS = {"age", "grace", "lifetime", "restore_period", "recovery_window", "fresh"}
 
 pytestmark = pytest.mark.slow
+
+
+class DigestDumper(Dumper):
+    """Passes a digest to PostgreSQL as it is stored."""
+
+    format = Format.BINARY
+    oid = 17  # bytea
+
+    def dump(self, obj: Digest) -> Buffer:
+        return obj.packed
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple
 
@@ -13,11 +14,10 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import TypeEngine
 
 from distsql.oci.digest import Digest
-from distsql.sql import types
 from distsql.sql.connections import Habits
 from distsql.sql.gathering import Gathering
-from distsql.sql.pipeline import Pipeline, Question, Rows
-from distsql.sql.statements import ASKER, Statement, askers, parameter, registered, statement
+from distsql.sql.pipeline import Pipeline, Question
+from distsql.sql.statements import ASKER, Rows, Statement, askers, parameter, registered, statement
 from distsql.sql.tenant_setting import Who
 from distsql.sql.types import DigestType
 
@@ -71,7 +71,6 @@ class Counting(Pipeline):
 async def pipeline(database_url: str) -> AsyncIterator[Counting]:
     async def connect() -> tuple[psycopg.AsyncConnection[tuple[object, ...]], Habits]:
         connection = await psycopg.AsyncConnection.connect(database_url, autocommit=True)
-        types.register(connection)
         return connection, Habits()
 
     opened = Counting(connect)
@@ -152,6 +151,17 @@ async def test_an_error_is_told_to_all_who_shared_the_statement(pipeline: Counti
     answers = await asyncio.gather(*(ask(gathering, value) for value in (1, -1)), return_exceptions=True)
     assert [type(answer) for answer in answers] == [psycopg.errors.DivisionByZero] * 2
     assert await ask(gathering, 1) == [500]
+
+
+async def test_what_can_not_be_asked_is_told_and_disturbs_nobody(pipeline: Counting) -> None:
+    gathering = Gathering([pipeline])
+    await ask(gathering, 1)
+    async with asyncio.timeout(5):
+        with pytest.raises(KeyError, match="value"):
+            await gathering.fetch(RECIPROCAL, {"path": "x", "only_id": None}, who=None)
+        with pytest.raises(struct.error):
+            await ask(gathering, "no number")  # type: ignore[arg-type]
+        assert await ask(gathering, 1) == [500]
 
 
 async def test_who_stops_waiting_disturbs_nobody(pipeline: Counting) -> None:

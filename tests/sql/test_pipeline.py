@@ -13,7 +13,6 @@ from sqlalchemy import BigInteger, Float, Integer, Text, cast, func, literal_col
 from sqlalchemy.sql.elements import ClauseElement
 
 from distsql.oci.digest import Digest
-from distsql.sql import types
 from distsql.sql.connections import Habits
 from distsql.sql.pipeline import Pipeline
 from distsql.sql.statements import Statement, parameter, registered, statement
@@ -49,7 +48,6 @@ ECHO_NULL = _made("test_echo_null", select(func.coalesce(parameter("value", Text
 async def pipeline(database_url: str) -> AsyncIterator[Pipeline]:
     async def connect() -> tuple[psycopg.AsyncConnection[tuple[object, ...]], Habits]:
         connection = await psycopg.AsyncConnection.connect(database_url, autocommit=True, application_name="pipelined")
-        types.register(connection)
         return connection, Habits()
 
     opened = Pipeline(connect)
