@@ -6,7 +6,6 @@ import os
 import secrets
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,7 +24,9 @@ OTHER_REGISTRY = "DISTSQL_TEST_REGISTRY"
 def workspace() -> Iterator[Path]:
     """Everything that these tests write is below it. Other users may enter, unlike pytest's own folders: as root, the
     private PostgreSQL runs as one of them. The path is short because it becomes part of socket addresses."""
-    folder = Path(tempfile.mkdtemp(prefix="dsql-", dir="/tmp")).resolve()
+    # Not mkdtemp: podman reads the path as an image's name, which can't have the "-_" that one in 37 of its names has.
+    folder = Path("/tmp").resolve() / f"dsql-{secrets.token_hex(4)}"
+    folder.mkdir()
     folder.chmod(0o755)
     yield folder
     shutil.rmtree(folder)
