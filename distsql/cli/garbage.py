@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from distsql.cli.options import as_json, caller, run, settings_options
+from distsql.cli.options import as_json, caller, print_table, run, settings_options
+from distsql.errors import SettingsError
 from distsql.settings import Settings
 
 if TYPE_CHECKING:
     from distsql.app import Registry
     from distsql.registry.garbage import Collected
+
+_WORDS: Final = {
+    "uploads": "expired uploads",
+    "tenants": "deleted tenants",
+    "repositories": "deleted repositories",
+    "manifests": "manifests that nothing holds",
+    "purged": "rows of manifests that were deleted before",
+    "layers": "blobs from repositories",
+    "blobs": "blobs that nothing needs any more",
+    "orphans": "stored objects that no row names",
+}
 
 
 @click.command("collect-garbage")
@@ -30,11 +42,12 @@ def collect_garbage(settings: Settings, *, full: bool, dry_run: bool, as_json: b
     referrers of what was deleted; what was deleted longer ago than DISTSQL_RESTORE_PERIOD; expired uploads.
     --full also finds what servers of earlier versions left, and bytes that no row names.
     """
-    from rich.filesize import decimal
-
     from distsql.app import periods_of
     from distsql.cli.progress import progress
     from distsql.registry.garbage import GarbageCollector
+
+    if dry_run and full:
+        raise SettingsError("--dry-run tells of what is queued, not of everything: leave out one of it and --full")
 
     async def collect(registry: Registry) -> Collected:
         with progress() as notify:
@@ -44,12 +57,16 @@ def collect_garbage(settings: Settings, *, full: bool, dry_run: bool, as_json: b
     found = run(settings, collect)
     if as_json:
         click.echo(json.dumps({"dry_run": dry_run, **asdict(found)}))
-        return
-    verb = "would remove" if dry_run else "removed"
-    click.echo(
-        f"{verb} {found.tenants} deleted tenants, {found.repositories} deleted repositories, "
-        f"{found.manifests} manifests, rows of {found.purged} that were deleted before, "
-        f"{found.layers} blobs from repositories, {found.blobs} blobs and "
-        f"{found.orphans} orphans from the store ({decimal(found.freed_bytes)}), "
-        f"{found.uploads} expired uploads"
-    )
+    else:
+        _print(found, dry_run=dry_run)
+
+
+def _print(found: Collected, *, dry_run: bool) -> None:
+    from rich.filesize import decimal
+
+    verb = "would go" if dry_run else "went"
+    rows = [{"what": _WORDS[name], verb: number} for name, number in asdict(found).items() if number and name in _WORDS]
+    if rows:
+        print_table(rows)
+    told = f"{decimal(found.freed_bytes)} {'would be' if dry_run else 'are'} free" if rows or found.freed_bytes else ""
+    click.echo(told or "there is no garbage that is old enough")

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from distsql.values import Caller
 
 Command = Callable[..., Any]
+_UNFOLDED: Final = 10_000
 Result = TypeVar("Result")
 
 _CATALOGUE = (
@@ -105,4 +106,6 @@ def print_table(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         values = (", ".join(value) if isinstance(value, list) else value for value in row.values())
         table.add_row(*("" if value is None else str(value) for value in values))
-    Console().print(table)
+    console = Console()
+    # Who reads it by a program gets whole lines: a digest that is folded can't be looked for.
+    (console if console.is_terminal else Console(width=_UNFOLDED)).print(table)

@@ -20,7 +20,9 @@ def progress(totals: Mapping[str, int] | None = None) -> Iterator[Callable[[str,
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+    console = Console(stderr=True)
+    # Elsewhere nothing would be seen but the empty line with which it ends, of which cron sends a letter.
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as shown:
         tasks = {}
 
         def count(what: str, number: int) -> None:

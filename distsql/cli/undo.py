@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import MAXYEAR, UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from distsql.cli.options import as_json, caller, print_table, run, settings_options
-from distsql.errors import SettingsError
+from distsql.errors import DistsqlError, ManifestUnknownError, NameUnknownError, SettingsError, TagUnknownError
+from distsql.oci.names import RepositoryName
 from distsql.settings import Settings
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from distsql.registry.repositories import StoredRepository
 
 _MOST: Final = 10_000
+_MOMENT: Final = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ def _instant(context: click.Context, parameter: click.Parameter, value: str | No
         found = datetime.fromisoformat(value)
     except ValueError:
         raise SettingsError(f"{value!r} is no instant: write it as 2026-11-23T21:00:00Z") from None
+    if not 1 < found.year < MAXYEAR:
+        raise SettingsError(f"{value!r} is too far away: there was no tag, or will be none")
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
@@ -56,6 +61,15 @@ def _in_repository(settings: Settings, name: str, work: Callable[[StoredReposito
         return await work(registry.namespace.acting_as(caller()).repository(name))
 
     return run(settings, with_repository)
+
+
+@contextmanager
+def _or_told(where: str) -> Iterator[None]:
+    """What isn't there is told with the command that tells what is."""
+    try:
+        yield
+    except (ManifestUnknownError, NameUnknownError, TagUnknownError) as error:
+        raise DistsqlError(f"{error}: `{where}` tells what there is to go back to") from error
 
 
 def _tagged(text: str) -> tuple[str, str]:
@@ -105,8 +119,8 @@ def tag_history(settings: Settings, reference: str, at: datetime | None, *, as_j
                 "actor": move.actor,
                 "ended_by": move.ended_by,
             }
-            async for move in found.tags.history(name, limit=_MOST)
-            if at is None or (move.valid_from <= at and (move.valid_to is None or at < move.valid_to))
+            async for move in found.tags.history(name, before=at and at + _MOMENT, limit=1 if at else _MOST)
+            if at is None or move.valid_to is None or at < move.valid_to
         ]
 
     _print(_in_repository(settings, repository, moves), as_json=as_json)
@@ -119,7 +133,8 @@ def tag_history(settings: Settings, reference: str, at: datetime | None, *, as_j
 def roll_tag_back(settings: Settings, reference: str, at: datetime | None) -> None:
     """Point REPO:TAG to what it pointed to before. A manifest that was deleted since is restored."""
     repository, name = _tagged(reference)
-    digest = _in_repository(settings, repository, lambda found: found.restorations.roll_back(name, at=at))
+    with _or_told(f"distsql tag history {reference}"):
+        digest = _in_repository(settings, repository, lambda found: found.restorations.roll_back(name, at=at))
     click.echo(f"{reference} points to {digest}")
 
 
@@ -179,7 +194,8 @@ def restore(settings: Settings, reference: str) -> None:
         else:
             await repository.restorations.restore_tag(wanted.tag)
 
-    _in_repository(settings, wanted.repository, bring_back)
+    with _or_told(f"distsql deleted list {RepositoryName.parse(wanted.repository)}"):
+        _in_repository(settings, wanted.repository, bring_back)
     click.echo(f"{reference} is there again")
 
 

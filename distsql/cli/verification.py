@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distsql.cli.options import as_json, caller, run, settings_options
+from distsql.cli.options import as_json, caller, print_table, run, settings_options
 from distsql.errors import SettingsError
 from distsql.settings import Settings, size
 
@@ -87,13 +87,7 @@ def _rate(text: str | None) -> int | None:
 
 def _print(findings: list[Finding]) -> None:
     if findings:
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table("kind", "what", "found")
-        for finding in findings:
-            table.add_row(finding.kind, finding.subject, finding.explanation)
-        Console().print(table)
+        print_table([{"kind": each.kind, "what": each.subject, "found": each.explanation} for each in findings])
     damaged, mended = sum(each.damage for each in findings), sum(each.mended for each in findings)
     miscounted = sum(each.kind == "usage" and not each.mended for each in findings)
     orphans = len(findings) - damaged - mended - miscounted

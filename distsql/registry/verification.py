@@ -113,11 +113,16 @@ class Verifier:
         """
         everything = self._backend.everything
         self._progress = await everything.transact(self._begin)
+        remembered = [
+            await self._remember(row)
+            for row in await everything.read(verification_runs.list_findings, self._progress.id)
+        ]
+        self._mend_what_was_only_found(remembered)
         for what in ("blobs", "bytes", "manifests"):
             if done := getattr(self._progress, what):
                 self._notify(what, done)
-        for row in await everything.read(verification_runs.list_findings, self._progress.id):
-            yield await self._remember(row)
+        for finding in remembered:
+            yield finding
         phases = {
             "blobs": self._verify_blobs,
             "manifests": self._verify_manifests,
@@ -161,6 +166,14 @@ class Verifier:
             if blob is not None:
                 self._damaged[blob.tenant_id, blob.digest] = _DamagedBlob(finding, blob)
         return finding
+
+    def _mend_what_was_only_found(self, remembered: Sequence[Finding]) -> None:
+        """A repair goes back behind the blobs, whose bytes take the time, if one that only looked found more there."""
+        left = any(not each.mended and each.kind in {"reference", "usage"} for each in remembered)
+        if self._repair and left and self._progress.phase != "blobs":
+            self._progress = self._progress._replace(
+                phase="manifests", after_tenant_id=-1, after_repository_id=-1, after_digest=None, manifests=0
+            )
 
     # -- progress -----------------------------------------------------------------------------------------------------
 

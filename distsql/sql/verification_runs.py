@@ -87,8 +87,8 @@ RESUME_VERIFICATION: Final = statement(
 
 FORGET_VERIFICATIONS: Final = statement(
     "forget_verifications",
-    "Earlier verifications, with what they found.",
-    delete(verifications).where(verifications.c.tenant_id == _SERVER),
+    "Earlier verifications of the same kind, with what they found: a quick one leaves one that reads bytes alone.",
+    delete(verifications).where(verifications.c.tenant_id == _SERVER, verifications.c.rehashes == _READ_BYTES),
     Nothing,
 )
 
@@ -105,7 +105,7 @@ async def begin_verification(tx: Transaction, *, read_bytes: bool, resume: bool)
     stopped = await tx.all(RESUME_VERIFICATION, read_bytes=read_bytes) if resume else []
     if stopped:
         return stopped[0]
-    tx.queue(FORGET_VERIFICATIONS)
+    tx.queue(FORGET_VERIFICATIONS, read_bytes=read_bytes)
     (begun,) = await tx.all(BEGIN_VERIFICATION, read_bytes=read_bytes)
     return begun
 

@@ -20,6 +20,7 @@ import distsql
 from distsql.cli import main
 from distsql.oci.digest import Digest
 from distsql.sql import schema
+from tests.cli.terminals import run_on_a_terminal
 
 
 def commands(group: click.Group, *before: str) -> Iterator[tuple[str, ...]]:
@@ -265,8 +266,12 @@ def test_version() -> None:
     assert distsql.__version__ in run("--version").stdout
 
 
-def test_verify_repairs_at_a_rate(pushed: list[str], database_url: str) -> None:
-    """Damage is exit status 1 until it is mended; a rate is a size for each second."""
+def test_verify_repairs_at_a_rate(pushed: list[str], database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Damage is exit status 1 until it is mended; a rate is a size for each second; a terminal shows how far it is."""
+    printed, shown = run_on_a_terminal("verify", "--bytes", *pushed, monkeypatch=monkeypatch)
+    assert printed == "nothing is wrong\n"
+    for what in ("blobs", "7/7"):  # of the bytes, and it may be done before the bar has moved
+        assert what in shown
     with psycopg.connect(database_url) as connection:
         connection.execute("update tenant_usage set stored_bytes = stored_bytes + 1")
     assert run("verify", *pushed).exit_code == 1

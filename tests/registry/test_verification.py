@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -174,38 +175,94 @@ async def test_orphans_go_after_the_grace_only(registry: Registry, blob: Path) -
 # -- stopped, and going on ---------------------------------------------------------------------------------------------
 
 
-async def test_it_goes_on_where_it_was_stopped(
-    registry: Registry, namespace: StoredNamespace, blob: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Killed(BaseException):
+    """As if the process ended here."""
+
+
+@pytest.fixture
+def hashed(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The keys whose bytes are read, in their order; every step of the way is remembered in the catalogue."""
+    keys: list[str] = []
+    stream = registry.backend.store.stream
+
+    def watched(key: str, *args: int) -> AsyncIterator[bytes]:
+        keys.append(key)
+        return stream(key, *args)
+
+    monkeypatch.setattr(registry.backend.store, "stream", watched)
     monkeypatch.setattr("distsql.registry.verification._SAVE_S", -1)
-    for number in range(5):
-        await push_blob(namespace.repository("acme/web"), b"blob %d" % number)
-    blob.write_bytes(b"CONTENT")
-    total = (await verifier(registry).totals())["blobs"]
+    return keys
+
+
+def kill_at(blob: int) -> Notify:
+    """Ends the process when it has read the bytes of so many, and hasn't remembered the last one."""
     seen: list[str] = []
 
-    class Stopped(Exception):
-        pass
+    def notify(what: str, count: int) -> None:
+        seen.append(what)
+        if seen.count("bytes") == blob:
+            raise Killed
 
-    def stop(what: str, count: int) -> None:
-        if what == "blobs":
-            seen.append(what)
-        if len(seen) > total - 2:
-            raise Stopped
+    return notify
 
-    with pytest.raises(Stopped):
-        await verify(registry, read_bytes=True, notify=stop)
-    before = list(seen)
+
+async def test_killed_it_goes_on_where_it_was(
+    registry: Registry, namespace: StoredNamespace, blob: Path, hashed: list[str], sql: Sql
+) -> None:
+    """Bytes are hashed once but those of the blob that it was at; what it had found is told again."""
+    for number in range(5):
+        await push_blob(namespace.repository("acme/web"), b"blob %d" % number)
+    keys = [str(key) for (key,) in sql.execute("select store_key from blobs order by tenant_id, digest").fetchall()]
+    damaged = blob.parents[1] / keys[0]
+    damaged.write_bytes(damaged.read_bytes()[::-1])
+    for at in (3, 2):  # going on, it tells first how many there were before
+        with pytest.raises(Killed):
+            await verify(registry, read_bytes=True, notify=kill_at(at))
+    assert hashed == [*keys[:3], keys[2]]
+    hashed.clear()
     counted: list[tuple[str, int]] = []
     found = await verify(registry, read_bytes=True, notify=lambda what, count: counted.append((what, count)))
+    assert hashed == keys[2:], "the one that it was at again, and none of those before"
     assert [each.kind for each in found] == ["content"]
-    # The one that it was at is read again.
-    assert counted[0] == ("blobs", len(before) - 1)
-    assert sum(count for what, count in counted if what == "blobs") == total
-    # Done: the next one begins at the beginning; and so does one that reads no bytes.
-    counted.clear()
-    await verify(registry, notify=lambda what, count: counted.append((what, count)))
-    assert counted[0] == ("blobs", 1)
+    assert counted[0] == ("blobs", 2), "what was done before is told first, as a bar goes on"
+    assert sum(count for what, count in counted if what == "blobs") == len(keys)
+    # Done: the next one begins at the beginning; and so does one that is told to.
+    for more in ({}, {"resume": False}):
+        hashed.clear()
+        await verify(registry, read_bytes=True, **more)
+        assert hashed == keys
+
+
+async def test_a_quick_look_leaves_a_scrub_where_it_is(registry: Registry, blob: Path, hashed: list[str]) -> None:
+    """Whoever compares only lengths, each hour, does not send the one that reads everything back to its beginning."""
+    with pytest.raises(Killed):
+        await verify(registry, read_bytes=True, notify=kill_at(2))
+    assert await verify(registry) == []
+    first, at = hashed
+    assert await verify(registry, read_bytes=True) == []
+    assert hashed[2:] == [at, *sorted(set(hashed) - {first, at})]
+
+
+async def test_a_repair_goes_on_with_what_a_look_had_found(
+    registry: Registry, namespace: StoredNamespace, blob: Path, hashed: list[str], sql: Sql
+) -> None:
+    """Also what it found in a phase that is over, without hashing what was hashed."""
+    sql.execute("delete from layers where digest = %s", [Digest.of(b"other").packed])
+    sql.execute("update tenant_usage set tags = tags + 1 where slot = %s", [_slot(sql)])
+
+    def kill(what: str, count: int) -> None:
+        if what == "orphans":
+            raise Killed
+
+    blob.with_name(blob.name[:-1] + ("0" if blob.name[-1] != "0" else "1")).write_bytes(b"nobody's")
+    with pytest.raises(Killed):
+        await verify(registry, read_bytes=True, notify=kill)
+    hashed.clear()
+    found = {each.kind: each.mended for each in await verify(registry, read_bytes=True, repair=True)}
+    assert found == {"reference": True, "usage": True, "orphan": True}
+    assert hashed == []
+    assert await namespace.repository("acme/web").layers.exists(Digest.of(b"other"))
+    assert await verify(registry, read_bytes=True) == []
 
 
 @pytest.mark.parametrize("phase", ["blobs", "manifests", "usage", "orphans"])
@@ -255,3 +312,30 @@ async def test_a_throttle_waits_for_what_was_taken(monkeypatch: pytest.MonkeyPat
         await throttle.take(1000)
     assert sum(slept) == 2
     await Throttle(None).take(10**12)
+
+
+async def test_every_byte_that_is_hashed_went_through_the_throttle(
+    registry: Registry, blob: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it is hashed; also what is looked for among orphans."""
+    rates: list[int | None] = []
+    taken: list[int] = []
+
+    class Counting(Throttle):
+        def __init__(self, rate: int | None) -> None:
+            super().__init__(None)
+            rates.append(rate)
+
+        async def take(self, length: int) -> None:
+            taken.append(length)
+
+    monkeypatch.setattr("distsql.registry.verification.Throttle", Counting)
+    total = (await verifier(registry).totals())["bytes"]
+    assert await verify(registry, read_bytes=True, rate=1000) == []
+    assert rates == [None, 1000]
+    assert sum(taken) == total
+    blob.rename(blob.with_name(blob.name[:-1] + ("0" if blob.name[-1] != "0" else "1")))
+    taken.clear()
+    found = await verify(registry, repair=True, rate=1000)
+    assert [(each.kind, each.mended) for each in found] == [("missing", False), ("missing", True)]
+    assert sum(taken) == len(b"content")
