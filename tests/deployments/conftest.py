@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from distsql.embedded import PrivatePostgres
+from distsql.sql import schema
 from tests import postgres
 from tests.deployments.poolers import pgbouncer
 from tests.places import make_place
@@ -35,6 +37,17 @@ def pooled_url(pooled_catalogue: tuple[str, str], direct_broom: postgres.Broom) 
     """A catalogue with nothing in it, through PgBouncer in transaction mode."""
     yield pooled_catalogue[1]
     direct_broom.sweep()
+
+
+@pytest.fixture(scope="session")
+def primary() -> Iterator[tuple[Path, str]]:
+    """A PostgreSQL of its own, of which copies are made: its data folder, and the URL of a migrated catalogue in it."""
+    folder = make_place()
+    with PrivatePostgres(folder) as server:
+        url = server.url(folder)
+        schema.migrate(url)
+        yield folder, url
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

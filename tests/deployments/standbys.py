@@ -1,4 +1,4 @@
-"""A real second PostgreSQL that follows the first: a copy, and streaming replication."""
+"""Real copies of a PostgreSQL: one that follows it by streaming replication, and one that is restored to an instant."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 import psycopg
@@ -18,32 +19,32 @@ from distsql.embedded.binaries import find_binaries
 from tests.server.processes import children, wait_until
 
 
-class Standby:
-    """Of a private PostgreSQL, on a socket of its own."""
+class Copy:
+    """A base backup of a private PostgreSQL, to be started on a socket of its own."""
 
-    def __init__(self, primary_url: str, folder: Path) -> None:
-        self.cluster, self._sockets, self._binaries = folder / "standby" / "cluster", folder / "s", find_binaries()
+    def __init__(self, primary_url: str, folder: Path, *, name: str, backup: Sequence[str] = ()) -> None:
+        self.cluster, self._sockets, self._binaries = folder / name / "cluster", folder / name[0], find_binaries()
         self.url = make_conninfo(primary_url, host=str(self._sockets))
         account = server_account(self.cluster)
         self._as = {"user": account.uid, "group": account.gid, "extra_groups": []} if os.geteuid() == 0 else {}
-        for path in (self.cluster.parent, self._sockets, folder / "standby" / "conf.d"):
+        for path in (self.cluster.parent, self._sockets, folder / name / "conf.d"):
             path.mkdir()
             if self._as:
                 os.chown(path, account.uid, account.gid)
         known = conninfo_to_dict(primary_url)
         source = make_conninfo(**{key: known[key] for key in ("host", "port", "user", "password") if key in known})  # type: ignore[arg-type]
-        command = [self._binaries.program("pg_basebackup"), "-D", self.cluster, "-d", source, "-R", "-c", "fast"]
+        command = [self._binaries.program("pg_basebackup"), "-D", self.cluster, "-d", source, "-c", "fast", *backup]
         subprocess.run(command, check=True, cwd="/", timeout=60, **self._as)  # type: ignore[call-overload]
         self._process: subprocess.Popen[bytes] | None = None
-        self.start()
 
-    def start(self) -> None:
-        options = ["-c", f"unix_socket_directories={self._sockets}", "-c", "listen_addresses=", "-D", self.cluster]
+    def start(self, **settings: str) -> None:
+        settings = {"unix_socket_directories": str(self._sockets), "listen_addresses": "", **settings}
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         self._process = subprocess.Popen(
-            [self._binaries.program("postgres"), *options],
+            [self._binaries.program("postgres"), *options, "-D", self.cluster],
             cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **self._as,  # type: ignore[call-overload]
         )  # fmt: skip
-        wait_until(self._answers, what="the standby's start")
+        wait_until(self._answers, what="the copy's start")
 
     def _answers(self) -> bool:
         with suppress(psycopg.OperationalError), psycopg.connect(self.url, connect_timeout=2):
@@ -56,6 +57,40 @@ class Standby:
             self._process.send_signal(signal.SIGQUIT)
             self._process.wait(20)
             self._process = None
+
+    def remove(self) -> None:
+        self.stop()
+        shutil.rmtree(self.cluster.parent)
+        self._sockets.rmdir()
+
+
+class Recovery(Copy):
+    """What a backup and the log after it make of an instant: PostgreSQL's point-in-time recovery."""
+
+    def restore_to(self, instant: datetime, *, log: Path) -> None:
+        """Replays the log, of which something has to be later than the instant, and is a database of its own then."""
+        signal_file = self.cluster / "recovery.signal"
+        signal_file.touch()
+        if self._as:
+            shutil.chown(signal_file, self._as["user"], self._as["group"])  # type: ignore[call-overload]
+        self.start(
+            restore_command=f'cp "{log}/%f" "%p"',
+            recovery_target_time=instant.isoformat(sep=" "),
+            recovery_target_action="promote",
+        )
+        wait_until(self._is_restored, what="the recovery")
+
+    def _is_restored(self) -> bool:
+        with psycopg.connect(self.url, connect_timeout=2) as connection:
+            return connection.execute("select pg_is_in_recovery()").fetchone() == (False,)
+
+
+class Standby(Copy):
+    """It follows, by streaming replication."""
+
+    def __init__(self, primary_url: str, folder: Path) -> None:
+        super().__init__(primary_url, folder, name="standby", backup=["-R"])
+        self.start()
 
     def replay(self, *, on: bool) -> None:
         """Whether it takes over what arrives."""
@@ -79,7 +114,3 @@ class Standby:
         finally:
             for pid in frozen:
                 os.kill(pid, signal.SIGCONT)
-
-    def remove(self) -> None:
-        self.stop()
-        shutil.rmtree(self.cluster.parent)

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Final
 
 import httpx
@@ -17,7 +18,6 @@ import pytest
 from distsql.api.application import Application
 from distsql.api.requests import Limits
 from distsql.app import Registry, create_authorizer
-from distsql.embedded import PrivatePostgres
 from distsql.errors import TagUnknownError, TenantSuspendedError
 from distsql.oci.digest import Digest
 from distsql.registry.accounts import Accounts
@@ -27,7 +27,7 @@ from distsql.registry.repositories import StoredRepository
 from distsql.registry.reviews import Periods
 from distsql.registry.tenants import Tenants
 from distsql.settings import Settings
-from distsql.sql import database, replicas, schema, tenant_setting
+from distsql.sql import database, replicas, tenant_setting
 from distsql.sql.pipeline import Pipeline, Question
 from distsql.sql.statements import Rows
 from distsql.values import Caller
@@ -39,16 +39,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("replicas")]
 
 
 @pytest.fixture(scope="module")
-def pair() -> Iterator[tuple[Settings, Standby]]:
+def pair(primary: tuple[Path, str]) -> Iterator[tuple[Settings, Standby]]:
     """The settings of a registry on a primary with its standby."""
+    _, url = primary
     folder = make_place()
-    with PrivatePostgres(folder / "data") as postgres:
-        url = postgres.url(folder / "data")
-        schema.migrate(url)
-        standby = Standby(url, folder)
-        storage = (folder / "bytes").as_uri()
-        yield Settings(database_url=url, storage=storage, replica_url=(standby.url,), access_log=False), standby
-        standby.remove()
+    standby = Standby(url, folder)
+    storage = (folder / "bytes").as_uri()
+    yield Settings(database_url=url, storage=storage, replica_url=(standby.url,), access_log=False), standby
+    standby.remove()
     shutil.rmtree(folder)
 
 

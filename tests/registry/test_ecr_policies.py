@@ -116,6 +116,54 @@ async def test_examples(
     assert {tag async for tag in web.tags.list()} == kept
 
 
+# Name of an image: its tags, how many days ago it was pushed, and pulled.
+EACH: Mapping[str, tuple[Sequence[str], int, int | None]] = {
+    "tagged": (["v1"], 20, None),
+    "tagged and used": (["v2"], 19, 2),
+    "tagged and new": (["v3"], 1, None),
+    "untagged": ([], 20, None),
+    "untagged and used": ([], 19, 2),
+    "untagged and new": ([], 1, None),
+}
+EXPIRED = {
+    ("tagged", "imageCountMoreThan", 2): {"tagged"},
+    ("tagged", "sinceImagePushed", 10): {"tagged", "tagged and used"},
+    ("tagged", "sinceImagePulled", 10): {"tagged"},
+    ("untagged", "imageCountMoreThan", 2): {"untagged"},
+    ("untagged", "sinceImagePushed", 10): {"untagged", "untagged and used"},
+    ("untagged", "sinceImagePulled", 10): {"untagged"},
+    ("any", "imageCountMoreThan", 2): EACH.keys() - {"tagged and new", "untagged and new"},
+    ("any", "sinceImagePushed", 10): EACH.keys() - {"tagged and new", "untagged and new"},
+    ("any", "sinceImagePulled", 10): {"tagged", "untagged"},
+}
+
+
+async def test_every_kind_of_rule(registry: Registry, namespace: StoredNamespace, sql: Sql) -> None:
+    """Each status of tags with each thing that is counted, tags by prefixes and by patterns."""
+    web = namespace.repository("acme/web")
+    names: dict[str, str] = {}
+    for name, (tags, pushed, pulled) in EACH.items():
+        digest = (await push_image(web, b"layer", tags=tags, image=name)).digest
+        names[str(digest)] = name
+        sql.execute(
+            "update manifests set pushed_at = now() - %s * interval '1 day' where digest = %s", [pushed, digest.packed]
+        )
+        if pulled:
+            sql.execute(
+                "insert into manifest_pulls (tenant_id, repository_id, digest, last_pulled_at) "
+                "select tenant_id, repository_id, digest, now() - %s * interval '1 day' "
+                "from manifests where digest = %s",
+                [pulled, digest.packed],
+            )
+    retention = Retention(registry.backend, Caller(actor="ann"))
+    for (status, count, number), expired in EXPIRED.items():
+        for more in ({"tagPrefixList": ["v"]}, {"tagPatternList": ["v*"]}) if status == "tagged" else ({},):
+            policy = import_ecr(json.dumps({"rules": [rule(3, status, count, number, **more)]}))
+            await retention.set("acme/web", policy)
+            (preview,) = [each async for each in retention.preview("acme/web")]
+            assert {names[str(each.row.digest)] for each in preview.deleted} == expired, (status, count, more)
+
+
 async def test_an_image_in_an_index_stays_with_its_tags(registry: Registry, namespace: StoredNamespace) -> None:
     web = namespace.repository("acme/web")
     child = await push_image(web, b"layer", tags=["old"], image="child")
