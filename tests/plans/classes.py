@@ -98,11 +98,60 @@ HOT: Final[dict[str, set[str] | list[set[str]]]] = {
     "set_repository_public": {"repositories_pkey"},
 }
 
+# What each server does every DISTSQL_GC_INTERVAL, for all tenants: it has to find what is due, and what needs that, by
+# indexes, or an idle registry's collection costs more the larger it is.
+COLLECTING: Final[dict[str, set[str] | list[set[str]]]] = {
+    "try_collecting": set(),
+    "wait_to_collect": set(),
+    "set_periods": set(),
+    # What is due
+    "take_queued": {"garbage_queue_queued_at_idx"},
+    "finish_queued": {"garbage_queue_pkey"},
+    "put_off_queued": {"garbage_queue_pkey"},
+    "delete_expired_uploads": {"uploads_expires_at_idx", "uploads_pkey"},
+    "list_condemned_bytes": {"condemned_bytes_condemned_at_idx"},
+    "forget_bytes": {"condemned_bytes_pkey"},
+    "forget_blobs": {"blobs_store_key_idx"},
+    # Blobs of repositories, and of tenants
+    "lock_layers": [{layer} for layer in _EITHER_LAYER],
+    "judge_layers": [{"descriptors_digest_idx", layer} for layer in _EITHER_LAYER],
+    "delete_garbage_layers": [{layer} for layer in _EITHER_LAYER],
+    "lock_blobs": {"blobs_pkey"},
+    "judge_blobs": {"blobs_pkey", "kept_references_digest_idx", "layers_digest_idx"},
+    "condemn_blobs": {"blobs_pkey"},
+    # Manifests
+    "judge_manifests": {
+        "descriptors_digest_idx",
+        "manifests_pkey",
+        "repositories_live_key",
+        "tags_live_digest_idx",
+        "tags_pkey",
+        "tenants_pkey",
+    },
+    "lock_candidates": {"manifests_pkey"},
+    "lock_followers": {"descriptors_digest_idx", "manifests_pkey", "tags_live_digest_idx"},
+    "judge_followers": {"descriptors_digest_idx", "manifests_pkey", "tags_live_digest_idx"},
+    "mark_manifests_deleted": {"manifests_pkey", "signatures_pkey"},
+    "delete_descriptors_of_many": {"descriptors_pkey"},
+    "delete_signatures_of_many": {"signatures_pkey"},
+    "release_layers_of_many": {"descriptors_pkey", "layers_pkey"},
+    "purge_manifests": {"kept_references_pkey", "manifests_pkey"},
+    "insert_content_events": {"repositories_pkey", "tenants_pkey"},
+    "correct_usage": set(),
+    # Repositories that were deleted, in batches of some hundred rows of perhaps millions
+    "begin_purge": {"repositories_pkey"},
+    "purge_repository_kept_references": {"kept_references_pkey"},
+    "purge_repository_layers": {"layers_pkey"},
+    "purge_repository_manifests": {"manifests_pkey"},
+    "purge_repository_tags": {"tags_pkey"},
+    "uncount": {"repositories_pkey"},
+}
+
 BY_THE_OWNER: Final = {"list_access_changes", "list_repositories"}
 """Of those, what is asked about all tenants at once. What is cold is too."""
 
-_COLLECTION: Final = "garbage collection: a walk over everything, a batch at a time"
-_PURGE: Final = "garbage collection: rows of what was deleted, a batch at a time"
+_SWEEP: Final = "collect-garbage --full: a walk over everything, a batch at a time"
+_PURGE: Final = "garbage collection: rows of a whole repository or tenant, a batch at a time, once in its life"
 _DELIVERY: Final = "events for webhooks: once a second, after the changes, by the owner"
 _SEALING: Final = "sealing the audit, once in a while, and checking it"
 _EXPORT: Final = "old months of the audit leave: by the owner, once a month"
@@ -143,39 +192,13 @@ COLD: Final[dict[str, str]] = {
     "list_deletion_effects": "before a deletion, for people: functions, whose plans EXPLAIN doesn't show",
     "list_repository_deletion_effects": "before a deletion, for people: a walk over a repository",
     "list_tenant_deletion_effects": "before a deletion, for people: a walk over a tenant",
-    "condemn_blobs": _COLLECTION,
-    "correct_usage": _COLLECTION,
-    "delete_descriptors_of_many": _COLLECTION,
-    "delete_signatures_of_many": _COLLECTION,
-    "finish_queued": _COLLECTION,
-    "forget_blobs": _COLLECTION,
-    "forget_bytes": _COLLECTION,
-    "insert_content_events": _COLLECTION,
-    "judge_blobs": _COLLECTION,
-    "judge_followers": _COLLECTION,
-    "judge_layers": _COLLECTION,
-    "judge_manifests": _COLLECTION,
-    "list_condemned_bytes": _COLLECTION,
-    "list_swept_repositories": _COLLECTION,
-    "lock_blobs": _COLLECTION,
-    "lock_followers": _COLLECTION,
-    "lock_layers": _COLLECTION,
-    "lock_candidates": _COLLECTION,
-    "mark_manifests_deleted": _COLLECTION,
-    "preview_collection": _COLLECTION,
-    "put_off_queued": _COLLECTION,
-    "queue_untagged": _COLLECTION,
-    "release_layers_of_many": _COLLECTION,
-    "set_periods": _COLLECTION,
-    "sweep_blobs": _COLLECTION,
-    "sweep_repository": _COLLECTION,
-    "sweep_tenants": _COLLECTION,
-    "take_queued": _COLLECTION,
-    "try_collecting": _COLLECTION,
-    "wait_to_collect": _COLLECTION,
-    "delete_expired_uploads": _COLLECTION,
-    "delete_garbage_layers": _COLLECTION,
-    "find_store_keys": _COLLECTION,
+    "list_swept_repositories": _SWEEP,
+    "preview_collection": "collect-garbage --dry-run: for people, all that is queued at once",
+    "queue_untagged": "a tenant or repository begins to collect what is untagged: a walk over it, once",
+    "sweep_blobs": _SWEEP,
+    "sweep_repository": _SWEEP,
+    "sweep_tenants": _SWEEP,
+    "find_store_keys": "collect-garbage --full and verify: a walk over everything that is stored",
     "find_gauges": "metrics: every few seconds at most, by the owner",
     "insert_webhook": _ADMINISTRATION,
     "delete_webhook": _ADMINISTRATION,
@@ -205,20 +228,13 @@ COLD: Final[dict[str, str]] = {
     "add_daily_pulls": _COUNTING,
     "add_manifest_pulls": _COUNTING,
     "add_tag_pulls": _COUNTING,
-    "begin_purge": _PURGE,
     "find_empty_tenant": _PURGE,
-    "purge_repository_kept_references": _PURGE,
     "mark_repositories_of_tenant": _PURGE,
     "purge_tenant_accounts": _PURGE,
     "purge_tenant_tenant_usage": _PURGE,
     "purge_tenant_tenants": _PURGE,
-    "uncount": _PURGE,
-    "purge_manifests": _PURGE,
     "purge_repository": _PURGE,
-    "purge_repository_layers": _PURGE,
-    "purge_repository_manifests": _PURGE,
     "purge_repository_tag_pulls": _PURGE,
-    "purge_repository_tags": _PURGE,
     "purge_repository_uploads": _PURGE,
     **dict.fromkeys(
         (
