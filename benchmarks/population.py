@@ -154,8 +154,8 @@ _FILL: Final = (
     'k' || encode(digest, 'hex') from descriptors where role in ('config', 'layer') group by 1, 2 order by 1, 2
     """,
     """
-    insert into layers (tenant_id, repository_id, digest) select distinct tenant_id, repository_id, digest
-    from descriptors where role in ('config', 'layer') order by 1, 2, 3
+    insert into layers (tenant_id, repository_id, digest, length) select tenant_id, repository_id, digest, min(length)
+    from descriptors where role in ('config', 'layer') group by 1, 2, 3 order by 1, 2, 3
     """,
     """
     insert into tags (tenant_id, repository_id, name, digest, valid_from, actor)

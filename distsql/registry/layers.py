@@ -128,7 +128,7 @@ class Layers:
         if row is None:
             raise _unknown(digest)
         repository = await self._context.ensure(tx, admission)
-        layers.insert_layer(tx, repository, digest)
+        layers.insert_layer(tx, repository, digest, length=row.length)
         self._context.audit(tx, tenant_id, "blob.mount", references=[path], digest=digest)
         return row
 

@@ -257,7 +257,8 @@ class Upload:
         if not await uploads.delete_upload(tx, row):
             raise self._ended()
         blob = await layers.insert_blob(tx, row.tenant_id, digest, length=staged.length, store_key=staged.key)
-        layers.insert_layer(tx, RepositoryRow(row.tenant_id, row.repository_id, sparse=False), digest)
+        repository = RepositoryRow(row.tenant_id, row.repository_id, sparse=False)
+        layers.insert_layer(tx, repository, digest, length=blob.length)
         self._context.audit(tx, row.tenant_id, "blob.put", digest=digest)
         layers.count_blob(tx, row.tenant_id, blob, store_key=staged.key)
         return blob

@@ -268,13 +268,14 @@ async def replace_bytes(
     return await tx.one(REPLACE_BYTES, tenant_id=tenant_id, digest=digest, lost_key=lost_key, store_key=store_key)
 
 
+_LENGTH: Final = parameter("length", BigInteger())
 _linked = (
     insert(layers)
-    .values(tenant_id=TENANT_ID, repository_id=REPOSITORY_ID, digest=DIGEST)
+    .values(tenant_id=TENANT_ID, repository_id=REPOSITORY_ID, digest=DIGEST, length=_LENGTH)
     .on_conflict_do_update(
         index_elements=[layers.c.tenant_id, layers.c.repository_id, layers.c.digest],
         # Pushed again: its grace begins again.
-        set_={"needed_at": func.now()},
+        set_={"needed_at": func.now(), "length": _LENGTH},
     )
     .returning(layers.c.tenant_id, layers.c.repository_id, layers.c.digest)
     .cte("linked")
@@ -290,9 +291,11 @@ INSERT_LAYER: Final = statement(
 )
 
 
-def insert_layer(tx: Transaction, repository: RepositoryRow, digest: Digest) -> None:
-    """Links the blob to the repository. The blob must exist, and be locked by this transaction."""
-    tx.queue(INSERT_LAYER, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest)
+def insert_layer(tx: Transaction, repository: RepositoryRow, digest: Digest, *, length: int) -> None:
+    """Links the blob of this length to the repository. It must exist, and be locked by this transaction."""
+    tx.queue(
+        INSERT_LAYER, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest, length=length
+    )
 
 
 _SOURCE_PATH: Final = parameter("source_path", Text())

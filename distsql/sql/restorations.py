@@ -132,8 +132,8 @@ RELINK_LAYERS: Final = statement(
     "What a deleted manifest kept of blobs is in its repository again.",
     insert(layers)
     .from_select(
-        ["tenant_id", "repository_id", "digest"],
-        select(kept_references.c.tenant_id, kept_references.c.repository_id, kept_references.c.digest)
+        ["tenant_id", "repository_id", "digest", "length"],
+        select(kept_references.c.tenant_id, kept_references.c.repository_id, kept_references.c.digest, blobs.c.length)
         .select_from(
             kept_references.join(
                 blobs,

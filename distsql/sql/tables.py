@@ -106,6 +106,7 @@ layers: Final = Table(
         server_default=_NOW,
         comment="When it was last pushed, mounted or referred to: garbage collection waits from here.",
     ),
+    Column("length", BigInteger, comment="The blob's; null where a version before this column linked it."),
     PrimaryKeyConstraint("tenant_id", "repository_id", "digest"),
     ForeignKeyConstraint(["tenant_id", "repository_id"], ["repositories.tenant_id", "repositories.id"]),
     ForeignKeyConstraint(["tenant_id", "digest"], ["blobs.tenant_id", "blobs.digest"]),

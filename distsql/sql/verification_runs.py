@@ -193,7 +193,7 @@ async def list_findings(tx: Transaction, verification_id: int) -> list[FindingRo
 # -- repairs -----------------------------------------------------------------------------------------------------------
 
 _held = (
-    select(blobs.c.tenant_id, REPOSITORY_ID.label("repository_id"), blobs.c.digest)
+    select(blobs.c.tenant_id, REPOSITORY_ID.label("repository_id"), blobs.c.digest, blobs.c.length)
     .where(blobs.c.tenant_id == TENANT_ID, blobs.c.digest == DIGEST, blobs.c.state == literal_column("'live'", Text()))
     .with_for_update(read=True)
     .cte("held")
@@ -201,7 +201,8 @@ _held = (
 _linked = (
     insert(layers)
     .from_select(
-        ["tenant_id", "repository_id", "digest"], select(_held.c.tenant_id, _held.c.repository_id, _held.c.digest)
+        ["tenant_id", "repository_id", "digest", "length"],
+        select(_held.c.tenant_id, _held.c.repository_id, _held.c.digest, _held.c.length),
     )
     .on_conflict_do_nothing()
     .returning(layers.c.tenant_id, layers.c.repository_id, layers.c.digest)

@@ -177,6 +177,32 @@ def blocked(url: str) -> bool:
         )
 
 
+async def test_layers_say_how_long_their_blobs_are(url: str, tmp_path: Path) -> None:
+    """0031 fills in what was linked before it, batch after batch; who links now says it."""
+    schema.migrate(url)
+    await populate(url, tmp_path)
+    wrong = (
+        "select count(*) filter (where l.length is distinct from b.length), count(*) "
+        "from layers l join blobs b using (tenant_id, digest)"
+    )
+    with psycopg.connect(url, autocommit=True) as connection:
+        [(unequal, before)] = connection.execute(wrong).fetchall()
+        assert (unequal, before > 0) == (0, True)
+        schema.migrate(url, to="0030")
+        connection.execute(
+            "insert into blobs (tenant_id, digest, length, store_key) select tenant_id, "
+            "'\\x01'::bytea || sha256(n::text::bytea), n, 'key ' || n from generate_series(1, 5000) n, "
+            "(select min(tenant_id) as tenant_id from repositories) t"
+        )
+        connection.execute(
+            "insert into layers (tenant_id, repository_id, digest) select b.tenant_id, r.id, b.digest from blobs b "
+            "join repositories r using (tenant_id) where b.store_key like 'key %'"
+        )
+        schema.migrate(url)
+        [(unequal, after)] = connection.execute(wrong).fetchall()
+        assert (unequal, after >= before + 5000) == (0, True)
+
+
 def test_sessions_find_their_accounts(url: str) -> None:
     """0013: by name, where the account of this name is older than the session; the others are nobody's."""
     schema.migrate(url, to="0012")

@@ -52,7 +52,7 @@ class World:
             for content in contents:
                 digest = Digest.of(content)
                 await layers.insert_blob(tx, repository.tenant_id, digest, length=len(content), store_key="no bytes")
-                layers.insert_layer(tx, repository, digest)
+                layers.insert_layer(tx, repository, digest, length=len(content))
 
         await self.database.transact(work)
 

@@ -44,7 +44,7 @@ async def make_layer(tx: Transaction, repository: RepositoryRow, what: object, s
     await layers.insert_blob(
         tx, repository.tenant_id, made, length=len(str(what)), store_key=store_key or f"key of {what}"
     )
-    layers.insert_layer(tx, repository, made)
+    layers.insert_layer(tx, repository, made, length=len(str(what)))
     return made
 
 

@@ -36,7 +36,7 @@ async def put_manifest(tx: Transaction, repository: RepositoryRow) -> None:
 
 async def put_layer(tx: Transaction, repository: RepositoryRow) -> None:
     await layers.insert_blob(tx, repository.tenant_id, digest(1), length=1, store_key="key")
-    layers.insert_layer(tx, repository, digest(1))
+    layers.insert_layer(tx, repository, digest(1), length=1)
 
 
 async def begin_upload(tx: Transaction, repository: RepositoryRow) -> None:
@@ -53,7 +53,7 @@ async def begin_upload(tx: Transaction, repository: RepositoryRow) -> None:
 
 
 async def link_no_blob(tx: Transaction, repository: RepositoryRow) -> None:
-    layers.insert_layer(tx, repository, digest("nothing"))
+    layers.insert_layer(tx, repository, digest("nothing"), length=1)
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ async def test_holders_are_repositories_with_the_blob_or_the_manifest(
         made = await make_repository(tx, name)
         await layers.insert_blob(tx, made.tenant_id, manifest.digest, length=1, store_key="key")
         if name != "acme/web":
-            layers.insert_layer(tx, made, manifest.digest)
+            layers.insert_layer(tx, made, manifest.digest, length=1)
 
     async def names(tenant: str | None, after: str = "", limit: int = 10) -> list[str]:
         first, _, second = after.partition("/")
