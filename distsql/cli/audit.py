@@ -148,10 +148,14 @@ def export_audit(settings: Settings, before: str, folder: Path, *, keep: bool) -
         months = await exports.months(before=instant)
         for month in months:
             file = folder / f"{month.name.replace('_events', '').replace('_', '-')}.jsonl"
-            sha256 = await _write(exports.events(month), file)
-            findings = [finding async for finding in exports.check(month, _read(file))]
+            unfinished = file.with_suffix(".unfinished")
+            sha256 = await _write(exports.events(month), unfinished)
+            findings = [finding async for finding in exports.check(month, _read(unfinished))]
             if findings:
-                raise AuditExportError(f"{file} isn't what was sealed, nothing was dropped: {findings[0].message}")
+                raise AuditExportError(
+                    f"{unfinished} isn't what was sealed, nothing was dropped: {findings[0].message}"
+                )
+            _name(unfinished, file)
             if not keep:
                 await exports.drop(month, file=file.name, sha256=sha256)
             click.echo(f"{file}  sha256:{sha256}")
@@ -169,21 +173,25 @@ def _exports(registry: Registry) -> AuditExports:
 
 async def _write(events: AsyncIterator[Mapping[str, Any]], file: Path) -> str:
     """Writes the file, durably, and gives its SHA-256."""
-    hashed, unfinished = hashlib.sha256(), file.with_suffix(".unfinished")
-    with unfinished.open("wb") as opened:
+    hashed = hashlib.sha256()
+    with file.open("wb") as opened:
         async for event in events:
             line = json.dumps(event, ensure_ascii=False).encode() + b"\n"
             hashed.update(line)
             opened.write(line)
         opened.flush()
         os.fsync(opened.fileno())
+    return hashed.hexdigest()
+
+
+def _name(unfinished: Path, file: Path) -> None:
+    """Gives it its name, durably. What had the name is replaced by what is known to be complete."""
     unfinished.replace(file)
     folder = os.open(file.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
     finally:
         os.close(folder)
-    return hashed.hexdigest()
 
 
 def _read(file: Path) -> Iterator[Mapping[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -37,7 +38,10 @@ class AuditExports:
         return self._database
 
     async def months(self, *, before: datetime) -> Sequence[MonthRow]:
-        """Those that were over before the instant, oldest first."""
+        """Those that were over before the instant, oldest first; also such that nobody made a partition for."""
+        from distsql.sql import schema  # noqa: PLC0415  # brings alembic, which servers do without
+
+        await asyncio.to_thread(schema.make_past_partitions, self._database.url, before=before)
         return await self._database.read(audit_exports.list_audit_months, before=before)
 
     async def events(self, month: MonthRow) -> AsyncIterator[Event]:

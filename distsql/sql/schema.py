@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +25,10 @@ from distsql.sql.audit import partition_statements
 _MONTHS_AHEAD: Final = 3
 _TURN_POLL_S: Final = 0.1
 _PARTITIONS_LOCK: Final = 0x6D6F6E746873
+_PAST_MONTHS: Final = text(
+    "select begins from (select distinct date_trunc('month', at at time zone 'UTC') as begins from audit_events_rest) m "
+    "where (begins + interval '1 month') at time zone 'UTC' <= :before order by begins"
+)
 _MIGRATION_LOCK: Final = 0x6469737473716C  # "distsql": two that migrate at the same time do it in turn
 
 
@@ -142,10 +146,27 @@ def make_partitions(url: str) -> None:
         connection.commit()
 
 
+def make_past_partitions(url: str, *, before: datetime) -> None:
+    """Makes partitions of months that were over before the instant, and whose events are in that of the rest."""
+    with _connect(url) as connection:
+        _lock_partitions(connection)
+        for month in connection.scalars(_PAST_MONTHS, {"before": before}).all():
+            _make_missing(connection, month, 1)
+        connection.commit()
+
+
 def _make_partitions(connection: Connection) -> None:
+    _lock_partitions(connection)
+    _make_missing(connection, datetime.now(UTC).date(), 1 + _MONTHS_AHEAD)
+
+
+def _lock_partitions(connection: Connection) -> None:
     connection.execute(text("select set_config('lock_timeout', '5s', true)"))  # writers wait behind this one
     connection.execute(text("select pg_advisory_xact_lock(:key)"), {"key": _PARTITIONS_LOCK})  # others do this too
-    for name, statements in partition_statements(datetime.now(UTC).date(), 1 + _MONTHS_AHEAD).items():
+
+
+def _make_missing(connection: Connection, first: date, months: int) -> None:
+    for name, statements in partition_statements(first, months).items():
         if connection.execute(text("select to_regclass(:name)"), {"name": name}).scalar() is None:
             for ddl in statements:
                 connection.execute(text(ddl))

@@ -96,19 +96,43 @@ def test_export_writes_checks_and_drops(audit: Run, url: str, tmp_path: Path) ->
     assert str(file) in told
     assert months(url) == 0
     events = [json.loads(line) for line in file.read_text().splitlines()]
-    # From 15:00 of January 30th until the month is over: the others are of February, and stay.
+    # From 15:00 of January 30th until the month is over; the others are of February.
     assert len(events) == 2 * 11
     assert events[0]["at"] == "2025-01-30T15:00:00.000000Z"
     assert events[0]["user_agent"] == 'an "agent"\n\\ ü'
     with psycopg.connect(url) as sql:
-        assert sql.execute("select count(*) from audit_events where action = 'test'").fetchall() == [(18,)]
-        assert sql.execute("select reference from audit_events where action = 'audit.export' order by 1").fetchall()[
-            :2
-        ] == [("audit-2025-01.jsonl",), ("audit_events_2025_01",)]
+        assert sql.execute("select count(*) from audit_events where action = 'test'").fetchall() == [(0,)]
+        exported = "select reference from audit_events where action = 'audit.export' and reference not like 'sha256%'"
+        assert {name for (name,) in sql.execute(exported)} == {
+            f"audit{name}" for month in ("01", "02") for name in (f"-2025-{month}.jsonl", f"_events_2025_{month}")
+        }
     audit("verify")
-    audit("verify", file)
+    audit("verify", file, tmp_path / "audit-2025-02.jsonl")
     audit("seal")
     audit("verify")
+
+
+def test_months_that_nobody_made_ahead_are_exported_too(audit: Run, url: str, tmp_path: Path) -> None:
+    """Their events are in the partition of the rest, with others that aren't old enough, and stay there."""
+    with psycopg.connect(url) as sql:
+        sql.execute(
+            "insert into audit_events (tenant_id, at, id, actor, action) select id, at, 1, 'ann', 'test' from tenants, "
+            "unnest(array['1999-12-31 23:59:59.999999+00', '2025-03-01 00:00+00']::timestamptz[]) at where name = 'acme'"
+        )
+    audit("seal")
+    audit("export", "--before", "2025-03-31", "--to", tmp_path)
+    names = ("1999-12", "2025-01", "2025-02")
+    files = [tmp_path / f"audit-{name}.jsonl" for name in names]
+    assert sorted(tmp_path.glob("*.*")) == files
+    assert [len(file.read_text().splitlines()) for file in files] == [1, 22, 18]
+    with psycopg.connect(url) as sql:
+        left = sql.execute("select at::text, tableoid::regclass::text from audit_events where action = 'test'").fetchall()
+    assert left == [("2025-03-01 00:00:00+00", "audit_events_rest")]
+    audit("verify", *files)
+    audit("verify")
+    audit("export", "--before", "2025-04-01", "--to", tmp_path)
+    assert len((tmp_path / "audit-2025-03.jsonl").read_text().splitlines()) == 1
+    assert "no month that old" in audit("export", "--before", "2025-04-01", "--to", tmp_path).output
 
 
 @pytest.mark.parametrize("damage", ["altered", "missing", "added", "exchanged"])
@@ -131,11 +155,16 @@ def test_a_damaged_file_is_found(audit: Run, tmp_path: Path, damage: str) -> Non
 
 
 def test_what_is_not_as_it_was_sealed_is_not_dropped(audit: Run, url: str, tmp_path: Path) -> None:
+    """Nor does it take the name of an earlier file, which may be all that there is."""
     audit("seal")
+    audit("export", "--before", "2025-02-01", "--to", tmp_path, "--keep")
+    file = tmp_path / "audit-2025-01.jsonl"
+    kept = file.read_text()
     with psycopg.connect(url) as sql:
         sql.execute("update audit_events set actor = 'eve' where tenant_id > 0 and id = 1")
     assert "nothing was dropped" in audit("export", "--before", "2025-03-01", "--to", tmp_path, status=1).output
     assert months(url) == 1
+    assert file.read_text() == kept
 
 
 def test_dates_are_read(audit: Run) -> None:
