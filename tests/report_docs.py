@@ -30,7 +30,8 @@ not this page. Columns are only ever added. `distsql report list` prints the nam
   NAME`) its tenant only. Neither sees secrets.
 * Interactive are all but `tenant_usage`, `repository_usage`, `media_types` and `chargeback`: asked about a tenant, a
   repository or a time, as their examples do, they answer within 100 ms at a million manifests. Those four add
-  everything up that they are asked about, and take as long as that takes.
+  everything up that they are asked about, and take as long as that takes: of a tenant with 500,000 manifests
+  `chargeback` 10 ms, `tenant_usage` a second, `media_types` ten, `repository_usage` fifteen (30 ms of one repository).
 
 ```
 distsql report stale-tags --tenant acme 'idle_days>=90'

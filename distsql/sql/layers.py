@@ -293,9 +293,7 @@ INSERT_LAYER: Final = statement(
 
 def insert_layer(tx: Transaction, repository: RepositoryRow, digest: Digest, *, length: int) -> None:
     """Links the blob of this length to the repository. It must exist, and be locked by this transaction."""
-    tx.queue(
-        INSERT_LAYER, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest, length=length
-    )
+    tx.queue(INSERT_LAYER, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest, length=length)
 
 
 _SOURCE_PATH: Final = parameter("source_path", Text())

@@ -26,7 +26,8 @@ _MONTHS_AHEAD: Final = 3
 _TURN_POLL_S: Final = 0.1
 _PARTITIONS_LOCK: Final = 0x6D6F6E746873
 _PAST_MONTHS: Final = text(
-    "select begins from (select distinct date_trunc('month', at at time zone 'UTC') as begins from audit_events_rest) m "
+    "select begins from "
+    "(select distinct date_trunc('month', at at time zone 'UTC') as begins from audit_events_rest) m "
     "where (begins + interval '1 month') at time zone 'UTC' <= :before order by begins"
 )
 _MIGRATION_LOCK: Final = 0x6469737473716C  # "distsql": two that migrate at the same time do it in turn

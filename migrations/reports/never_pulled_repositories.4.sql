@@ -30,4 +30,4 @@ and not exists (
 comment on view report.never_pulled_repositories is 'Repositories that were pushed to, and never pulled from. What is stored in each is added up as it is shown: ask for a page, or leave it out.
 
 select repository, manifests, stored_bytes, last_pushed_at from report.never_pulled_repositories
-where tenant = ''acme'' limit 50;';
+where tenant = ''acme'' limit 20;';

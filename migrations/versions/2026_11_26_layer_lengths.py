@@ -19,6 +19,7 @@ depends_on = None
 
 FILES = Path(__file__).parents[1] / "reports"
 READERS = "distsql_auditor, distsql_reader"
+VIEWS = {"blob_placement": 1, "never_pulled_repositories": 3, "repository_usage": 1, "tenant_usage": 1}
 BATCH = 2000
 # In the order in which pushes lock them; what was linked since says it already.
 FILL = sa.text(
@@ -50,8 +51,8 @@ def _fill() -> None:
     """A batch at a time, each a transaction of its own: who works with a layer waits for a moment at most."""
     connection = op.get_bind()
     after = {"tenant_id": -1, "repository_id": -1, "digest": b""}
-    while (row := connection.execute(FILL, {**after, "batch": BATCH}).one_or_none()) is not None:
-        after = dict(row._mapping)
+    while (row := connection.execute(FILL, {**after, "batch": BATCH}).mappings().one_or_none()) is not None:
+        after = dict(row)
 
 
 def upgrade() -> None:
@@ -69,13 +70,15 @@ def upgrade() -> None:
         )
         _fill()
     op.execute(f"grant select (length) on layers to {READERS}")
-    _run("never_pulled_repositories.4.sql")
+    for name, before in VIEWS.items():
+        _run(f"{name}.{before + 1}.sql")
 
 
 def downgrade() -> None:
     """Blobs say it."""
-    op.execute("drop view report.never_pulled_repositories")
-    for version in (1, 2, 3):
-        _run(f"never_pulled_repositories.{version}.sql")
-    op.execute(f"grant select on report.never_pulled_repositories to {READERS}")
+    for name, before in VIEWS.items():
+        op.execute(f"drop view report.{name}")
+        for version in range(1, before + 1):
+            _run(f"{name}.{version}.sql")
+        op.execute(f"grant select on report.{name} to {READERS}")
     op.drop_column("layers", "length")

@@ -116,8 +116,10 @@ def test_months_that_nobody_made_ahead_are_exported_too(audit: Run, url: str, tm
     """Their events are in the partition of the rest, with others that aren't old enough, and stay there."""
     with psycopg.connect(url) as sql:
         sql.execute(
-            "insert into audit_events (tenant_id, at, id, actor, action) select id, at, 1, 'ann', 'test' from tenants, "
-            "unnest(array['1999-12-31 23:59:59.999999+00', '2025-03-01 00:00+00']::timestamptz[]) at where name = 'acme'"
+            "insert into audit_events (tenant_id, at, id, actor, action) "
+            "select id, at, 1, 'ann', 'test' from tenants, unnest("
+            "array['1999-12-31 23:59:59.999999+00', '2025-03-01 00:00+00']::timestamptz[]) at "
+            "where name = 'acme'"
         )
     audit("seal")
     audit("export", "--before", "2025-03-31", "--to", tmp_path)
@@ -126,7 +128,9 @@ def test_months_that_nobody_made_ahead_are_exported_too(audit: Run, url: str, tm
     assert sorted(tmp_path.glob("*.*")) == files
     assert [len(file.read_text().splitlines()) for file in files] == [1, 22, 18]
     with psycopg.connect(url) as sql:
-        left = sql.execute("select at::text, tableoid::regclass::text from audit_events where action = 'test'").fetchall()
+        left = sql.execute(
+            "select at::text, tableoid::regclass::text from audit_events where action = 'test'"
+        ).fetchall()
     assert left == [("2025-03-01 00:00:00+00", "audit_events_rest")]
     audit("verify", *files)
     audit("verify")
