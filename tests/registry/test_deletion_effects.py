@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from datetime import timedelta
 
 import psycopg
 import pytest
 
 from distsql.app import Registry
-from distsql.errors import NameUnknownError, TenantUnknownError
+from distsql.errors import InUseError, NameUnknownError, TenantUnknownError
 from distsql.oci.digest import Digest
 from distsql.registry.deletion_effects import DeletionEffects, DeletionPreviews
 from distsql.registry.garbage import GarbageCollector
@@ -17,6 +18,7 @@ from distsql.registry.reviews import Periods
 from distsql.registry.tenants import Tenants
 from distsql.values import Caller
 from tests.registry.pushing import CONFIG, image, index, push_blob, push_image
+from tests.registry.test_retention_runs import fill
 
 Sql = psycopg.Connection[tuple[object, ...]]
 
@@ -142,6 +144,29 @@ async def test_deleting_a_manifest_breaks_indexes_and_tagged_referrers(
     assert freed == {child.digest, gone.digest, Digest.of(b"layer"), Digest.of(b"gone")}
     with_all = await previews.what_if_delete("acme/web", str(child.digest), *(str(each.digest) for each in parents))
     assert {row.kind for row in with_all.broken} == {"referrer"}
+
+
+async def test_what_is_refused_is_what_would_break_an_index(
+    namespace: StoredNamespace, previews: DeletionPreviews, sql: Sql
+) -> None:
+    """Of every manifest of a generated repository; the refusal names one of the indexes that the answer tells."""
+    web = namespace.repository("acme/web")
+    await fill(web, random.Random(3), sql)
+    refused = 0
+    for digest in [manifest.digest async for manifest in web.manifests.all()]:
+        effects = await previews.what_if_delete("acme/web", str(digest))
+        indexes = {str(row.digest) for row in effects.broken if row.kind == "index"}
+        if not indexes:
+            await web.manifests.delete(digest)
+            await web.restorations.restore_manifest(digest)
+            continue
+        with pytest.raises(InUseError) as refusal:
+            await web.manifests.delete(digest)
+        detail = refusal.value.detail
+        assert isinstance(detail, dict)
+        assert detail["referrer"] in indexes
+        refused += 1
+    assert refused >= 2
 
 
 async def test_a_repository_and_a_tenant(namespace: StoredNamespace, previews: DeletionPreviews) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -13,6 +15,8 @@ from distsql.oci.digest import Digest
 from distsql.registry.deletion_effects import DeletionPreviews
 from distsql.registry.namespace import StoredNamespace
 from tests.registry.pushing import CONFIG, index, push_blob, push_image
+from tests.registry.test_garbage import collect
+from tests.registry.test_retention_runs import fill
 
 Rows = list[tuple[Any, ...]]
 
@@ -100,3 +104,49 @@ async def test_why_a_blob_is_kept_that_only_what_was_deleted_needs(
     gone = await push_image(web, b"layer", tags=["v1"])
     await web.manifests.delete(gone.digest)
     assert ("acme/web", str(gone.digest), None, "restorable") in why_kept(auditor, b"layer")
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_every_blob_is_explained(
+    registry: Registry,
+    namespace: StoredNamespace,
+    auditor: psycopg.Connection[tuple[Any, ...]],
+    sql: psycopg.Connection[tuple[object, ...]],
+    seed: int,
+) -> None:
+    """Why it is kept; and, if no manifest needs it, what waits for collection with it, and then it goes."""
+    dice = random.Random(seed)
+    web, gone = namespace.repository("acme/web"), namespace.repository("acme/gone")
+    await fill(web, dice, sql)
+    await fill(gone, dice, sql)
+    manifests = [manifest.digest async for manifest in web.manifests.all()]
+    for digest in dice.sample(manifests, 4):
+        await web.manifests.delete(digest, force=True)
+    await gone.remove()
+    await collect(registry, timedelta(hours=1), timedelta(hours=1))
+    needed = explained(auditor, sql)
+    assert needed
+    await collect(registry)
+    stay = {digest for (digest,) in sql.execute("select digest_text(digest) from blobs").fetchall()}
+    assert stay <= needed
+    assert explained(auditor, sql) == stay, "nothing is left that only waits"
+    assert auditor.execute("select kind from garbage where kind <> 'subject'").fetchall() == []
+
+
+def explained(auditor: psycopg.Connection[tuple[Any, ...]], sql: psycopg.Connection[tuple[object, ...]]) -> set[object]:
+    """The blobs that some manifest needs; of the others it makes sure that they are told to wait for collection."""
+    waiting = auditor.execute("select kind, digest, repository from garbage where tenant = 'acme'").fetchall()
+    found = set()
+    for (digest,) in sql.execute("select digest_text(digest) from blobs").fetchall():
+        reasons = auditor.execute("select * from why_kept('acme', %s)", [digest]).fetchall()
+        assert reasons, digest
+        for repository, manifest, _, role in reasons:
+            if role in {"config", "layer", "blob"}:
+                found.add(digest)
+            elif role == "deleted repository":
+                assert ("repository", None, repository) in waiting
+            elif role == "restorable":
+                assert ("deleted_manifest", manifest, repository) in waiting
+            else:
+                assert any(row[0] in {"layer", "blob"} and row[1] == digest for row in waiting), role
+    return found

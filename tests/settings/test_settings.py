@@ -89,6 +89,18 @@ def test_every_setting_has_its_variable(name: str) -> None:
     assert getattr(found, name) == special.get(name, values[kind])
 
 
+def test_periods_that_people_were_promised() -> None:
+    """What is collected, restored and kept without anybody saying so."""
+    found = read()
+    assert found.gc is True
+    assert found.retention is True
+    assert (found.gc_interval, found.gc_grace) == (timedelta(minutes=1), timedelta(hours=1))
+    assert (found.restore_period, found.recovery_window) == (timedelta(days=7), timedelta(0))
+    assert (found.upload_expiry, found.retention_interval) == (timedelta(hours=24), timedelta(hours=1))
+    assert (found.audit_seal_interval, found.pull_flush_interval) == (timedelta(minutes=1), timedelta(seconds=5))
+    assert found.manifest_limit == 8 * 1024**2
+
+
 def test_settings_never_change() -> None:
     with pytest.raises(FrozenInstanceError):
         Settings().port = 1  # type: ignore[misc]
