@@ -6,7 +6,7 @@ import enum
 import os
 import re
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
@@ -77,6 +77,9 @@ class Authority(Protocol):
     def repository_id(self, name: RepositoryName) -> int | None:
         """The one repository that the name means for this caller; None: whichever has it."""
 
+    def tenant_id(self, tenant: str) -> int | None:
+        """The id behind the name of a tenant that the caller belongs to, and which isn't suspended; None: ask."""
+
     @property
     def readable_ids(self) -> Collection[int] | None:
         """Where to look for content that the caller asks for without saying where; None: everywhere."""
@@ -105,6 +108,11 @@ class Unlimited:
         del name
         return None
 
+    def tenant_id(self, tenant: str) -> int | None:
+        """It belongs to none."""
+        del tenant
+        return None
+
 
 UNLIMITED: Final[Authority] = Unlimited()
 
@@ -113,8 +121,7 @@ def _unheard(text: str) -> None:
     del text
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """On whose behalf a namespace acts: what it may do, and what audit and tag history remember of it."""
 
     actor: str = ANONYMOUS
@@ -124,7 +131,7 @@ class Caller:
     authority: Authority = UNLIMITED
     account_id: int | None = None
     token_id: str | None = None
-    warn: Callable[[str], None] = field(default=_unheard, repr=False, compare=False)
+    warn: Callable[[str], None] = _unheard
     """Told what the caller should know although all went well."""
 
 

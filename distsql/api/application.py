@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import re
 import secrets
 import time
 from collections.abc import Awaitable
@@ -34,7 +33,6 @@ _log: Final = logging.getLogger("distsql")
 # What a client may still send before it hears that its request was refused.
 _DRAIN_BYTES: Final = 64 * 1024**2
 _MAX_PATH: Final = 1024
-_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
 
 
 class Service(Protocol):
@@ -81,17 +79,13 @@ class Application:
 
     async def __call__(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
         """Serves one request, or the process's whole life."""
-        if scope["type"] == "http":
-            await self._serve(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await self._live(receive, send)
-
-    async def _serve(self, scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self._live(receive, send)
+            return
         started = time.perf_counter()
-        request = Request(scope, receive, self._service.namespace, self._limits)
-        request.request_id = self._request_id(request)
+        request = Request(scope, receive, self._service.namespace, self._limits, self._ids)
         scope["distsql.request"] = request  # for traces
-        sent = _Sent(send)
         try:
             try:
                 response = await self._answer(request)
@@ -99,36 +93,41 @@ class Application:
                 response = self._failure(request, error)
             if request.has_body:
                 await request.drain(_DRAIN_BYTES)
-            await self._send(request, _with_warnings(request, response), sent)
+            if request.warnings:
+                response = _with_warnings(request, response)
+            if isinstance(response, Response):  # in memory: nothing can fail
+                request.status, request.sent_length = response.status, response.content_length
+                await response(scope, receive, send)
+            else:
+                await self._send(request, response, send)
         finally:
-            self._record(request, sent, time.perf_counter() - started)
+            self._record(request, time.perf_counter() - started)
 
-    def _record(self, request: Request, sent: _Sent, seconds: float) -> None:
+    def _record(self, request: Request, seconds: float) -> None:
         if self._pulls is not None and request.repository is not None:
-            count(self._pulls, request, status=sent.status, length=sent.length)
+            count(self._pulls, request)
         if self._incidents is not None and (request.refusal is not None or request.logged_in is not None):
             tell(self._incidents, request)
         if self._scrapes is not None:
             self._scrapes.metrics.add_request(
                 request.route,
                 request.method,
-                sent.status,
+                request.status,
                 seconds=seconds,
-                sent=0 if request.method == "HEAD" else sent.length,
+                sent=0 if request.method == "HEAD" else request.sent_length,
                 received=request.received,
             )
         if self._access_log is not None:
-            self._access_log.add(request, status=sent.status, seconds=seconds)
+            self._access_log.add(request, status=request.status, seconds=seconds)
 
-    def _request_id(self, request: Request) -> str:
-        given = request.headers.get(b"x-request-id")
-        return given.decode() if given is not None and _REQUEST_ID.match(given) else next(self._ids)
-
-    async def _answer(self, request: Request) -> ASGIApplication:
+    def _answer(self, request: Request) -> Awaitable[ASGIApplication]:
         path = _raw_path(request.scope)
-        if path == b"/v2" or path.startswith(b"/v2/"):
-            request.tenant = self._hosts.tenant_of(request.scope["headers"])
-            return await answer(request, path, self._authorizer)
+        if not path.startswith(b"/v2/") and path != b"/v2":
+            return self._answer_elsewhere(request, path)
+        request.tenant = self._hosts.tenant_of(request.scope["headers"])
+        return answer(request, path, self._authorizer)
+
+    async def _answer_elsewhere(self, request: Request, path: bytes) -> ASGIApplication:
         if path == TOKEN_PATH.encode() and self._authorizer is not None:
             request.route = "token"
             request.tenant = self._hosts.tenant_of(request.scope["headers"])
@@ -145,19 +144,23 @@ class Application:
             return json_response(200, {"status": "ready"})
         return error_response(404, "UNSUPPORTED", "There is nothing here: the registry is below /v2/")
 
-    async def _send(self, request: Request, response: ASGIApplication, sent: _Sent) -> None:
+    async def _send(self, request: Request, response: ASGIApplication, send: ASGISend) -> None:
         """Sends an answer. One that fails before its first byte (bytes that are missing) is still told as an error."""
-        if isinstance(response, Response):  # in memory: nothing can fail
-            await sent.whole(response, request)
-            return
+
+        def watched(message: ASGIMessage) -> Awaitable[None]:
+            if message["type"] == "http.response.start":
+                request.status, request.sent_length = message["status"], content_length(message["headers"])
+            return send(message)
+
         try:
-            await response(request.scope, request.receive, sent)
+            await response(request.scope, request.receive, watched)
         except Exception as error:
             failure = self._failure(request, error)
-            if sent.status:
+            if request.status:
                 # The web server cuts the connection: the only way left to say that this is not the whole content.
                 raise ConnectionAbortedError(f"The answer to {request.request_id} could not be sent whole") from error
-            await sent.whole(failure, request)
+            request.status, request.sent_length = failure.status, failure.content_length
+            await failure(request.scope, request.receive, send)
 
     def _failure(self, request: Request, error: Exception) -> Response:
         """The answer to an error. What nobody expected is logged whole and told to nobody."""
@@ -200,30 +203,9 @@ class Application:
 
 def _with_warnings(request: Request, response: ASGIApplication) -> ASGIApplication:
     """What the registry wants the caller to know although all went well."""
-    if request.warnings and isinstance(response, Response) and response.status < HTTPStatus.BAD_REQUEST:
+    if isinstance(response, Response) and response.status < HTTPStatus.BAD_REQUEST:
         return replace(response, headers=[*response.headers, *map(warning, dict.fromkeys(request.warnings))])
     return response
-
-
-class _Sent:
-    """Passes messages on and remembers how the answer begins."""
-
-    __slots__ = ("_send", "length", "status")
-
-    def __init__(self, send: ASGISend) -> None:
-        self._send = send
-        self.status = 0
-        self.length = 0
-
-    def __call__(self, message: ASGIMessage) -> Awaitable[None]:
-        if message["type"] == "http.response.start":
-            self.status, self.length = message["status"], content_length(message["headers"])
-        return self._send(message)
-
-    async def whole(self, response: Response, request: Request) -> None:
-        """Sends an answer that is in memory."""
-        self.status, self.length = response.status, response.content_length
-        await response(request.scope, request.receive, self._send)
 
 
 def _raw_path(scope: ASGIScope) -> bytes:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from distsql.api.errors import error_response
-from distsql.api.permissions import Need, Permission, need_of
+from distsql.api.permissions import Need, Permission
 from distsql.api.requests import Request, printable
 from distsql.api.responses import Response, header
 from distsql.api.scopes import CATALOG, repository_scope
@@ -69,14 +69,17 @@ class Authorizer:
         self._decisions: Remembered[_Asked, _Decision] = Remembered()
         self._heard: Remembered[tuple[tuple[int, int], str], bool] = Remembered()
 
-    async def refuse(self, request: Request, handler: Callable[..., Any], arguments: Sequence[str]) -> Response | None:
-        """The answer to a caller who may not do this; None, and the request has its caller, for one who may."""
-        need = need_of(handler)
+    def admits(self, request: Request, need: Need, arguments: Sequence[str]) -> bool:
+        """Whether a caller is known to be one who may do this; then the request has its caller."""
         asked = _asked(request, need, arguments)
         known = self._decisions.find(asked) if asked else None
-        if known is not None and self.authenticator.counts(known.token, known.account):
-            _set_caller(request, Identity(known.account, known.token), known.authority)
-            return None
+        if known is None or not self.authenticator.counts(known.token, known.account):
+            return False
+        _set_caller(request, known.account, known.token, known.authority)
+        return True
+
+    async def refuse(self, request: Request, need: Need, arguments: Sequence[str]) -> Response | None:
+        """The answer to a caller who may not do this; None, and the request has its caller, for one who may."""
         names = _names(request, need, arguments)
         try:
             identity = await self._identify(request)
@@ -87,12 +90,13 @@ class Authorizer:
         if identity is None:
             return self._challenge(request, _scopes(request, need, names, arguments))
         authority = await self._settle(identity, names)
-        _set_caller(request, identity, authority)
+        _set_caller(request, identity.account, identity.token, authority)
         if not _allows(identity, authority, need, names):
             request.refusal = "rights"
             if identity.token is None:
                 return error_response(403, "DENIED", "The account may not do this, or there is no such thing")
             return self._challenge(request, _scopes(request, need, names, arguments), error="insufficient_scope")
+        asked = _asked(request, need, arguments)
         if asked and identity.token and _lasts(identity.token, names):
             decision = _Decision(identity.token, identity.account, authority)
             seconds = ACCESS_LIFETIME.total_seconds()
@@ -146,10 +150,12 @@ class Authorizer:
         return f"{scheme}://{host}"
 
 
-def _set_caller(request: Request, identity: Identity, authority: GrantedAuthority) -> None:
+def _set_caller(request: Request, account: Account | None, token: Token | None, authority: GrantedAuthority) -> None:
     request.authority, request.actor, request.actor_kind = authority, authority.actor, authority.actor_kind
-    request.account_id = identity.account.key[1] if identity.account else None
-    request.token_id = identity.token.id if identity.token else None
+    if account is not None:
+        request.account_id = account.key[1]
+    if token is not None:
+        request.token_id = token.id
 
 
 _UNQUOTED: Final = {ord(character): None for character in '"\\,; \r\n'}

@@ -12,11 +12,12 @@ from distsql.registry.pulls import Pulls
 _GIVEN: Final = (200, 206)
 
 
-def count(pulls: Pulls, request: Request, *, status: int, length: int) -> None:
-    """Counts a request about a repository that was answered well, and what it gave out: of ``length`` bytes.
+def count(pulls: Pulls, request: Request) -> None:
+    """Counts a request about a repository that was answered well, and what it gave out.
 
     Bytes are those that the answer begins to send: who hangs up halfway has had them for all that is known.
     """
+    status = request.status
     if not 0 < status < HTTPStatus.BAD_REQUEST:
         return
     name, pull = request.repository or "", request.pull
@@ -25,7 +26,7 @@ def count(pulls: Pulls, request: Request, *, status: int, length: int) -> None:
     if pull is None:
         pulls.add((name, request.actor_kind, None, None), 0)
     elif request.method == "GET" and status in _GIVEN:
-        pulls.add((name, request.actor_kind, pull.tag, pull.digest), pull.digest is not None, length)
+        pulls.add((name, request.actor_kind, pull.tag, pull.digest), pull.digest is not None, request.sent_length)
     else:
         redirected = request.method == "GET" and status == HTTPStatus.TEMPORARY_REDIRECT
         pulls.add((name, request.actor_kind, pull.tag, None), 0, 0, pull.length if redirected else 0)

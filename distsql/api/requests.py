@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, NamedTuple
@@ -22,6 +22,8 @@ _DIGITS: Final = re.compile(r"[0-9]{1,40}\Z", re.ASCII)
 _CONTENT_RANGE: Final = re.compile(r"(?:bytes[ =])?([0-9]{1,19})-([0-9]{1,19})(?:/(?:[0-9]{1,19}|\*))?\Z", re.ASCII)
 _MAX_FIELDS: Final = 500
 _REPLACEMENT: Final = "\ufffd"
+_REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}\Z")
+_READS: Final = frozenset({"GET", "HEAD"})
 
 
 class BodyTimeoutError(DistsqlError):
@@ -55,37 +57,54 @@ class Pull(NamedTuple):
 class Request:
     """One HTTP request. ``namespace`` acts on behalf of its caller."""
 
-    def __init__(self, scope: ASGIScope, receive: ASGIReceive, namespace: Namespace, limits: Limits) -> None:
+    # What most requests begin and end with is the class's: to set it for each takes as long as to read a name.
+    received = 0
+    body_begun = False
+    body_ended = False
+    disconnected = False
+    timed_out = False
+    authority: Authority = UNLIMITED
+    tenant = ""
+    """Whose names the request's host makes of those in it; empty: they are full names."""
+    actor_kind: ActorKind = "anonymous"
+    account_id: int | None = None
+    token_id: str | None = None
+    logged_in: Account | None = None  # whose secret was shown, if it was just now
+    refusal: str | None = None  # why, if it was refused
+    # What the request turned out to be, for those who count: a handler's name, the repository, and the answer.
+    route = "none"
+    repository: str | None = None
+    arguments: Sequence[str] = ()
+    pull: Pull | None = None
+    status = 0
+    sent_length = 0
+
+    def __init__(
+        self, scope: ASGIScope, receive: ASGIReceive, namespace: Namespace, limits: Limits, ids: Iterator[str]
+    ) -> None:
         self.scope = scope
         self.method: str = scope["method"]
         self.headers: Mapping[bytes, bytes] = dict(scope["headers"])
         """By lower-case name; of a name that comes more than once the last."""
-        self.request_id = ""
         self.limits = limits
         self.receive = receive
-        self._namespace = namespace
-        self.received = 0
-        self.body_begun = False
-        self.body_ended = False
-        self.disconnected = False
-        self.timed_out = False
-        self.authority: Authority = UNLIMITED
-        self.tenant = ""
-        """Whose names the request's host makes of those in it; empty: they are full names."""
-        self._shown: dict[str, str] = {}
         self.warnings: list[str] = []
+        self._namespace = namespace
+        self._ids = ids
         # Whoever mounts the application and knows its users says so in the scope. No client can.
         self.actor: str = scope.get("distsql.actor", ANONYMOUS)
-        self.actor_kind: ActorKind = "anonymous" if self.actor == ANONYMOUS else "account"
-        self.account_id: int | None = None
-        self.token_id: str | None = None
-        self.logged_in: Account | None = None  # whose secret was shown, if it was just now
-        self.refusal: str | None = None  # why, if it was refused
-        # What the request turned out to be, for those who count: a handler's name, and the repository.
-        self.route = "none"
-        self.repository: str | None = None
-        self.arguments: Sequence[str] = ()
-        self.pull: Pull | None = None
+        if self.actor != ANONYMOUS:
+            self.actor_kind = "account"
+
+    @cached_property
+    def request_id(self) -> str:
+        """As the client calls it, or a new one: of those ``ids`` that were given."""
+        given = self.headers.get(b"x-request-id")
+        return given.decode() if given is not None and _REQUEST_ID.match(given) else next(self._ids)
+
+    @cached_property
+    def _shown(self) -> dict[str, str]:
+        return {}
 
     def header(self, name: bytes) -> str | None:
         """A header's text, or None."""
@@ -113,6 +132,16 @@ class Request:
     @property
     def namespace(self) -> Namespace:
         """The registry, as this request's caller sees it."""
+        if self.method in _READS:  # the rest is for the audit of changes
+            return self._namespace.acting_as(
+                Caller(
+                    self.actor,
+                    authority=self.authority,
+                    account_id=self.account_id,
+                    token_id=self.token_id,
+                    warn=self.warnings.append,
+                )
+            )
         return self._namespace.acting_as(
             Caller(
                 actor=self.actor,

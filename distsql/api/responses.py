@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urlencode
 
@@ -24,14 +24,14 @@ INERT: Final[tuple[Header, ...]] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)  # not frozen: that takes each request a microsecond
 class Response:
     """A small answer that is in memory. On HEAD the body is left out and its length told."""
 
     status: int
     headers: Sequence[Header] = ()
     body: bytes = b""
-    length: int | None = field(default=None, kw_only=True)
+    length: int | None = None
 
     @property
     def content_length(self) -> int:

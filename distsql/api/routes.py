@@ -81,7 +81,11 @@ async def answer(request: Request, path: bytes, authorizer: Authorizer | None = 
         allowed = header(b"allow", ", ".join(methods))
         return error_response(405, "UNSUPPORTED", f"{request.method} is not for this path", headers=(allowed,))
     request.route, request.arguments = handler.__name__, arguments
-    refusal = await authorizer.refuse(request, handler, arguments) if authorizer else None
-    if refusal is None and isinstance(need_of(handler), Action):
+    need = need_of(handler)
+    if authorizer is not None and not authorizer.admits(request, need, arguments):
+        refusal = await authorizer.refuse(request, need, arguments)
+        if refusal is not None:
+            return refusal
+    if isinstance(need, Action):
         request.repository = request.full_name(arguments[0])
-    return refusal or await handler(request, *arguments)
+    return await handler(request, *arguments)

@@ -105,6 +105,11 @@ class GrantedAuthority:
         """The one that was settled for this request."""
         return self.settled.get(str(name), _REFUSED).repository_id
 
+    def tenant_id(self, tenant: str) -> int | None:
+        """That of the account's tenant: it was read with the account, and with it whether it is suspended."""
+        account = self.account
+        return account.key[0] if account is not None and account.tenant == tenant else None
+
 
 class Authorities:
     """Makes them, from the catalogue as each tenant sees it."""

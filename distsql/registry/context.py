@@ -67,7 +67,7 @@ class Backend:
         return await self.store.of(key) if isinstance(self.store, PlacedStores) else self.store
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)  # not frozen: that takes each request a microsecond
 class RepositoryContext:
     """One repository, as the services see it."""
 
@@ -78,7 +78,8 @@ class RepositoryContext:
     @property
     def database(self) -> TenantDatabase:
         """The catalogue, as the repository's tenant sees it."""
-        return self.backend.database.of(self.name.tenant)
+        tenant = self.name.tenant
+        return self.backend.database.of(tenant, self.caller.authority.tenant_id(tenant))
 
     async def find(self) -> RepositoryRow | None:
         """The repository's ids, or None when it doesn't exist.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from distsql import contract
 from distsql.errors import (
@@ -43,8 +42,7 @@ MAX_TAGS: Final = 100
 _SPARSE: Final = frozenset({Role.MANIFEST, Role.LAYER})
 
 
-@dataclass(frozen=True, slots=True)
-class StoredManifest:
+class StoredManifest(NamedTuple):
     """A manifest as the catalogue has it. What is inside the payload is read only when it is asked for."""
 
     media_type: str

@@ -12,7 +12,7 @@ share a Sync, and 70 by itself; of ours 20 and 15 us less.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -46,22 +46,29 @@ class Gathering:
         self._flights = 0
         self._scheduled = False
 
-    async def fetch(self, statement: Statement[Any], parameters: Mapping[str, Any], *, who: Who) -> Rows:
+    def fetch(self, statement: Statement[Any], parameters: Mapping[str, Any], *, who: Who) -> Awaitable[Rows]:
         """As `Pipeline.fetch`: the rows of who asks, without the number of the asker."""
-        if not statement.asked:
-            return await freest(self._pipelines, who).fetch(statement, parameters, who=who)
-        own = {name: parameters[name] for name in statement.asked}
-        shared = tuple([each for each in parameters.items() if each[0] not in own])
-        answer: asyncio.Future[Rows] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(_Kind(statement, who, shared), []).append((own, answer))
-        self._schedule()
-        return await answer
+        asked = statement.asked
+        if not asked:
+            return freest(self._pipelines, who).fetch(statement, parameters, who=who)
+        loop = asyncio.get_running_loop()
+        own = {name: parameters[name] for name in asked}
+        kind = _Kind(statement, who, tuple([each for each in parameters.items() if each[0] not in own]))
+        answer: asyncio.Future[Rows] = loop.create_future()
+        askers = self._waiting.get(kind)
+        if askers is None:
+            self._waiting[kind] = [(own, answer)]
+        else:
+            askers.append((own, answer))
+        if not self._scheduled:
+            self._schedule(loop)
+        return answer
 
-    def _schedule(self) -> None:
+    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
         """Sends soon: after those whose turn in the event loop is just now."""
         if not self._scheduled and self._flights < len(self._pipelines):
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._send)
+            loop.call_soon(self._send)
 
     def _send(self) -> None:
         self._scheduled = False
@@ -95,15 +102,14 @@ class Gathering:
     def _receive(self, kind: _Kind, askers: list[_Asker], answer: asyncio.Future[Rows]) -> None:
         if not answer.cancelled() and isinstance(answer.exception(), StatementSkippedError):
             self._waiting.setdefault(kind, []).extend(askers)  # what failed is not with them any more
-            self._schedule()
+            self._schedule(answer.get_loop())
         else:
             _hand_out(askers, answer)
 
     def _land(self, last: asyncio.Future[Rows]) -> None:
-        del last
         self._flights -= 1
         if self._waiting:
-            self._schedule()
+            self._schedule(last.get_loop())
 
 
 def _hand_out(askers: Sequence[_Asker], answer: asyncio.Future[Rows]) -> None:

@@ -34,6 +34,18 @@ _LOST_CONNECTIONS: Final = (
 _ATTEMPTS: Final = 8
 
 
+def after(failure: psycopg.Error, run: Callable[[], Awaitable[Result]]) -> Callable[[], Awaitable[Result]]:
+    """What `repeat` is to run when it was run once already, and ended so."""
+    failures = [failure]
+
+    def attempt() -> Awaitable[Result]:
+        if failures:
+            raise failures.pop()
+        return run()
+
+    return attempt
+
+
 async def repeat(run: Callable[[], Awaitable[Result]], *, forget_idle: Callable[[], Awaitable[None]]) -> Result:
     """Runs it, again from its beginning when it lost a race, or once when the connection had died; or tells why not."""
     lost_connections = 0
