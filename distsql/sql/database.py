@@ -7,12 +7,11 @@ import functools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Concatenate, Final, NamedTuple, ParamSpec, Protocol, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 import psycopg
 from psycopg.pq.abc import PGresult
 from psycopg.types.json import Jsonb
-from sqlalchemy import BigInteger, Boolean, column, func, select
 
 from distsql.errors import CatalogueUnavailableError, QuotaExceededError
 from distsql.sql import usage
@@ -23,8 +22,9 @@ from distsql.sql.pipeline import Pipeline
 from distsql.sql.pool import Pool, PooledConnection
 from distsql.sql.replicas import PATIENCE_S, Replicas, find_log_position
 from distsql.sql.retries import REFUSALS, after, first_line, repeat
-from distsql.sql.statements import TENANT, Row, Rows, Statement, statement
+from distsql.sql.statements import Row, Rows, Statement
 from distsql.sql.tenant_setting import KnownTenants, Who
+from distsql.sql.tenant_states import find_tenant_state
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -35,13 +35,6 @@ _COMMIT: Final = Sending("commit", b"commit")
 
 json_value = Jsonb
 """Wraps a JSON value for a ``jsonb`` parameter."""
-
-
-class TenantStateRow(NamedTuple):
-    """A tenant's id, None when there is no such tenant, and whether it is suspended."""
-
-    id: int | None
-    suspended: bool | None
 
 
 class Observer(Protocol):
@@ -122,16 +115,6 @@ class Transaction:
 SERVE_ROLE: Final = "distsql_serve"
 """Owns nothing: row-level security shows it the rows of one tenant at a time."""
 
-_state = func.tenant_of(TENANT).table_valued(column("id", BigInteger), column("suspended", Boolean), name="tenant")
-
-FIND_TENANT_STATE: Final = statement(
-    "find_tenant_state",
-    "The id behind a tenant's name, asked before anything of the tenant can be seen, and whether it may be used.",
-    select(_state.c.id, _state.c.suspended),
-    TenantStateRow,
-)
-_NO_TENANT: Final = TenantStateRow(None, None)
-
 
 class Database:
     """The catalogue's PostgreSQL, as one process sees it. Opened and closed by its owner.
@@ -186,7 +169,7 @@ class Database:
 
     async def tenant_id(self, tenant: str) -> int | None:
         """The id behind a tenant's name, or None. `TenantSuspendedError` if it is so."""
-        return (await self.read_as(tenant, _find_tenant_state, tenant)).id
+        return (await self.read_as(tenant, find_tenant_state, tenant)).id
 
     @asynccontextmanager
     async def transaction(self, *, tenant: str | None = None, slot: int | None = None) -> AsyncIterator[Transaction]:
@@ -360,10 +343,6 @@ class TenantDatabase:
             return await self._database.transact(work, tenant=self._tenant)
         except QuotaExceededError:
             return await usage.transact_near_limit(self._database, self._tenant, work)
-
-
-async def _find_tenant_state(tx: Transaction, tenant: str) -> TenantStateRow:
-    return await tx.one(FIND_TENANT_STATE, tenant=tenant) or _NO_TENANT
 
 
 async def _commit(tx: Transaction) -> None:
