@@ -17,6 +17,7 @@ from distsql.bytestore.contract import Staged
 from distsql.bytestore.placement import name_of
 from distsql.errors import DistsqlError, StoreUnavailableError
 from distsql.registry.context import Backend
+from distsql.registry.manifest_reviews import ManifestReview
 from distsql.registry.orphans import find_orphans
 from distsql.registry.purges import Purge
 from distsql.registry.reviews import AT_ONCE, Pace, Periods, Review, Reviewed
@@ -79,6 +80,7 @@ class GarbageCollector:
         self._patient = patient
         self._pace = pace
         self._review = Review(caller, periods, pace)
+        self._manifests = ManifestReview(self._transact, caller, periods, pace)
         self._purge = Purge(self._transact, periods, self._count)
         self._away: dict[str, str] = {}  # stores that didn't answer in this run, and what was wrong
         self.collected = Collected()
@@ -104,22 +106,18 @@ class GarbageCollector:
         await self._transact(self._write_periods)
         if full:
             await self._queue_everything()
-        await self._repeat("uploads", self._end_uploads)
+        await self._repeat("uploads", self._alone(self._end_uploads))
         await self._purge.repositories_of_tenants()
         await self._purge.repositories()
-        review = self._review
-        for what, step in (
-            ("purged", review.deleted_manifests),
-            ("rows", review.new_collectors),
-            ("manifests", review.followers),
-            # What a manifest needed may be garbage with it: children and referrers go in later rounds of the same loop.
-            ("manifests", review.manifests),
-            ("manifests", review.followers),
-            ("purged", review.deleted_manifests),
-            ("layers", review.layers),
-            ("blobs", review.blobs),
-        ):
-            await self._repeat(what, step)
+        await self._repeat("purged", self._manifests.deleted_manifests)
+        await self._repeat("rows", self._alone(self._review.new_collectors))
+        await self._repeat("manifests", self._manifests.followers)
+        # What a manifest needed may be garbage with it: children and referrers go in later rounds of the same loop.
+        await self._repeat("manifests", self._manifests.manifests)
+        await self._repeat("manifests", self._manifests.followers)
+        await self._repeat("purged", self._manifests.deleted_manifests)
+        await self._repeat("layers", self._review_layers)
+        await self._repeat("blobs", self._alone(self._review.blobs))
         await self._delete_bytes()
         await self._purge.tenants()
         self._tell_who_was_away()
@@ -154,9 +152,17 @@ class GarbageCollector:
             await asyncio.sleep(self._pace.rest * (time.monotonic() - started))
         return result
 
-    async def _repeat(self, what: str, step: Callable[[Transaction], Awaitable[Reviewed]]) -> None:
-        while (reviewed := await self._transact(step)).looked_at:
+    def _alone(self, step: Callable[[Transaction], Awaitable[Reviewed]]) -> Callable[[], Awaitable[Reviewed]]:
+        """A round that is one transaction."""
+        return lambda: self._transact(step)
+
+    async def _repeat(self, what: str, round_: Callable[[], Awaitable[Reviewed]]) -> None:
+        while (reviewed := await round_()).looked_at:
             self._count(what, reviewed.removed)
+
+    async def _review_layers(self) -> Reviewed:
+        rows, names = await self._transact(self._review.take_layers)
+        return await self._transact(partial(self._review.layers, rows=rows, names=names)) if rows else Reviewed(0)
 
     def _count(self, what: str, number: int) -> None:
         if number:

@@ -10,7 +10,7 @@ from distsql.registry.context import RepositoryContext
 from distsql.sql import content_events, manifest_deletions, mass_deletions, signatures
 from distsql.sql.content_events import ContentEvent
 from distsql.sql.database import Transaction
-from distsql.sql.manifest_deletions import ManifestKeyRow
+from distsql.sql.manifest_deletions import PlacedManifestRow
 from distsql.sql.mass_deletions import NamedRow
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.usage import add_usage
@@ -23,20 +23,24 @@ async def delete_content(
     *,
     tags: Mapping[str, str],
     digests: Mapping[Digest, str],
+    places: Mapping[Digest, str],
 ) -> None:
-    """Ends the tags and deletes the manifests, which the transaction has locked; each by its actor.
+    """Ends the tags and deletes the manifests, which the transaction has locked at their places; each by its actor.
 
     Of a manifest all tags have to be among them. They can be restored, and are in the audit, as any others. However
     many there are, it takes the same few statements, and some for each actor.
     """
     ended = await mass_deletions.end_tags(tx, repository, tags) if tags else []
     signatures.delete_cosign_tags(tx, repository, [row.name for row in ended])
-    by_actor: dict[str, list[ManifestKeyRow]] = defaultdict(list)
+    by_actor: dict[str, list[PlacedManifestRow]] = defaultdict(list)
     for digest, actor in digests.items():
-        by_actor[actor].append(ManifestKeyRow(repository.tenant_id, repository.id, digest))
+        by_actor[actor].append(PlacedManifestRow(repository.tenant_id, repository.id, digest, places[digest]))
     deleted: set[Digest] = set()
-    for actor, keys in by_actor.items():
-        deleted |= {row.digest for row in await manifest_deletions.delete_manifests(tx, keys, actor=actor)}
+    for actor, rows in by_actor.items():
+        keys = [row.key for row in rows]
+        manifest_deletions.release_layers(tx, keys)
+        deleted |= {row.digest for row in await manifest_deletions.delete_manifests(tx, rows, actor=actor)}
+        await manifest_deletions.take_signatures(tx, keys)
     content_events.insert_events_of_repository(
         tx, repository, str(context.name), _events(ended, tags, {each: digests[each] for each in deleted})
     )

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from datetime import timedelta
 from functools import partial
 from typing import Final, TypeVar
 
 from distsql.errors import NameUnknownError
+from distsql.oci.digest import Digest
 from distsql.registry.reviews import Periods
 from distsql.sql import deletions, garbage_queue, upload_expiry
 from distsql.sql.database import Transaction
-from distsql.sql.deletions import DeletedRow
+from distsql.sql.deletions import DeletedRow, PurgedRow
 from distsql.sql.garbage_queue import QueuedRow
+from distsql.sql.statements import Statement
 
 _BATCH: Final = 500
 
@@ -51,14 +52,30 @@ class Purge:
         while (entry := await self._run(self._begin)) is not None:
             repository = DeletedRow(entry.tenant_id, entry.repository_id)
             await self._repeat("uploads", partial(_purge_uploads, repository))
-            for purge in deletions.PURGED_TABLES:
-                work = partial(deletions.purge_repository_rows, purge=purge, repository=repository, limit=_BATCH)
-                await self._repeat("rows", work)
+            await self._rows(repository, deletions.PURGED_FIRST)
+            await self._manifests(repository)
+            await self._rows(repository, deletions.PURGED_LAST)
             with suppress(NameUnknownError):  # written to by somebody who had found it before
-                await self._run(partial(_forget_repository, entry))
+                await self._run(partial(deletions.purge_repository, repository=repository))
                 self._count("repositories", 1)
+                await self._run(partial(_finish, entry))
                 continue
             await self._run(partial(_put_off, entry))
+
+    async def _rows(self, repository: DeletedRow, purges: Sequence[Statement[PurgedRow]]) -> None:
+        for purge in purges:
+            work = partial(deletions.purge_repository_rows, purge=purge, repository=repository, limit=_BATCH)
+            await self._repeat("rows", work)
+
+    async def _manifests(self, repository: DeletedRow) -> None:
+        """All that are marked. One that somebody pushed since stays, and the repository with it, for a later run."""
+        after: Digest | None = None
+        while keys := await self._run(
+            partial(deletions.list_purged_manifests, repository=repository, after=after, limit=_BATCH)
+        ):
+            await self._run(partial(deletions.purge_repository_manifests, keys=keys))
+            self._count("rows", len(keys))
+            after = keys[-1].digest
 
     async def _begin(self, tx: Transaction) -> QueuedRow | None:
         """An entry whose repository nobody restores from now on; entries of those that are there again are done."""
@@ -89,8 +106,18 @@ class Purge:
         """Those of these tenants of which nothing is left; the others in a later run."""
         for entry in self._tenants:
             with suppress(NameUnknownError):  # written to by somebody who had found it before
-                if await self._run(partial(_forget_tenant, entry, self._periods.grace)):
+                if await self._forget_tenant(entry):
                     self._count("tenants", 1)
+
+    async def _forget_tenant(self, entry: QueuedRow) -> bool:
+        """Table by table: a tenant that was deleted is never there again, so what is left goes in a later run."""
+        find = partial(deletions.find_empty_tenant, tenant_id=entry.tenant_id, grace=self._periods.grace)
+        gone = await self._run(find)
+        if gone:
+            for purge in deletions.PURGE_TENANT:
+                await self._run(partial(deletions.purge_tenant_rows, purge=purge, tenant_id=entry.tenant_id))
+            await self._run(partial(_finish, entry))
+        return gone
 
     async def _take_tenant(self, tx: Transaction) -> QueuedRow | None:
         entries = await garbage_queue.take_queued(tx, "tenant", delay=self._periods.grace, limit=1)
@@ -105,17 +132,10 @@ async def _purge_uploads(repository: DeletedRow, tx: Transaction) -> int:
     return len(ended)
 
 
-async def _forget_repository(entry: QueuedRow, tx: Transaction) -> None:
-    await deletions.purge_repository(tx, repository=DeletedRow(entry.tenant_id, entry.repository_id))
+async def _finish(entry: QueuedRow, tx: Transaction) -> None:
+    """In a transaction of its own, which takes fewer locks; an entry of what is gone is finished where it is found."""
     garbage_queue.finish_queued(tx, [entry])
 
 
 async def _put_off(entry: QueuedRow, tx: Transaction) -> None:
     garbage_queue.put_off_queued(tx, [(entry, None)])
-
-
-async def _forget_tenant(entry: QueuedRow, grace: timedelta, tx: Transaction) -> bool:
-    gone = await deletions.purge_tenant(tx, tenant_id=entry.tenant_id, grace=grace)
-    if gone:
-        garbage_queue.finish_queued(tx, [entry])
-    return gone

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Final
 
 from distsql.errors import DistsqlError, NameUnknownError, TenantUnknownError
+from distsql.oci.digest import Digest
 from distsql.oci.names import RepositoryName
 from distsql.registry.context import Backend, RepositoryContext
 from distsql.registry.deletion_effects import DeletionEffects
@@ -191,8 +192,9 @@ class Retention:
             return None
         repository = RepositoryRow(found.tenant_id, found.id, sparse=False)
         rows = await retention.list_retention_decisions(tx, repository)
+        places: Mapping[Digest, str] = {}
         if any(row.deletes for row in rows):
-            rows = await self._judge_locked(tx, repository, rows)
+            rows, places = await self._judge_locked(tx, repository, rows)
         outcome = await _outcome(tx, found, rows)
         if outcome.deleted:
             actors = {id(each): f"retention:{each.rule}" for each in outcome.deleted}
@@ -202,6 +204,7 @@ class Retention:
                 repository,
                 tags={each.row.tag: actors[id(each)] for each in outcome.deleted if each.row.tag is not None},
                 digests={each.row.digest: actors[id(each)] for each in outcome.deleted if each.row.tag is None},
+                places=places,
             )
         if outcome.deleted or patient:  # who is patient was told to run it, and that is remembered
             context.audit(tx, repository.tenant_id, "retention.run", references=[f"{len(outcome.deleted)} deleted"])
@@ -209,20 +212,21 @@ class Retention:
 
     async def _judge_locked(
         self, tx: Transaction, repository: RepositoryRow, rows: Sequence[DecisionRow]
-    ) -> list[DecisionRow]:
+    ) -> tuple[list[DecisionRow], Mapping[Digest, str]]:
         """Decides again what seems to go, once nobody else can change it; what only now would go waits for another run.
 
-        A tag that moved meanwhile is a newer one, and judged so.
+        A tag that moved meanwhile is a newer one, and judged so. Also where the manifests' rows are.
         """
         names = [row.tag for row in rows if row.deletes and row.tag is not None]
         digests = [row.digest for row in rows if row.deletes and row.tag is None]
-        tags_locked, digests_locked = await mass_deletions.lock_content(tx, repository, names=names, digests=digests)
-        return [
+        tags_locked, places = await mass_deletions.lock_content(tx, repository, names=names, digests=digests)
+        decided = [
             row._replace(deletes=False, reason="unmatched")
-            if row.deletes and not (row.tag in tags_locked if row.tag is not None else row.digest in digests_locked)
+            if row.deletes and not (row.tag in tags_locked if row.tag is not None else row.digest in places)
             else row
             for row in await retention.list_retention_decisions(tx, repository)
         ]
+        return decided, places
 
 
 async def _policies(tx: Transaction, tenant: str | None = None) -> list[NamedPolicy]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final, NamedTuple
 
-from sqlalchemy import BigInteger, Text, func, literal_column, select
+from sqlalchemy import BigInteger, Text, func, literal_column, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from distsql.oci.digest import Digest
@@ -17,45 +17,74 @@ from distsql.sql.types import DigestType
 from distsql.values import Caller
 
 _RANDOM: Final = literal_column("(random() * 9007199254740991)::bigint", BigInteger())
-_contents = unnested({"tenant_id": BigInteger(), "repository_id": BigInteger(), "digest": DigestType()})
-_full_name = (
-    select(func.coalesce(tenants.c.name, tenants.c.deleted_name) + literal_column("'/'", Text()) + repositories.c.path)
+RepositoryNames = Mapping[tuple[int, int], str]
+"""What repositories are called in full, by tenant's id and their own."""
+
+
+class RepositoryNameRow(NamedTuple):
+    """What a repository is called in full."""
+
+    tenant_id: int
+    id: int
+    name: str
+
+
+_repository_keys = unnested({"tenant_id": BigInteger(), "repository_id": BigInteger()})
+
+LIST_REPOSITORY_NAMES: Final = statement(
+    "list_repository_names",
+    "What some repositories are called, deleted ones too.",
+    select(
+        repositories.c.tenant_id,
+        repositories.c.id,
+        func.coalesce(tenants.c.name, tenants.c.deleted_name) + literal_column("'/'", Text()) + repositories.c.path,
+    )
     .select_from(repositories.join(tenants, tenants.c.id == repositories.c.tenant_id))
-    .where(repositories.c.tenant_id == _contents.c.tenant_id, repositories.c.id == _contents.c.repository_id)
-    .scalar_subquery()
+    .where(tuple_(repositories.c.tenant_id, repositories.c.id).in_(select(*_repository_keys.c))),
+    RepositoryNameRow,
 )
 
-INSERT_CONTENT_EVENTS: Final = statement(
-    "insert_content_events",
-    "What was done to much content, of any tenants: one event for each.",
+
+async def list_repository_names(tx: Transaction, keys: Collection[tuple[int, int]]) -> RepositoryNames:
+    """Of repositories, given by tenant's id and their own."""
+    ordered = sorted(keys)
+    rows = await tx.all(
+        LIST_REPOSITORY_NAMES, tenant_ids=[key[0] for key in ordered], repository_ids=[key[1] for key in ordered]
+    )
+    return {(row.tenant_id, row.id): row.name for row in rows}
+
+
+_named = unnested({"tenant_id": BigInteger(), "name": Text(), "digest": DigestType()})
+
+INSERT_NAMED_EVENTS: Final = statement(
+    "insert_named_events",
+    "What was done to much content, of any tenants: one event for each. The repositories' names were read before, for "
+    "that takes four locks more.",
     insert(audit_events).from_select(
         ["tenant_id", "id", "actor", "action", "repository", "digest"],
-        select(
-            _contents.c.tenant_id,
-            _RANDOM,
-            ACTOR,
-            parameter("action", Text()),
-            _full_name,
-            _contents.c.digest,
-        ),
+        select(_named.c.tenant_id, _RANDOM, ACTOR, parameter("action", Text()), _named.c.name, _named.c.digest),
     ),
     Nothing,
 )
 
 
-def insert_content_events(
-    tx: Transaction, action: str, *, caller: Caller, contents: Sequence[tuple[int, int, Digest]]
+def insert_named_events(
+    tx: Transaction,
+    action: str,
+    *,
+    caller: Caller,
+    contents: Sequence[tuple[int, int, Digest]],
+    names: RepositoryNames,
 ) -> None:
     """Remembers an action on each content, which is given by tenant's id, repository's id and digest."""
     if contents:
-        tenant_ids, repository_ids, digests = zip(*contents, strict=True)
         tx.queue(
-            INSERT_CONTENT_EVENTS,
+            INSERT_NAMED_EVENTS,
             actor=caller.actor,
             action=action,
-            tenant_ids=list(tenant_ids),
-            repository_ids=list(repository_ids),
-            digests=list(digests),
+            tenant_ids=[tenant_id for tenant_id, _, _ in contents],
+            names=[names[tenant_id, repository_id] for tenant_id, repository_id, _ in contents],
+            digests=[digest for _, _, digest in contents],
         )
 
 

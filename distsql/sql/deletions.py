@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final, NamedTuple
 
@@ -10,22 +11,26 @@ from sqlalchemy import (
     ColumnElement,
     Delete,
     Interval,
+    LargeBinary,
     Table,
     delete,
     false,
     func,
     literal_column,
     select,
+    true,
     tuple_,
     update,
 )
 
+from distsql.oci.digest import Digest
 from distsql.sql.access_tables import accounts
 from distsql.sql.database import Transaction
 from distsql.sql.garbage_queue import queued, queueing
 from distsql.sql.garbage_tables import kept_references
+from distsql.sql.manifest_deletions import ManifestKeyRow, key_arrays
 from distsql.sql.pull_tables import tag_pulls
-from distsql.sql.statements import LIMIT, REPOSITORY_ID, TENANT_ID, Nothing, Statement, parameter, statement
+from distsql.sql.statements import LIMIT, REPOSITORY_ID, TENANT_ID, Nothing, Statement, parameter, statement, unnested
 from distsql.sql.tables import blobs, layers, manifests, repositories, tags, tenants
 from distsql.sql.tenant_tables import tenant_usage
 from distsql.sql.types import DigestType
@@ -83,19 +88,19 @@ async def begin_purge(
     return await tx.one(BEGIN_PURGE, tenant_id=tenant_id, repository_id=repository_id, grace=restore_period)
 
 
-def _delete_some(table: Table, *conditions: ColumnElement[bool]) -> Delete:
-    """By places, and in the order of the key.
+def _some(table: Table, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    """A batch of the rows: by places, and in the order of the key.
 
     By keys the planner, who doesn't know how few there will be, would walk over the whole table for each batch where
     few repositories have most of it.
     """
     place: ColumnElement[object] = literal_column(f"{table.name}.ctid")
     some = select(place).where(*conditions).order_by(*table.primary_key).limit(LIMIT)
-    return delete(table).where(place == func.any(func.array(some.scalar_subquery())))
+    return place == func.any(func.array(some.scalar_subquery()))
 
 
 def _delete_some_of_repository(table: Table) -> Delete:
-    return _delete_some(table, table.c.tenant_id == TENANT_ID, table.c.repository_id == REPOSITORY_ID)
+    return delete(table).where(_some(table, table.c.tenant_id == TENANT_ID, table.c.repository_id == REPOSITORY_ID))
 
 
 def _purge(table: Table, counted: ColumnElement[bool]) -> Statement[PurgedRow]:
@@ -125,15 +130,69 @@ def _purge_and_queue(table: Table) -> Statement[PurgedRow]:
     )
 
 
-# In the order of the foreign keys.
-PURGED_TABLES: Final[tuple[Statement[PurgedRow], ...]] = (
+_MANIFEST: Final = (manifests.c.tenant_id, manifests.c.repository_id, manifests.c.digest)
+_OF_REPOSITORY: Final = (manifests.c.tenant_id == TENANT_ID, manifests.c.repository_id == REPOSITORY_ID)
+
+# Marked and counted first, and deleted in another transaction: with all that hangs on a manifest, it takes the locks of
+# a dozen tables and indexes.
+MARK_MANIFESTS_PURGED: Final = statement(
+    "mark_manifests_purged",
+    "Manifests of a deleted repository count no more, before their rows go.",
+    update(manifests)
+    .where(_some(manifests, *_OF_REPOSITORY, manifests.c.deleted_at.is_(None)), manifests.c.deleted_at.is_(None))
+    .values(deleted_at=func.now())
+    .returning(manifests.c.repository_id, true().label("counted")),
+    PurgedRow,
+)
+
+# In the order of the foreign keys: manifests go between these and those.
+PURGED_FIRST: Final[tuple[Statement[PurgedRow], ...]] = (
     _purge(tags, tags.c.valid_to.is_(None)),
-    _purge(manifests, manifests.c.deleted_at.is_(None)),
+    MARK_MANIFESTS_PURGED,
+)
+PURGED_LAST: Final[tuple[Statement[PurgedRow], ...]] = (
     _purge_and_queue(layers),
     _purge_and_queue(kept_references),
     _purge(tag_pulls, false()),
 )
-_TAGS, _MANIFESTS, *_ = PURGED_TABLES
+
+LIST_PURGED_MANIFESTS: Final = statement(
+    "list_purged_manifests",
+    "A page of the manifests of a deleted repository.",
+    select(*_MANIFEST)
+    .where(*_OF_REPOSITORY, manifests.c.digest > parameter("after", LargeBinary()))
+    .order_by(manifests.c.digest)
+    .limit(LIMIT),
+    ManifestKeyRow,
+)
+
+_purged_keys = unnested({"tenant_id": BigInteger(), "repository_id": BigInteger(), "digest": DigestType()})
+
+PURGE_REPOSITORY_MANIFESTS: Final = statement(
+    "purge_repository_manifests",
+    "Marked manifests of a deleted repository, with all that hangs on them.",
+    delete(manifests).where(tuple_(*_MANIFEST).in_(select(*_purged_keys.c)), manifests.c.deleted_at.is_not(None)),
+    Nothing,
+)
+
+
+async def list_purged_manifests(
+    tx: Transaction, repository: DeletedRow, *, after: Digest | None, limit: int
+) -> list[ManifestKeyRow]:
+    """Manifests behind ``after``, of which `purge_repository_manifests` takes what is marked."""
+    return await tx.all(
+        LIST_PURGED_MANIFESTS,
+        tenant_id=repository.tenant_id,
+        repository_id=repository.id,
+        after=after.packed if after else b"",
+        limit=limit,
+    )
+
+
+async def purge_repository_manifests(tx: Transaction, keys: Sequence[ManifestKeyRow]) -> None:
+    """Takes out those that are still marked."""
+    tx.queue(PURGE_REPOSITORY_MANIFESTS, **key_arrays(keys))
+
 
 UNCOUNT: Final = statement(
     "uncount",
@@ -151,7 +210,7 @@ UNCOUNT: Final = statement(
 async def purge_repository_rows(
     tx: Transaction, purge: Statement[PurgedRow], repository: DeletedRow, *, limit: int
 ) -> int:
-    """How many rows of the deleted repository went, by one of the `PURGED_TABLES`; none when no more is left."""
+    """How many rows of the deleted repository went, by one of the statements above; none when no more is left."""
     rows = await tx.all(purge, tenant_id=repository.tenant_id, repository_id=repository.id, limit=limit)
     counted = sum(row.counted for row in rows)
     if counted:
@@ -159,8 +218,8 @@ async def purge_repository_rows(
             UNCOUNT,
             tenant_id=repository.tenant_id,
             repository_id=repository.id,
-            manifests=counted if purge is _MANIFESTS else 0,
-            tags=counted if purge is _TAGS else 0,
+            manifests=counted if purge is MARK_MANIFESTS_PURGED else 0,
+            tags=0 if purge is MARK_MANIFESTS_PURGED else counted,
         )
     return len(rows)
 
@@ -247,13 +306,14 @@ PURGE_TENANT: Final = tuple(
 )
 
 
-async def purge_tenant(tx: Transaction, *, tenant_id: int, grace: timedelta) -> bool:
-    """Whether the deleted tenant is gone: nothing of it was left. Its audit stays.
+async def find_empty_tenant(tx: Transaction, *, tenant_id: int, grace: timedelta) -> bool:
+    """Whether nothing of the deleted tenant is left but the rows of `PURGE_TENANT`."""
+    return await tx.one(FIND_EMPTY_TENANT, tenant_id=tenant_id, grace=grace) is not None
+
+
+async def purge_tenant_rows(tx: Transaction, purge: Statement[Nothing], *, tenant_id: int) -> None:
+    """Takes out rows of a deleted tenant by one of `PURGE_TENANT`, whose last is the tenant itself. Its audit stays.
 
     `NameUnknownError` when somebody who found it earlier wrote to it since.
     """
-    empty = await tx.one(FIND_EMPTY_TENANT, tenant_id=tenant_id, grace=grace)
-    if empty is not None:
-        for purge in PURGE_TENANT:
-            tx.queue(purge, tenant_id=tenant_id)
-    return empty is not None
+    tx.queue(purge, tenant_id=tenant_id)

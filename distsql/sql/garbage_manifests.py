@@ -1,4 +1,4 @@
-"""Manifests that garbage collection deletes, and rows of those that were deleted long enough ago. Statements."""
+"""Manifests that may be garbage: looked at, and then locked and judged. Statements."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from sqlalchemy import (
     ColumnElement,
     DateTime,
     Interval,
+    TableValuedAlias,
     Text,
     and_,
-    delete,
+    case,
     func,
     literal_column,
+    null,
     or_,
     select,
     true,
-    tuple_,
 )
 
 from distsql.oci.digest import Digest
 from distsql.sql.database import Transaction
 from distsql.sql.garbage import entry_arrays
 from distsql.sql.garbage_queue import QueuedRow, queued, queueing
-from distsql.sql.garbage_tables import kept_references
-from distsql.sql.manifest_deletions import ManifestKeyRow
+from distsql.sql.manifest_deletions import PLACE, ManifestKeyRow, key_arrays
 from distsql.sql.statements import LIMIT, ONE, REPOSITORY_ID, TENANT_ID, Nothing, parameter, statement, unnested
 from distsql.sql.tables import descriptors, manifests, repositories, tags, tenants
 from distsql.sql.types import DigestType
@@ -48,28 +48,48 @@ class JudgedManifestRow(NamedTuple):
     untagged_at: datetime | None
 
 
+class LockedManifestRow(NamedTuple):
+    """A live manifest that is locked; ``pushed_at`` as in `JudgedManifestRow`, ``promised_at`` of that if it was told.
+
+    ``place`` is where its row is.
+    """
+
+    tenant_id: int
+    repository_id: int
+    digest: Digest
+    place: str
+    subject_digest: Digest | None
+    pushed_at: datetime
+    promised_at: datetime | None
+
+    @property
+    def key(self) -> ManifestKeyRow:
+        """Its key alone."""
+        return ManifestKeyRow(self.tenant_id, self.repository_id, self.digest)
+
+
 class FollowerRow(NamedTuple):
     """A referrer of a manifest that was deleted."""
 
     tenant_id: int
     repository_id: int
     digest: Digest
+    subject_digest: Digest
+
+    @property
+    def key(self) -> ManifestKeyRow:
+        """Its key alone."""
+        return ManifestKeyRow(self.tenant_id, self.repository_id, self.digest)
 
 
-class JudgedFollowerRow(NamedTuple):
-    """A referrer that nothing holds, what it refers to, and when somebody was told last that it is there."""
+class HeldManifestRow(NamedTuple):
+    """Whether anything holds a locked manifest, and when it was last tagged."""
 
     tenant_id: int
     repository_id: int
     digest: Digest
-    subject_digest: Digest
-    promised_at: datetime | None
-
-
-class PurgedManifestRow(NamedTuple):
-    """A manifest whose row is gone."""
-
-    digest: Digest
+    needed: bool
+    untagged_at: datetime | None
 
 
 _RESTORE: Final = parameter("restore_period", Interval())
@@ -83,13 +103,23 @@ _wanted = (
     manifests.c.digest == _keys.c.digest,
     manifests.c.deleted_at.is_(None),
 )
-_locked = select(*_key).where(*_wanted).limit(ONE).with_for_update(skip_locked=True).lateral("manifest")
+# When it was pushed, or somebody was told since that it is there.
+_pushed_at = func.greatest(manifests.c.pushed_at, manifests.c.promised_at, type_=DateTime(timezone=True)).label(
+    "pushed_at"
+)
+_locked = (
+    select(*_key, PLACE, manifests.c.subject_digest, _pushed_at, manifests.c.promised_at)
+    .where(*_wanted)
+    .limit(ONE)
+    .with_for_update(skip_locked=True)
+    .lateral("manifest")
+)
 
 LOCK_CANDIDATES: Final = statement(
     "lock_candidates",
-    "Those of some live manifests that nobody works with just now.",
+    "Those of some live manifests that nobody works with just now: nobody can refer to them from here on.",
     select(*_locked.c).select_from(_keys.join(_locked, true())),
-    ManifestKeyRow,
+    LockedManifestRow,
 )
 
 _tagged = (
@@ -125,17 +155,25 @@ _has_subject = (
 )
 NEEDED: Final = or_(_tagged, _has_parent, _has_subject)
 """That a live manifest is held: by a tag, an index, or what it says something about."""
-# When the last of its tags was moved or ended: it can go back for as long as anything can be restored.
-_untagged_at = (
-    select(func.max(tags.c.valid_to))
-    .where(
-        tags.c.tenant_id == manifests.c.tenant_id,
-        tags.c.repository_id == manifests.c.repository_id,
-        tags.c.digest == manifests.c.digest,
-        tags.c.valid_to > func.now() - _RESTORE,
+
+
+def _untagged_at(needed: ColumnElement[bool], keys: TableValuedAlias) -> ColumnElement[datetime]:
+    """When the last tag of an unheld manifest was moved or ended: it can go back for as long as anything is restored.
+
+    All that the repository's tags ever were is read for that, so it is asked only where it matters.
+    """
+    left_at = (
+        select(func.max(tags.c.valid_to))
+        .where(
+            tags.c.tenant_id == keys.c.tenant_id,
+            tags.c.repository_id == keys.c.repository_id,
+            tags.c.digest == keys.c.digest,
+            tags.c.valid_to > func.now() - _RESTORE,
+        )
+        .correlate(keys)
+        .scalar_subquery()
     )
-    .scalar_subquery()
-)
+    return case((needed, null()), else_=left_at).label("untagged_at")
 
 
 def _collects() -> ColumnElement[bool]:
@@ -157,8 +195,7 @@ _judged = (
     select(
         *_key,
         NEEDED.label("needed"),
-        func.greatest(manifests.c.pushed_at, manifests.c.promised_at, type_=DateTime(timezone=True)).label("pushed_at"),
-        _untagged_at.label("untagged_at"),
+        _pushed_at,
     )
     .where(*_wanted, _collects())
     .limit(ONE)
@@ -168,22 +205,85 @@ _judged = (
 JUDGE_MANIFESTS: Final = statement(
     "judge_manifests",
     "Which of some manifests are live in repositories that collect untagged ones, and whether anything holds them.",
-    select(*_judged.c).select_from(_keys.join(_judged, true())),
+    select(*_judged.c, _untagged_at(_judged.c.needed, _keys)).select_from(_keys.join(_judged, true())),
     JudgedManifestRow,
 )
 
 
-async def lock_candidates(tx: Transaction, rows: Sequence[QueuedRow]) -> set[tuple[int, int, Digest | None]]:
-    """Keys of those that are locked now."""
-    locked = await tx.all(LOCK_CANDIDATES, **entry_arrays(rows))
-    return {(row.tenant_id, row.repository_id, row.digest) for row in locked}
+_candidates = unnested(
+    {"tenant_id": BigInteger(), "repository_id": BigInteger(), "digest": DigestType(), "subject_digest": DigestType()}
+)
+_candidate = _candidates.c
+_held = or_(
+    select(tags.c.name)
+    .where(
+        tags.c.tenant_id == _candidate.tenant_id,
+        tags.c.repository_id == _candidate.repository_id,
+        tags.c.live_digest == _candidate.digest,
+    )
+    .correlate(_candidates)
+    .exists(),
+    select(descriptors.c.digest)
+    .where(
+        descriptors.c.tenant_id == _candidate.tenant_id,
+        descriptors.c.digest == _candidate.digest,
+        descriptors.c.repository_id == _candidate.repository_id,
+        descriptors.c.role != _SUBJECT,
+    )
+    .correlate(_candidates)
+    .exists(),
+    select(manifests.c.digest)
+    .where(
+        manifests.c.tenant_id == _candidate.tenant_id,
+        manifests.c.repository_id == _candidate.repository_id,
+        manifests.c.digest == _candidate.subject_digest,
+        manifests.c.deleted_at.is_(None),
+    )
+    .correlate(_candidates)
+    .exists(),
+)
+# With a limit, so that each is looked up by itself: else PostgreSQL may read all references there are, once for all.
+_judged_one = select(_held.label("needed")).limit(ONE).correlate(_candidates).lateral("judged")
+
+JUDGE_LOCKED: Final = statement(
+    "judge_locked",
+    "Whether anything holds these manifests, which are locked, and when the last of their tags left them.",
+    select(
+        _candidate.tenant_id,
+        _candidate.repository_id,
+        _candidate.digest,
+        _judged_one.c.needed,
+        _untagged_at(_judged_one.c.needed, _candidates),
+    ).select_from(_candidates.join(_judged_one, true())),
+    HeldManifestRow,
+)
 
 
 async def judge_manifests(
     tx: Transaction, rows: Sequence[QueuedRow], *, restore_period: timedelta
 ) -> list[JudgedManifestRow]:
-    """Those that may be collected at all, locked or not."""
+    """Those that may be collected at all, as it seems: `judge_locked` knows."""
     return await tx.all(JUDGE_MANIFESTS, restore_period=restore_period, **entry_arrays(rows))
+
+
+async def lock_candidates(tx: Transaction, keys: Sequence[ManifestKeyRow]) -> list[LockedManifestRow]:
+    """Those that are live, and locked now."""
+    return await tx.all(LOCK_CANDIDATES, **key_arrays(keys))
+
+
+async def judge_locked(
+    tx: Transaction, rows: Sequence[LockedManifestRow], *, restore_period: timedelta
+) -> dict[ManifestKeyRow, HeldManifestRow]:
+    """What holds those that this transaction has locked: seen by a statement of its own, and so all of it."""
+    if not rows:
+        return {}
+    judged = await tx.all(
+        JUDGE_LOCKED,
+        restore_period=restore_period,
+        subject_digests=[row.subject_digest for row in rows],
+        **key_arrays([row.key for row in rows]),
+    )
+    return {ManifestKeyRow(row.tenant_id, row.repository_id, row.digest): row for row in judged}
 
 
 # -- referrers of what was deleted ------------------------------------------------------------------------------------
@@ -211,75 +311,20 @@ _of_subject = (
     manifests.c.deleted_at.is_(None),
 )
 
-LOCK_FOLLOWERS: Final = statement(
-    "lock_followers",
-    "Referrers of deleted manifests that nothing else seems to hold; those that somebody works with are left.",
-    select(*_key)
+LIST_UNHELD_FOLLOWERS: Final = statement(
+    "list_unheld_followers",
+    "Referrers of deleted manifests that nothing else seems to hold.",
+    select(*_key, manifests.c.subject_digest)
     .select_from(_keys.join(descriptors, _follower).join(manifests, and_(*_of_subject)))
     .where(~_deleted_subject, ~_tagged, ~_has_parent)
-    .limit(LIMIT)
-    .with_for_update(of=manifests, skip_locked=True),
+    .limit(LIMIT),
     FollowerRow,
 )
 
-_locked_followers = (
-    select(*_key, manifests.c.subject_digest, manifests.c.promised_at)
-    .where(*_wanted, ~NEEDED)
-    .limit(ONE)
-    .lateral("manifest")
-)
 
-JUDGE_FOLLOWERS: Final = statement(
-    "judge_followers",
-    "Those of the locked referrers that nothing holds indeed.",
-    select(*_locked_followers.c).select_from(_keys.join(_locked_followers, true())),
-    JudgedFollowerRow,
-)
-
-
-async def lock_followers(tx: Transaction, rows: Sequence[QueuedRow], *, limit: int) -> list[FollowerRow]:
+async def list_unheld_followers(tx: Transaction, rows: Sequence[QueuedRow], *, limit: int) -> list[FollowerRow]:
     """Referrers of the manifests, as far as these are still deleted."""
-    return await tx.all(LOCK_FOLLOWERS, limit=limit, **entry_arrays(rows))
-
-
-async def judge_followers(tx: Transaction, rows: Sequence[FollowerRow]) -> list[JudgedFollowerRow]:
-    """Those of the locked ones that go with their subjects."""
-    if not rows:
-        return []
-    arrays = {name: [getattr(row, name) for row in rows] for name in FollowerRow._fields}
-    return await tx.all(JUDGE_FOLLOWERS, **{f"{name}s": values for name, values in arrays.items()})
-
-
-# -- rows of what was deleted -----------------------------------------------------------------------------------------
-
-_purged = (
-    delete(manifests)
-    .where(tuple_(*_key).in_(select(*_keys.c)), manifests.c.deleted_at <= func.now() - _RESTORE)
-    .returning(manifests.c.tenant_id, manifests.c.digest)
-    .cte("purged")
-)
-_kept_key = (kept_references.c.tenant_id, kept_references.c.repository_id, kept_references.c.manifest_digest)
-_released = (
-    delete(kept_references)
-    # Also of one that is live again: what an earlier deletion of it kept.
-    .where(tuple_(*_kept_key).in_(select(*_keys.c)), kept_references.c.deleted_at <= func.now() - _RESTORE)
-    .returning(kept_references.c.tenant_id, kept_references.c.digest)
-    .cte("released")
-)
-
-PURGE_MANIFESTS: Final = statement(
-    "purge_manifests",
-    "Manifests that can't be restored any more, with all that hangs on them; what they kept may be garbage.",
-    select(_purged.c.digest).add_cte(
-        _released, queued(queueing("blob", tenant_id=_released.c.tenant_id, digest=_released.c.digest)).cte("queued")
-    ),
-    PurgedManifestRow,
-)
-
-
-async def purge_manifests(tx: Transaction, rows: Sequence[QueuedRow], *, restore_period: timedelta) -> int:
-    """How many manifests went."""
-    return len(await tx.all(PURGE_MANIFESTS, restore_period=restore_period, **entry_arrays(rows)))
+    return await tx.all(LIST_UNHELD_FOLLOWERS, limit=limit, **entry_arrays(rows))
 
 
 # -- when a tenant or repository begins to collect --------------------------------------------------------------------

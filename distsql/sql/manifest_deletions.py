@@ -27,10 +27,12 @@ from sqlalchemy import (
     literal_column,
     null,
     select,
+    true,
     tuple_,
     update,
 )
 from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
+from sqlalchemy.types import UserDefinedType
 
 from distsql.oci.digest import Digest
 from distsql.sql.database import Transaction
@@ -58,6 +60,31 @@ class ManifestKeyRow(NamedTuple):
     tenant_id: int
     repository_id: int
     digest: Digest
+
+
+class PlacedManifestRow(NamedTuple):
+    """A manifest that is locked, and where its row is."""
+
+    tenant_id: int
+    repository_id: int
+    digest: Digest
+    place: str
+
+    @property
+    def key(self) -> ManifestKeyRow:
+        """Without its place."""
+        return ManifestKeyRow(self.tenant_id, self.repository_id, self.digest)
+
+
+class _Places(UserDefinedType[str]):
+    """Places of rows, as many as there are."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **options: object) -> str:
+        """PostgreSQL's name of it."""
+        del options
+        return "tid[]"
 
 
 class DeletedDigestRow(NamedTuple):
@@ -188,35 +215,14 @@ def delete_references(tx: Transaction, repository: RepositoryRow, digest: Digest
         tx.queue(each, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest)
 
 
-# -- many, by garbage collection --------------------------------------------------------------------------------------
+# -- many, by garbage collection and retention ------------------------------------------------------------------------
+
+# In three steps, which retention does in one transaction. Garbage collection has one for each, or it would take more
+# locks than twenty: what is released too early stays a little longer than it would have to, and signatures of a deleted
+# manifest are shown to nobody, so it may be killed in between.
 
 _keys = unnested({"tenant_id": BigInteger(), "repository_id": BigInteger(), "digest": DigestType()})
 _IN_KEYS: Final = select(_keys.c.tenant_id, _keys.c.repository_id, _keys.c.digest)
-
-MARK_MANIFESTS_DELETED: Final = statement(
-    "mark_manifests_deleted",
-    "Manifests that garbage collection deletes; referrers are remembered to have followed their subject.",
-    update(manifests)
-    .where(
-        tuple_(manifests.c.tenant_id, manifests.c.repository_id, manifests.c.digest).in_(_IN_KEYS),
-        manifests.c.deleted_at.is_(None),
-    )
-    .values(
-        deleted_at=func.now(),
-        deleted_by=ACTOR,
-        followed_digest=case((parameter("following", Boolean()), manifests.c.subject_digest), else_=null()),
-        deleted_signatures=select(func.array_agg(aggregate_order_by(signatures.c.payload, signatures.c.id)))
-        .where(
-            signatures.c.tenant_id == manifests.c.tenant_id,
-            signatures.c.repository_id == manifests.c.repository_id,
-            signatures.c.manifest_digest == manifests.c.digest,
-        )
-        .scalar_subquery(),
-    )
-    .returning(manifests.c.tenant_id, manifests.c.repository_id, manifests.c.digest),
-    ManifestKeyRow,
-)
-
 _descriptor_owner = tuple_(descriptors.c.tenant_id, descriptors.c.repository_id, descriptors.c.manifest_digest)
 
 RELEASE_LAYERS_OF_MANY: Final = statement(
@@ -233,6 +239,34 @@ RELEASE_LAYERS_OF_MANY: Final = statement(
     Nothing,
 )
 
+
+def release_layers(tx: Transaction, keys: Sequence[ManifestKeyRow]) -> None:
+    """The grace of all that the manifests need begins again, just before they are deleted."""
+    tx.queue(RELEASE_LAYERS_OF_MANY, **key_arrays(keys))
+
+
+PLACE: Final = literal_column("manifests.ctid::text", Text()).label("place")
+"""Where a manifest's row is, which is so until the end of the transaction that has locked it."""
+
+MARK_MANIFESTS_DELETED: Final = statement(
+    "mark_manifests_deleted",
+    "Locked manifests are deleted, found by their places: an index would be one more lock. Referrers are remembered to "
+    "have followed their subject.",
+    update(manifests)
+    .where(
+        literal_column("manifests.ctid") == any_(cast(parameter("places", ARRAY(Text())), _Places())),
+        manifests.c.deleted_at.is_(None),
+    )
+    .values(
+        deleted_at=func.now(),
+        deleted_by=ACTOR,
+        followed_digest=case((parameter("following", Boolean()), manifests.c.subject_digest), else_=null()),
+        deleted_signatures=null(),
+    )
+    .returning(manifests.c.tenant_id, manifests.c.repository_id, manifests.c.digest),
+    ManifestKeyRow,
+)
+
 _forgotten_many = _forgotten(_descriptor_owner.in_(_IN_KEYS))
 
 DELETE_DESCRIPTORS_OF_MANY: Final = statement(
@@ -243,30 +277,86 @@ DELETE_DESCRIPTORS_OF_MANY: Final = statement(
 )
 
 
-DELETE_SIGNATURES_OF_MANY: Final = statement(
-    "delete_signatures_of_many",
-    "Signatures of deleted manifests, which keep them to themselves.",
-    delete(signatures).where(
-        tuple_(signatures.c.tenant_id, signatures.c.repository_id, signatures.c.manifest_digest).in_(_IN_KEYS)
-    ),
+async def delete_manifests(
+    tx: Transaction, rows: Sequence[PlacedManifestRow], *, actor: str, following: bool = False
+) -> list[ManifestKeyRow]:
+    """Deletes manifests without tags, which this transaction has locked. They count no more.
+
+    `release_layers` comes before, `take_signatures` afterwards.
+    """
+    places = [row.place for row in rows]
+    deleted = await tx.all(MARK_MANIFESTS_DELETED, actor=actor, following=following, places=places)
+    if set(deleted) != {row.key for row in rows}:
+        raise AssertionError("rows that are locked stay where they are")
+    if deleted:
+        tx.queue(DELETE_DESCRIPTORS_OF_MANY, **key_arrays(deleted))
+    for tenant_id, count in sorted(Counter(row.tenant_id for row in deleted).items()):
+        add_usage(tx, tenant_id, manifests=-count)
+    return deleted
+
+
+_gone = (
+    select(manifests.c.tenant_id, manifests.c.repository_id, manifests.c.digest)
+    .where(
+        manifests.c.tenant_id == _keys.c.tenant_id,
+        manifests.c.repository_id == _keys.c.repository_id,
+        manifests.c.digest == _keys.c.digest,
+        manifests.c.deleted_at.is_not(None),
+    )
+    .limit(literal_column("1", BigInteger()))
+    .with_for_update(skip_locked=True)
+    .lateral("gone")
+)
+
+LOCK_DELETED: Final = statement(
+    "lock_deleted",
+    "Those of some manifests that are deleted, so that nobody pushes or restores them just now.",
+    select(*_gone.c).select_from(_keys.join(_gone, true())),
+    ManifestKeyRow,
+)
+
+_taken = (
+    delete(signatures)
+    .where(tuple_(signatures.c.tenant_id, signatures.c.repository_id, signatures.c.manifest_digest).in_(_IN_KEYS))
+    .returning(
+        signatures.c.tenant_id,
+        signatures.c.repository_id,
+        signatures.c.manifest_digest,
+        signatures.c.id,
+        signatures.c.payload,
+    )
+    .cte("taken")
+)
+_of_each = (
+    select(
+        _taken.c.tenant_id,
+        _taken.c.repository_id,
+        _taken.c.manifest_digest,
+        func.array_agg(aggregate_order_by(_taken.c.payload, _taken.c.id)).label("payloads"),
+    )
+    .group_by(_taken.c.tenant_id, _taken.c.repository_id, _taken.c.manifest_digest)
+    .subquery("of_each")
+)
+
+TAKE_SIGNATURES: Final = statement(
+    "take_signatures",
+    "Deleted manifests keep their signatures to themselves: pushed again they are unsigned, restored they are signed.",
+    update(manifests)
+    .where(
+        manifests.c.tenant_id == _of_each.c.tenant_id,
+        manifests.c.repository_id == _of_each.c.repository_id,
+        manifests.c.digest == _of_each.c.manifest_digest,
+    )
+    .values(deleted_signatures=_of_each.c.payloads),
     Nothing,
 )
 
 
-async def delete_manifests(
-    tx: Transaction, keys: Sequence[ManifestKeyRow], *, actor: str, following: bool = False
-) -> list[ManifestKeyRow]:
-    """Deletes manifests without tags, which this transaction has locked, and gives those that were there.
-
-    They count no more.
-    """
-    deleted = await tx.all(MARK_MANIFESTS_DELETED, actor=actor, following=following, **key_arrays(keys))
-    if deleted:
-        for each in (RELEASE_LAYERS_OF_MANY, DELETE_DESCRIPTORS_OF_MANY, DELETE_SIGNATURES_OF_MANY):
-            tx.queue(each, **key_arrays(deleted))
-    for tenant_id, count in sorted(Counter(row.tenant_id for row in deleted).items()):
-        add_usage(tx, tenant_id, manifests=-count)
-    return deleted
+async def take_signatures(tx: Transaction, keys: Sequence[ManifestKeyRow]) -> None:
+    """Of those of the manifests that are deleted, and that nobody works with just now."""
+    locked = await tx.all(LOCK_DELETED, **key_arrays(keys)) if keys else []
+    if locked:
+        tx.queue(TAKE_SIGNATURES, **key_arrays(locked))
 
 
 def key_arrays(keys: Sequence[ManifestKeyRow]) -> dict[str, list[Any]]:

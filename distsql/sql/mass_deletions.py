@@ -10,6 +10,7 @@ from sqlalchemy import ARRAY, Text, func, select, update
 from distsql.oci.digest import Digest
 from distsql.sql.database import Transaction
 from distsql.sql.garbage_queue import queued, queueing
+from distsql.sql.manifest_deletions import PLACE
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import DIGESTS, REPOSITORY_ID, TENANT_ID, parameter, statement, unnested
 from distsql.sql.tables import manifests, tags
@@ -23,10 +24,11 @@ class NamedRow(NamedTuple):
     digest: Digest
 
 
-class DigestRow(NamedTuple):
-    """A manifest."""
+class LockedRow(NamedTuple):
+    """A manifest, and where its row is."""
 
     digest: Digest
+    place: str
 
 
 _NAMES: Final = parameter("names", ARRAY(Text(collation="C")))
@@ -36,11 +38,11 @@ _TAGS: Final = (tags.c.tenant_id == TENANT_ID, tags.c.repository_id == REPOSITOR
 LOCK_MANIFESTS: Final = statement(
     "lock_manifests",
     "Manifests that may have to go: nobody can refer to them until the end of the transaction.",
-    select(manifests.c.digest)
+    select(manifests.c.digest, PLACE)
     .where(*_MANIFESTS, manifests.c.digest == func.any(DIGESTS), manifests.c.deleted_at.is_(None))
     .order_by(manifests.c.digest)
     .with_for_update(),
-    DigestRow,
+    LockedRow,
 )
 
 LOCK_TAGS: Final = statement(
@@ -56,11 +58,11 @@ LOCK_TAGS: Final = statement(
 
 async def lock_content(
     tx: Transaction, repository: RepositoryRow, *, names: Sequence[str], digests: Sequence[Digest]
-) -> tuple[set[str], set[Digest]]:
-    """Those of the tags and manifests that are there; in the order in which pushes lock them."""
+) -> tuple[set[str], dict[Digest, str]]:
+    """Those of the tags and manifests that are there, these with their places; in the order in which pushes lock."""
     manifests_found = await tx.all(LOCK_MANIFESTS, **_ids(repository), digests=list(digests)) if digests else []
     tags_found = await tx.all(LOCK_TAGS, **_ids(repository), names=list(names)) if names else []
-    return {row.name for row in tags_found}, {row.digest for row in manifests_found}
+    return {row.name for row in tags_found}, {row.digest: row.place for row in manifests_found}
 
 
 _ended = unnested({"name": Text(collation="C"), "actor": Text()})

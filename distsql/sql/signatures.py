@@ -50,10 +50,22 @@ _HERE: Final = (
     signatures.c.manifest_digest == DIGEST,
 )
 
+# What garbage collection deleted has its signatures still for a moment (`manifest_deletions.take_signatures`).
+_signed_here = (
+    select(manifests.c.digest)
+    .where(
+        manifests.c.tenant_id == TENANT_ID,
+        manifests.c.repository_id == REPOSITORY_ID,
+        manifests.c.digest == DIGEST,
+        manifests.c.deleted_at.is_(None),
+    )
+    .exists()
+)
+
 LIST_SIGNATURES: Final = statement(
     "list_signatures",
     "The signatures of a manifest, in the order of their arrival.",
-    select(signatures.c.payload).where(*_HERE).order_by(signatures.c.id),
+    select(signatures.c.payload).where(*_HERE, _signed_here).order_by(signatures.c.id),
     SignatureRow,
 )
 
@@ -269,7 +281,7 @@ LIST_SIGNATURE_RELATIONS: Final = statement(
     "Every signature of some content: JWS, and manifests that sign it.",
     union_all(
         select(literal_column("'jws'", Text()).label("kind"), signatures.c.digest, signatures.c.created_at).where(
-            *_HERE
+            *_HERE, _signed_here
         ),
         select(_SIGNING.kind, _SIGNING.manifest_digest, _SIGNING.created_at).where(
             _SIGNING.tenant_id == TENANT_ID,

@@ -44,7 +44,7 @@ HOT: Final[dict[str, set[str] | list[set[str]]]] = {
     },
     "list_repositories": {"tenants_prefix_idx", "repositories_live_key"},
     "list_tenant_repositories": _REPOSITORY,
-    "list_signatures": {"signatures_pkey"},
+    "list_signatures": {"manifests_pkey", "signatures_pkey"},
     "list_signature_relations": {"manifests_pkey", "signatures_pkey", "signing_manifests_pkey"},
     "ping": set(),
     "find_log_position": set(),
@@ -129,19 +129,24 @@ COLLECTING: Final[dict[str, set[str] | list[set[str]]]] = {
         "tenants_pkey",
     },
     "lock_candidates": {"manifests_pkey"},
-    "lock_followers": {"descriptors_digest_idx", "manifests_pkey", "tags_live_digest_idx"},
-    "judge_followers": {"descriptors_digest_idx", "manifests_pkey", "tags_live_digest_idx"},
-    "mark_manifests_deleted": {"manifests_pkey", "signatures_pkey"},
+    "list_unheld_followers": {"descriptors_digest_idx", "manifests_pkey", "tags_live_digest_idx"},
+    "judge_locked": {"descriptors_digest_idx", "manifests_pkey", "tags_live_digest_idx", "tags_pkey"},
+    "mark_manifests_deleted": set(),  # by their places
     "delete_descriptors_of_many": {"descriptors_pkey"},
-    "delete_signatures_of_many": {"signatures_pkey"},
+    "lock_deleted": {"manifests_pkey"},
+    "take_signatures": {"manifests_pkey", "signatures_pkey"},
     "release_layers_of_many": {"descriptors_pkey", "layers_pkey"},
-    "purge_manifests": {"kept_references_pkey", "manifests_pkey"},
-    "insert_content_events": {"repositories_pkey", "tenants_pkey"},
+    "purge_manifests": {"manifests_pkey"},
+    "release_kept": {"kept_references_pkey"},
+    "list_repository_names": {"repositories_pkey", "tenants_pkey"},
+    "insert_named_events": set(),
     "correct_usage": set(),
     # Repositories that were deleted, in batches of some hundred rows of perhaps millions
     "begin_purge": {"repositories_pkey"},
     "purge_repository_kept_references": {"kept_references_pkey"},
     "purge_repository_layers": {"layers_pkey"},
+    "mark_manifests_purged": {"manifests_pkey"},
+    "list_purged_manifests": {"manifests_pkey"},
     "purge_repository_manifests": {"manifests_pkey"},
     "purge_repository_tags": {"tags_pkey"},
     "uncount": {"repositories_pkey"},
@@ -150,8 +155,8 @@ COLLECTING: Final[dict[str, set[str] | list[set[str]]]] = {
 BY_THE_OWNER: Final = {"list_access_changes", "list_repositories"}
 """Of those, what is asked about all tenants at once. What is cold is too."""
 
-_SWEEP: Final = "collect-garbage --full: a walk over everything, a batch at a time"
-_PURGE: Final = "garbage collection: rows of a whole repository or tenant, a batch at a time, once in its life"
+SWEEP: Final = "collect-garbage --full: a walk over everything, a batch at a time"
+PURGE: Final = "garbage collection: rows of a whole repository or tenant, a batch at a time, once in its life"
 _DELIVERY: Final = "events for webhooks: once a second, after the changes, by the owner"
 _SEALING: Final = "sealing the audit, once in a while, and checking it"
 _EXPORT: Final = "old months of the audit leave: by the owner, once a month"
@@ -192,12 +197,12 @@ COLD: Final[dict[str, str]] = {
     "list_deletion_effects": "before a deletion, for people: functions, whose plans EXPLAIN doesn't show",
     "list_repository_deletion_effects": "before a deletion, for people: a walk over a repository",
     "list_tenant_deletion_effects": "before a deletion, for people: a walk over a tenant",
-    "list_swept_repositories": _SWEEP,
+    "list_swept_repositories": SWEEP,
     "preview_collection": "collect-garbage --dry-run: for people, all that is queued at once",
     "queue_untagged": "a tenant or repository begins to collect what is untagged: a walk over it, once",
-    "sweep_blobs": _SWEEP,
-    "sweep_repository": _SWEEP,
-    "sweep_tenants": _SWEEP,
+    "sweep_blobs": SWEEP,
+    "sweep_repository": SWEEP,
+    "sweep_tenants": SWEEP,
     "find_store_keys": "collect-garbage --full and verify: a walk over everything that is stored",
     "find_gauges": "metrics: every few seconds at most, by the owner",
     "insert_webhook": _ADMINISTRATION,
@@ -228,14 +233,14 @@ COLD: Final[dict[str, str]] = {
     "add_daily_pulls": _COUNTING,
     "add_manifest_pulls": _COUNTING,
     "add_tag_pulls": _COUNTING,
-    "find_empty_tenant": _PURGE,
-    "mark_repositories_of_tenant": _PURGE,
-    "purge_tenant_accounts": _PURGE,
-    "purge_tenant_tenant_usage": _PURGE,
-    "purge_tenant_tenants": _PURGE,
-    "purge_repository": _PURGE,
-    "purge_repository_tag_pulls": _PURGE,
-    "purge_repository_uploads": _PURGE,
+    "find_empty_tenant": PURGE,
+    "mark_repositories_of_tenant": PURGE,
+    "purge_tenant_accounts": PURGE,
+    "purge_tenant_tenant_usage": PURGE,
+    "purge_tenant_tenants": PURGE,
+    "purge_repository": PURGE,
+    "purge_repository_tag_pulls": PURGE,
+    "purge_repository_uploads": PURGE,
     **dict.fromkeys(
         (
             "begin_verification",

@@ -96,7 +96,12 @@ async def test_a_deleted_repository_leaves_its_blobs_and_its_audit(tx: Transacti
     assert await deletions.begin_purge(tx, **key, restore_period=HOUR) is None
     assert await deletions.begin_purge(tx, **key, restore_period=-HOUR) == gone
     assert len(await upload_expiry.purge_repository_uploads(tx, **key, limit=9)) == 1
-    for purge in deletions.PURGED_TABLES:
+    for purge in deletions.PURGED_FIRST:
+        while await deletions.purge_repository_rows(tx, purge, gone, limit=1):
+            pass
+    while keys := await deletions.list_purged_manifests(tx, gone, after=None, limit=1):
+        await deletions.purge_repository_manifests(tx, keys)
+    for purge in deletions.PURGED_LAST:
         while await deletions.purge_repository_rows(tx, purge, gone, limit=1):
             pass
     await deletions.purge_repository(tx, gone)
