@@ -194,7 +194,7 @@ COLD: Final[dict[str, str]] = {
         ),
         "retention: one repository at a time, all of it",
     ),
-    "list_deletion_effects": "before a deletion, for people: functions, whose plans EXPLAIN doesn't show",
+    "list_deletion_effects": "before a deletion, for people, and each of retention's: a test of its own has its plan",
     "list_repository_deletion_effects": "before a deletion, for people: a walk over a repository",
     "list_tenant_deletion_effects": "before a deletion, for people: a walk over a tenant",
     "list_swept_repositories": SWEEP,
