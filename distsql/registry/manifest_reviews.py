@@ -26,7 +26,7 @@ from distsql.values import Caller
 _MOST: Final = 200
 """With all that they refer to."""
 
-_SOON_S: Final = 5
+SOON_S: Final = 5
 """The grace of what a manifest needs is counted from just before its deletion: so much, at most."""
 
 Result = TypeVar("Result")
@@ -165,7 +165,7 @@ class ManifestReview:
         async def work(tx: Transaction) -> _Deleted | None:
             locked = await garbage_manifests.lock_candidates(tx, candidates.keys)
             # Behind the other servers' transactions, which may have kept it waiting.
-            late = time.monotonic() - begun > _SOON_S
+            late = time.monotonic() - begun > SOON_S
             return None if late else await self._delete_locked(tx, candidates, locked, names)
 
         return await self._transact(work)

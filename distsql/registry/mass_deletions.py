@@ -27,8 +27,9 @@ async def delete_content(
 ) -> None:
     """Ends the tags and deletes the manifests, which the transaction has locked at their places; each by its actor.
 
-    Of a manifest all tags have to be among them. They can be restored, and are in the audit, as any others. However
-    many there are, it takes the same few statements, and some for each actor.
+    What the manifests need was released before (`manifest_deletions.release_layers`), and their signatures are taken
+    afterwards (`take_signatures`). Of a manifest all tags have to be among them. They can be restored, and are in the
+    audit, as any others. However many there are, it takes the same few statements, and some for each actor.
     """
     ended = await mass_deletions.end_tags(tx, repository, tags) if tags else []
     signatures.delete_cosign_tags(tx, repository, [row.name for row in ended])
@@ -37,10 +38,7 @@ async def delete_content(
         by_actor[actor].append(PlacedManifestRow(repository.tenant_id, repository.id, digest, places[digest]))
     deleted: set[Digest] = set()
     for actor, rows in by_actor.items():
-        keys = [row.key for row in rows]
-        manifest_deletions.release_layers(tx, keys)
         deleted |= {row.digest for row in await manifest_deletions.delete_manifests(tx, rows, actor=actor)}
-        await manifest_deletions.take_signatures(tx, keys)
     content_events.insert_events_of_repository(
         tx, repository, str(context.name), _events(ended, tags, {each: digests[each] for each in deleted})
     )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -14,10 +16,20 @@ from distsql.oci.digest import Digest
 from distsql.oci.names import RepositoryName
 from distsql.registry.context import Backend, RepositoryContext
 from distsql.registry.deletion_effects import DeletionEffects
+from distsql.registry.manifest_reviews import SOON_S
 from distsql.registry.mass_deletions import delete_content
 from distsql.registry.retention_rules import Policy, Rule
-from distsql.sql import audit, deletion_effects, mass_deletions, repositories, retention, retention_runs
+from distsql.sql import (
+    audit,
+    deletion_effects,
+    manifest_deletions,
+    mass_deletions,
+    repositories,
+    retention,
+    retention_runs,
+)
 from distsql.sql.database import Database, Transaction, transactional
+from distsql.sql.manifest_deletions import ManifestKeyRow
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.retention import DecisionRow, RetainedRow
 from distsql.values import Caller
@@ -129,7 +141,7 @@ class Retention:
             yield await self._preview(repository)
 
     async def run(self, name: str | None = None) -> AsyncIterator[Outcome]:
-        """Deletes what the policies say, each repository in one transaction, and tells what was decided in it.
+        """Deletes what the policies say, each repository in one transaction, and tells what was decided for it.
 
         Of one repository, of a tenant's, or of all that a policy is for. Raises `ReadOnlyError`.
         """
@@ -177,25 +189,64 @@ class Retention:
                 yield row
             after = page[-1].tenant_id, page[-1].id
 
-    @transactional
-    async def _preview(self, tx: Transaction, found: RetainedRow) -> Outcome:
-        repository = RepositoryRow(found.tenant_id, found.id, sparse=False)
-        rows = await retention.list_retention_decisions(tx, repository)
-        return await _outcome(tx, found, rows)
+    async def _preview(self, found: RetainedRow) -> Outcome:
+        return await self._outcome(found, await self._decide(found))
+
+    async def _decide(self, found: RetainedRow) -> list[DecisionRow]:
+        return await self.database.read(retention.list_retention_decisions, _repository(found))
+
+    async def _outcome(self, found: RetainedRow, rows: Sequence[DecisionRow]) -> Outcome:
+        policies = {each.id: each for each in await self.database.read(_policies, found.tenant)}
+        effects = await self.database.read(
+            deletion_effects.list_deletion_effects,
+            _repository(found),
+            tags=[row.tag for row in rows if row.deletes and row.tag is not None],
+            digests=[row.digest for row in rows if row.deletes and row.tag is None],
+        )
+        return Outcome(
+            f"{found.tenant}/{found.path}", [_decision(row, policies) for row in rows], DeletionEffects(effects)
+        )
+
+    # -- and what is done ---------------------------------------------------------------------------------------------
+
+    async def _run(self, found: RetainedRow, context: RepositoryContext, *, patient: bool) -> Outcome | None:
+        """What was done, or None when somebody else is at it.
+
+        One transaction deletes. What has to come before and may come afterwards is in others, and what is only read is
+        read beside it, while it holds its locks: all in one would lock more than fifty tables and indexes.
+        """
+        while True:
+            rows = await self._decide(found)
+            keys = [ManifestKeyRow(found.tenant_id, found.id, each.digest) for each in _without_tag(rows)]
+            begun = time.monotonic()
+            if keys:
+                await self.database.transact(partial(_release, keys))
+            with suppress(_LateError):
+                outcome = await self._delete(found, context, rows, begun, patient=patient)
+                if keys and outcome is not None:
+                    await self.database.transact(partial(manifest_deletions.take_signatures, keys=keys))
+                return outcome
 
     @transactional
-    async def _run(
-        self, tx: Transaction, found: RetainedRow, context: RepositoryContext, *, patient: bool
+    async def _delete(
+        self,
+        tx: Transaction,
+        found: RetainedRow,
+        context: RepositoryContext,
+        rows: Sequence[DecisionRow],
+        begun: float,
+        *,
+        patient: bool,
     ) -> Outcome | None:
-        """What was done, or None when somebody else is at it."""
         if not await retention_runs.lock_retention(tx, patient=patient):
             return None
-        repository = RepositoryRow(found.tenant_id, found.id, sparse=False)
-        rows = await retention.list_retention_decisions(tx, repository)
+        if time.monotonic() - begun > SOON_S:
+            raise _LateError
+        repository = _repository(found)
         places: Mapping[Digest, str] = {}
         if any(row.deletes for row in rows):
-            rows, places = await self._judge_locked(tx, repository, rows)
-        outcome = await _outcome(tx, found, rows)
+            rows, places = await self._judge_locked(tx, found, rows)
+        outcome = await self._outcome(found, rows)
         if outcome.deleted:
             actors = {id(each): f"retention:{each.rule}" for each in outcome.deleted}
             await delete_content(
@@ -211,22 +262,40 @@ class Retention:
         return outcome
 
     async def _judge_locked(
-        self, tx: Transaction, repository: RepositoryRow, rows: Sequence[DecisionRow]
+        self, tx: Transaction, found: RetainedRow, rows: Sequence[DecisionRow]
     ) -> tuple[list[DecisionRow], Mapping[Digest, str]]:
         """Decides again what seems to go, once nobody else can change it; what only now would go waits for another run.
 
         A tag that moved meanwhile is a newer one, and judged so. Also where the manifests' rows are.
         """
         names = [row.tag for row in rows if row.deletes and row.tag is not None]
-        digests = [row.digest for row in rows if row.deletes and row.tag is None]
-        tags_locked, places = await mass_deletions.lock_content(tx, repository, names=names, digests=digests)
+        digests = [row.digest for row in _without_tag(rows)]
+        tags_locked, places = await mass_deletions.lock_content(tx, _repository(found), names=names, digests=digests)
         decided = [
             row._replace(deletes=False, reason="unmatched")
             if row.deletes and not (row.tag in tags_locked if row.tag is not None else row.digest in places)
             else row
-            for row in await retention.list_retention_decisions(tx, repository)
+            for row in await self._decide(found)  # beside the locks, and after them
         ]
         return decided, places
+
+
+class _LateError(Exception):
+    """What is to be deleted was released too long ago: others kept this run waiting."""
+
+
+async def _release(keys: Sequence[ManifestKeyRow], tx: Transaction) -> None:
+    """The grace of what the manifests need begins again."""
+    manifest_deletions.release_layers(tx, keys)
+
+
+def _repository(found: RetainedRow) -> RepositoryRow:
+    return RepositoryRow(found.tenant_id, found.id, sparse=False)
+
+
+def _without_tag(rows: Sequence[DecisionRow]) -> list[DecisionRow]:
+    """Manifests that are to be deleted by themselves."""
+    return [row for row in rows if row.deletes and row.tag is None]
 
 
 async def _policies(tx: Transaction, tenant: str | None = None) -> list[NamedPolicy]:
@@ -238,17 +307,6 @@ async def _policies(tx: Transaction, tenant: str | None = None) -> list[NamedPol
         of_policy[row.priority] = Rule(row.action, row.selects, tuple(row.patterns), row.criterion, row.latest, row.age)
         found[row.policy_id] = NamedPolicy(name, row.policy_id, Policy(of_policy, row.kind))
     return list(found.values())
-
-
-async def _outcome(tx: Transaction, found: RetainedRow, rows: Sequence[DecisionRow]) -> Outcome:
-    policies = {each.id: each for each in await _policies(tx, found.tenant)}
-    effects = await deletion_effects.list_deletion_effects(
-        tx,
-        RepositoryRow(found.tenant_id, found.id, sparse=False),
-        tags=[row.tag for row in rows if row.deletes and row.tag is not None],
-        digests=[row.digest for row in rows if row.deletes and row.tag is None],
-    )
-    return Outcome(f"{found.tenant}/{found.path}", [_decision(row, policies) for row in rows], DeletionEffects(effects))
 
 
 def _decision(row: DecisionRow, policies: dict[int, NamedPolicy]) -> Decision:

@@ -217,9 +217,9 @@ def delete_references(tx: Transaction, repository: RepositoryRow, digest: Digest
 
 # -- many, by garbage collection and retention ------------------------------------------------------------------------
 
-# In three steps, which retention does in one transaction. Garbage collection has one for each, or it would take more
-# locks than twenty: what is released too early stays a little longer than it would have to, and signatures of a deleted
-# manifest are shown to nobody, so it may be killed in between.
+# In three steps, each a transaction, for all in one would take more than twenty locks. What is released too early stays
+# a little longer than it would have to, and signatures of a deleted manifest are shown to nobody: so who does it may be
+# killed in between.
 
 _keys = unnested({"tenant_id": BigInteger(), "repository_id": BigInteger(), "digest": DigestType()})
 _IN_KEYS: Final = select(_keys.c.tenant_id, _keys.c.repository_id, _keys.c.digest)

@@ -1,4 +1,4 @@
-"""No transaction of garbage collection takes more than twenty locks, as its statements run on large tables."""
+"""No transaction of garbage collection or retention takes more than twenty locks, as it runs on large tables."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 
 from distsql.registry.context import Backend
 from distsql.registry.garbage import GarbageCollector
+from distsql.registry.retention import Retention
+from distsql.registry.retention_rules import own_policy
 from distsql.registry.reviews import Periods
 from distsql.registry.tenants import Tenants
 from distsql.sql.database import Database, Transaction
@@ -136,3 +138,23 @@ async def test_planning_looks_at_no_more_tables_and_indexes(backend: Backend, co
     # Six foreign keys lead to a repository: deleting the first one of a connection looks at all indexes of six tables.
     assert all("purge_repository" in statements for statements in over), over
     assert max(map(len, relations)) <= MOST_PLANNED
+
+
+async def test_every_transaction_of_a_retention_run(backend: Backend, costs: Costs) -> None:
+    """What it reads beside them is left out: all decisions about a repository are one statement over ten tables."""
+    web, retention = namespace_of(backend).repository("acme/web"), Retention(backend, Caller())
+    for number in range(2):
+        tag = f"sha256-{(await push_image(web, b'signed', n=str(number))).digest.encoded}.sig"
+        await push_image(web, b"tagged", tags=[f"v{number}", f"w{number}", tag], number=str(number))
+        signed = await push_image(web, b"untagged", mark=str(number))
+        await web.signatures.put(signed.digest, b"signature")
+        await retention.set("acme", own_policy(["latest 1"], ["all", "untagged: all"]))
+        costs.all.clear()
+        assert sum([len(each.deleted) async for each in retention.run("acme/web")]) > 1
+        await retention.set("acme", None)
+        deleting = [cost for cost in costs.all if "mark_manifests_deleted" in cost.statements]
+    assert deleting
+    assert [cost for cost in costs.all if len(cost.locks) > MOST_LOCKS] == []
+    assert await web.signatures.get(signed.digest) == []
+    await web.restorations.restore_manifest(signed.digest)
+    assert await web.signatures.get(signed.digest) == [b"signature"]
