@@ -171,8 +171,8 @@ def test_work_in_a_repository_touches_few_pages(
 @pytest.mark.parametrize(
     ("name", "parameters", "pages"),
     [
-        # Of five thousand entries one is taken as each of a kind becomes due, or none: the others aren't looked at.
-        ("take_queued", {"kind": "layer", "grace": timedelta(seconds=4990), "limit": 25}, 40),
+        # Of five thousand entries of a kind a thousand are due, or none: no more are looked at than are taken.
+        ("take_queued", {"kind": "layer", "grace": timedelta(seconds=4000), "limit": 25}, 200),
         ("take_queued", {"kind": "layer", "grace": timedelta(days=1), "limit": 25}, 5),
         ("list_condemned_bytes", {"grace": timedelta(days=1), "away": [], "limit": 500}, 5),
     ],

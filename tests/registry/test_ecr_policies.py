@@ -11,11 +11,13 @@ import pytest
 
 from distsql.app import Registry
 from distsql.errors import SettingInvalidError
+from distsql.oci.digest import Digest
 from distsql.registry.ecr_policies import import_ecr
 from distsql.registry.namespace import StoredNamespace
+from distsql.registry.repositories import StoredRepository
 from distsql.registry.retention import Retention
 from distsql.values import Caller
-from tests.registry.pushing import index, push_image
+from tests.registry.pushing import CONFIG, image, index, push_blob, push_image
 
 Sql = psycopg.Connection[tuple[object, ...]]
 
@@ -87,33 +89,34 @@ EXAMPLES = {
 }
 
 
-@pytest.mark.parametrize(("images", "rules", "expired"), EXAMPLES.values(), ids=EXAMPLES)
-async def test_examples(
-    registry: Registry,
-    namespace: StoredNamespace,
-    sql: Sql,
-    images: Images,
-    rules: list[dict[str, Any]],
-    expired: str,
-) -> None:
-    web = namespace.repository("acme/web")
+async def test_examples(registry: Registry, namespace: StoredNamespace, sql: Sql) -> None:
+    """Each in a repository of its own: what goes, and what is there afterwards."""
+    retention = Retention(registry.backend, Caller(actor="ann"))
+    for number, (told, (images, rules, expired)) in enumerate(EXAMPLES.items()):
+        web = namespace.repository(f"acme/web-{number}")
+        digests = await push_aged(web, images, sql)
+        await retention.set(web.name, import_ecr(json.dumps({"rules": rules})))
+        (preview,) = [each async for each in retention.preview(web.name)]
+        assert {each.row.digest for each in preview.deleted} == {digests[name] for name in expired}, told
+        async for _ in retention.run(web.name):
+            pass
+        left = {name for name, digest in digests.items() if await web.manifests.exists(digest)}
+        assert left == images.keys() - set(expired), told
+        kept = {tag for name, (tags, _) in images.items() if name in left for tag in tags}
+        assert {tag async for tag in web.tags.list()} == kept, told
+
+
+async def push_aged(web: StoredRepository, images: Images, sql: Sql) -> dict[str, Digest]:
+    for content in (CONFIG, b"layer"):
+        await push_blob(web, content)
     digests = {}
     for name, (tags, days) in images.items():
-        digests[name] = (await push_image(web, b"layer", tags=tags, image=name)).digest
+        digests[name] = await web.manifests.put(image(b"layer", image=f"{web.name} {name}"), tags)
         sql.execute(
             "update manifests set pushed_at = now() - interval '1 hour' - %s * interval '1 day' where digest = %s",
             [days, digests[name].packed],
         )
-    retention = Retention(registry.backend, Caller(actor="ann"))
-    await retention.set("acme/web", import_ecr(json.dumps({"rules": rules})))
-    (preview,) = [each async for each in retention.preview("acme/web")]
-    assert {each.row.digest for each in preview.deleted} == {digests[name] for name in expired}
-    async for _ in retention.run("acme/web"):
-        pass
-    left = {name for name, digest in digests.items() if await web.manifests.exists(digest)}
-    assert left == images.keys() - set(expired)
-    kept = {tag for name, (tags, _) in images.items() if name in left for tag in tags}
-    assert {tag async for tag in web.tags.list()} == kept
+    return digests
 
 
 # Name of an image: its tags, how many days ago it was pushed, and pulled.

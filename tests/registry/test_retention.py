@@ -21,7 +21,7 @@ from distsql.registry.tenants import Tenants
 from distsql.settings import Settings
 from distsql.sql import mass_deletions, retention_runs
 from distsql.values import Caller
-from tests.registry.pushing import index, push_image
+from tests.registry.pushing import image, index, push_image
 from tests.registry.recounts import use_of
 
 Sql = psycopg.Connection[tuple[object, ...]]
@@ -56,9 +56,12 @@ def going(found: Outcome) -> set[str]:
 
 
 async def push(web: StoredRepository, *tags: str) -> ParsedManifest:
-    """An image of its own for each tag."""
-    for tag in tags:
-        pushed = await push_image(web, b"layer", tags=[tag], of=tag)
+    """An image of its own for each tag, with the same layer."""
+    first, *others = tags
+    pushed = await push_image(web, b"layer", tags=[first], of=first)
+    for tag in others:
+        pushed = image(b"layer", of=tag)
+        await web.manifests.put(pushed, [tag])
     return pushed
 
 
@@ -321,7 +324,9 @@ async def test_many_manifests_take_no_more_statements_than_a_few(
     await retention.set("acme/web", own_policy([], ["untagged: pushed before 7d"]))
     counts = []
     for number in (2, 20):
-        untagged = [await push_image(web, b"layer", of=f"{number} {each}") for each in range(number)]
+        untagged = [image(b"layer", of=f"{number} {each}") for each in range(number)]
+        for each in untagged:
+            await web.manifests.put(each)
         await web.signatures.put(untagged[0].digest, b"signature")
         sql.execute("update manifests set pushed_at = now() - interval '8 days' where deleted_at is null")
         statements.clear()
