@@ -30,7 +30,7 @@ from distsql.registry.collecting import Collecting
 from distsql.registry.context import Backend
 from distsql.registry.incidents import Incidents
 from distsql.registry.namespace import StoredNamespace
-from distsql.registry.pulls import Pulls
+from distsql.registry.pulls import Pulls, forget_ended_tags
 from distsql.registry.repeating import Repeated
 from distsql.registry.retention import Retention
 from distsql.registry.reviews import Periods
@@ -44,6 +44,8 @@ from distsql.values import ASGIApplication, Caller
 
 _FORGET_S: Final = 60 * 60
 _ACCESS_CHANGES_AGE: Final = timedelta(days=1)
+_ENDED_TAGS_S: Final = 24 * 60 * 60
+_ENDED_TAGS_AGE: Final = timedelta(days=30)  # at least; longer where they can be restored for longer
 _ROLL_UP: Final = timedelta(minutes=10)
 _FIRST_ROLL_UP_S: Final = 10  # while a server starts it has better things to do
 
@@ -107,6 +109,14 @@ class Registry:
                 "forgetting changes of access",
                 lambda: self._everything.transact(functools.partial(delete_access_changes, age=_ACCESS_CHANGES_AGE)),
                 seconds=_FORGET_S,
+            ),
+            Repeated(
+                "forgetting pulls of ended tags",
+                functools.partial(
+                    forget_ended_tags, self._everything, age=max(_ENDED_TAGS_AGE, settings.restore_period)
+                ),
+                seconds=_ENDED_TAGS_S,
+                first=_FORGET_S,
             ),
             Repeated(
                 "delivering events",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import logging
 import time
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, TypeVar
 
 from distsql.errors import UnavailableError
@@ -123,6 +125,16 @@ class Pulls:
         newer, self._memory = self._memory, older
         for key, counts in newer.items():
             older.setdefault(key, Counts()).add(counts)
+
+
+async def forget_ended_tags(database: Database, *, age: timedelta, page: int = 1000, pause_s: float = 0.1) -> int:
+    """How many tags' pulls went that ended longer ago. Page by page, with rest between them: nobody waits for it."""
+    after, forgotten = (-1, -1, ""), 0
+    look = functools.partial(pulls.forget_tag_pulls, age=age, limit=page)
+    while row := await database.transact(functools.partial(look, after=after)):
+        after, forgotten = row[:3], forgotten + row.forgotten
+        await asyncio.sleep(pause_s)
+    return forgotten
 
 
 Key = TypeVar("Key")

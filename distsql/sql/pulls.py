@@ -6,7 +6,7 @@ Every server writes in the order of the keys, so that no two wait for each other
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
@@ -15,11 +15,14 @@ from sqlalchemy import (
     Date,
     DateTime,
     FromClause,
+    Interval,
     Table,
     TableValuedAlias,
     Text,
+    bindparam,
     func,
     select,
+    text,
     true,
 )
 from sqlalchemy.dialects.postgresql import Insert, insert
@@ -28,7 +31,7 @@ from sqlalchemy.types import TypeEngine
 from distsql.oci.digest import Digest
 from distsql.sql.database import Transaction
 from distsql.sql.pull_tables import daily_pulls, manifest_pulls, tag_pulls
-from distsql.sql.statements import ONE, Nothing, statement, unnested
+from distsql.sql.statements import LIMIT, ONE, Nothing, statement, unnested
 from distsql.sql.tables import manifests, repositories, tenants
 from distsql.sql.types import DigestType
 
@@ -54,6 +57,15 @@ class ManifestPulls(NamedTuple):
     digest: Digest
     pulls: int
     last_pulled_at: datetime
+
+
+class ForgottenRow(NamedTuple):
+    """A page of tags that were looked at: its last one, and how many are forgotten."""
+
+    tenant_id: int
+    repository_id: int
+    name: str
+    forgotten: int
 
 
 class TagPulls(NamedTuple):
@@ -154,6 +166,55 @@ ADD_TAG_PULLS: Final = statement(
     _adding(tag_pulls, _values(_asked, _repository, "name", *_LAST), _joined, ["pulls"]),
     Nothing,
 )
+
+
+FORGET_TAG_PULLS: Final = statement(
+    "forget_tag_pulls",
+    "A page of tags in the order of their keys, of which those that ended long ago are forgotten.",
+    text(
+        """
+with page as (
+    select p.tenant_id, p.repository_id, p.name from tag_pulls p
+    where (p.tenant_id, p.repository_id, p.name) > (:tenant_id, :repository_id, cast(:name as text) collate "C")
+    order by p.tenant_id, p.repository_id, p.name limit :limit
+), ended as (
+    select p.tenant_id, p.repository_id, p.name from page
+    join tag_pulls p using (tenant_id, repository_id, name)
+    where p.last_pulled_at < now() - :age
+    and not exists (
+        select from tags g where g.tenant_id = p.tenant_id and g.repository_id = p.repository_id and g.name = p.name
+        and (g.valid_to is null or g.valid_to > now() - :age)
+    )
+    -- The last one of a repository stays: it says that the repository was pulled from.
+    and exists (
+        select from tag_pulls o where o.tenant_id = p.tenant_id and o.repository_id = p.repository_id
+        and (o.last_pulled_at, o.name) > (p.last_pulled_at, p.name)
+    )
+    for update of p skip locked
+), forgotten as (
+    delete from tag_pulls p using ended e
+    where p.tenant_id = e.tenant_id and p.repository_id = e.repository_id and p.name = e.name
+)
+select tenant_id, repository_id, name, (select count(*) from ended) as forgotten
+from page order by tenant_id desc, repository_id desc, name desc limit 1
+"""
+    ).bindparams(
+        *(bindparam(name, type_=BigInteger()) for name in ("tenant_id", "repository_id")),
+        bindparam("name", type_=Text()),
+        bindparam("age", type_=Interval()),
+        LIMIT,
+    ),
+    ForgottenRow,
+)
+
+
+async def forget_tag_pulls(
+    tx: Transaction, *, after: tuple[int, int, str], age: timedelta, limit: int
+) -> ForgottenRow | None:
+    """Looks at the tags behind one of them, and forgets those that ended longer ago; None when there are no more."""
+    return await tx.one(
+        FORGET_TAG_PULLS, tenant_id=after[0], repository_id=after[1], name=after[2], age=age, limit=limit
+    )
 
 
 async def add_pulls(

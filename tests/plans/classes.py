@@ -334,6 +334,7 @@ COLD: Final[dict[str, str]] = {
     ),
     "find_blob_key": "bytes that a move between stores took away under a reader",
     "list_reports": "distsql report list: PostgreSQL's own catalogue",
+    "forget_tag_pulls": "once a day, a page after the other",
     "roll_up_days": "reports: once an hour, for days that are over",
     "list_holders": "distsql find: for people, across tenants",
 }

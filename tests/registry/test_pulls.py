@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import psycopg
 import pytest
 
+from distsql import app
 from distsql.app import Registry
 from distsql.errors import CatalogueUnavailableError
 from distsql.oci.digest import Digest
 from distsql.registry import pulls as pulls_module
 from distsql.registry.garbage import GarbageCollector
 from distsql.registry.namespace import StoredNamespace
-from distsql.registry.pulls import Pulls
+from distsql.registry.pulls import Pulls, forget_ended_tags
 from distsql.registry.reviews import Periods
+from distsql.settings import Settings
 from distsql.sql import pulls as statements
 from distsql.sql.database import Database, Transaction
 from distsql.values import ActorKind, Caller
@@ -177,3 +180,48 @@ async def test_what_was_asked_for_in_several_ways_is_added_up(registry: Registry
     ]
     assert sql.execute("select pulls from manifest_pulls").fetchall() == [(6,)]
     assert sql.execute("select name, pulls from tag_pulls order by 1").fetchall() == [("latest", 2), ("v1", 2)]
+
+
+async def test_tags_that_ended_long_ago_are_forgotten(
+    registry: Registry, namespace: StoredNamespace, web: str, sql: Sql
+) -> None:
+    """Neither live ones, nor those that can be restored, nor the last that says that a repository was pulled from."""
+    other = namespace.repository("acme/other")
+    await push_image(namespace.repository(web), b"layer", tags=["back", "long", "lately", "moved"])
+    await push_image(other, b"layer", tags=["first", "second"])
+    for name in ("back", "long", "lately", "moved"):
+        await namespace.repository(web).tags.untag(name)
+    for name in ("first", "second"):
+        await other.tags.untag(name)
+    sql.execute("update tags set valid_from = valid_from - interval '90 days'")
+    sql.execute("update tags set valid_to = valid_to - interval '60 days' where name <> 'lately'")
+    await push_image(namespace.repository(web), b"layer", tags=["back"])
+    for repository, names in {
+        web: ("latest", "back", "long", "lately", "moved"),
+        "acme/other": ("first", "second"),
+    }.items():
+        for name in names:
+            registry.pulls.add((repository, "robot", name, None), 1)
+    await registry.pulls.flush()
+    everything, age = registry.backend.everything, timedelta(days=30)
+    assert await forget_ended_tags(everything, age=age, pause_s=0) == 0  # they were pulled just now
+    sql.execute("update tag_pulls set last_pulled_at = now() - interval '50 days' where name <> 'moved'")
+    sql.execute("update tag_pulls set last_pulled_at = now() - interval '51 days' where name = 'first'")
+    for page, expected in ((2, 2), (1000, 0)):
+        assert await forget_ended_tags(everything, age=age, page=page, pause_s=0) == expected
+    left = sql.execute("select name from tag_pulls order by 1").fetchall()
+    assert [name for (name,) in left] == ["back", "lately", "latest", "moved", "second"]
+
+
+async def test_a_server_forgets_them_by_itself(sql: Sql, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    called = asyncio.Event()
+
+    async def forget(database: Database, *, age: timedelta) -> None:
+        assert age == timedelta(days=40)
+        called.set()
+
+    monkeypatch.setattr(app, "forget_ended_tags", forget)
+    monkeypatch.setattr(app, "_FORGET_S", 0.01)
+    patient = replace(settings, restore_period=timedelta(days=40))
+    async with Registry(patient, check_schema=False, serving=True), asyncio.timeout(20):
+        await called.wait()
