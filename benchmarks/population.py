@@ -175,6 +175,14 @@ _FILL: Final = (
     digest, 'org.opencontainers.image.revision', encode(substr(digest, 2, 20), 'hex') from manifests
     """,
     """
+    insert into image_configs (tenant_id, digest) select distinct tenant_id, digest from descriptors
+    where role = 'config' order by 1, 2
+    """,
+    """
+    insert into image_labels (tenant_id, digest, key, value) select tenant_id, digest,
+    'org.opencontainers.image.revision', encode(substr(digest, 2, 20), 'hex') from image_configs
+    """,
+    """
     insert into signing_manifests (tenant_id, repository_id, subject_digest, manifest_digest, kind) select tenant_id,
     repository_id, subject_digest, digest, 'referrer' from manifests where subject_digest is not null
     """,

@@ -28,6 +28,7 @@ from distsql.registry.authentication import Authenticator
 from distsql.registry.authorities import Authorities
 from distsql.registry.collecting import Collecting
 from distsql.registry.context import Backend
+from distsql.registry.image_labels import ImageLabels
 from distsql.registry.incidents import Incidents
 from distsql.registry.namespace import StoredNamespace
 from distsql.registry.pulls import Pulls, forget_ended_tags
@@ -46,6 +47,8 @@ _FORGET_S: Final = 60 * 60
 _ACCESS_CHANGES_AGE: Final = timedelta(days=1)
 _ENDED_TAGS_S: Final = 24 * 60 * 60
 _ENDED_TAGS_AGE: Final = timedelta(days=30)  # at least; longer where they can be restored for longer
+_UNREAD_LABELS_S: Final = 24 * 60 * 60
+_FIRST_UNREAD_LABELS_S: Final = 60
 _ROLL_UP: Final = timedelta(minutes=10)
 _FIRST_ROLL_UP_S: Final = 10  # while a server starts it has better things to do
 
@@ -71,6 +74,7 @@ class Registry:
         self._store = PlacedStores(
             open_store(settings.storage_url), find_urls=self._find_store_urls, open_store=open_store
         )
+        self.image_labels = ImageLabels(self._everything, self._store)
         self.backend = Backend(
             self._database,
             self._everything,
@@ -82,6 +86,7 @@ class Registry:
             makes_tenants=settings.auth == "none",
             grace=settings.gc_grace,
             restore_period=settings.restore_period,
+            image_labels=self.image_labels,
         )
         self._namespace = StoredNamespace(self.backend, Caller())
         self._repeated = self._list_repeated(settings)
@@ -117,6 +122,12 @@ class Registry:
                 ),
                 seconds=_ENDED_TAGS_S,
                 first=_FORGET_S,
+            ),
+            Repeated(
+                "reading labels",
+                self.image_labels.read_rest,
+                seconds=_UNREAD_LABELS_S,
+                first=_FIRST_UNREAD_LABELS_S,
             ),
             Repeated(
                 "delivering events",
@@ -163,6 +174,7 @@ class Registry:
         for repeated in self._repeated:
             await repeated.close()
         await self.pulls.close()
+        await self.image_labels.close()
         await self.incidents.close()
         await self._database.close()
         await self._everything.close()

@@ -14,6 +14,7 @@ from distsql.oci.names import RepositoryName
 from distsql.registry.admissions import Admission, admit, suspension, warnings
 from distsql.registry.batches import BatchMemory
 from distsql.registry.hashes import RunningHashes
+from distsql.registry.image_labels import ImageLabels
 from distsql.sql import admissions, audit, repositories
 from distsql.sql.database import Database, TenantDatabase, Transaction
 from distsql.sql.repositories import RepositoryRow
@@ -53,6 +54,8 @@ class Backend:
     """How long what was deleted can be restored."""
     makes_tenants: bool = True
     """Whether a push makes the tenant that it is for; otherwise `distsql tenant create` does."""
+    image_labels: ImageLabels | None = None
+    """Who reads labels out of configs that are pushed."""
 
     async def store_named(self, name: str | None) -> ByteStore:
         """The store of this name; None: that of the settings."""

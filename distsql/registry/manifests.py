@@ -21,6 +21,7 @@ from distsql.errors import (
 )
 from distsql.oci.descriptor import Descriptor
 from distsql.oci.digest import Digest
+from distsql.oci.image_config import IMAGE_CONFIGS
 from distsql.oci.jws import verify_signatures
 from distsql.oci.manifest import SCHEMA1, ParsedManifest, Role, parse
 from distsql.oci.names import RepositoryName, check_tag, is_tag
@@ -193,7 +194,15 @@ class Manifests:
         # One without a tag that was there already may be about to be collected: it is pushed again, or promised.
         while not await self._put(admission, parsed, names) and not names and not await self.exists(parsed.digest):
             admission = await self._context.admit()  # or its repository was removed, and the name is another's now
+        if parsed.config_media_type in IMAGE_CONFIGS:
+            self._look_into_config(parsed)
         return parsed.digest
+
+    def _look_into_config(self, manifest: ParsedManifest) -> None:
+        labels = self._context.backend.image_labels
+        config = next((part.descriptor for part in manifest.parts if part.role is Role.CONFIG), None)
+        if labels is not None and config is not None:
+            labels.add(self._context.name.tenant, config.digest)
 
     @transactional
     async def _put(self, tx: Transaction, admission: Admission, manifest: ParsedManifest, names: Sequence[str]) -> bool:

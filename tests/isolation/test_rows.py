@@ -32,6 +32,8 @@ MAY_BE_EMPTY: Final = {
     "daily_pulls",
     "garbage_periods",
     "garbage_queue",
+    "image_configs",
+    "image_labels",
     "grants",
     "kept_references",
     "manifest_pulls",

@@ -48,7 +48,8 @@ async def populate(url: str, folder: Path) -> None:
         namespace = registry.namespace.acting_as(Caller("ann", "127.0.0.1", "tests", "request-1"))
         web = namespace.repository("acme/web")
         first = await push_image(web, b"one", b"two", tags=["latest", "v1"], title="first")
-        second = await push_image(web, b"one", b"three", tags=["latest", "v2"], title="second")
+        labelled = b'{"config": {"Labels": {"stage": "testing"}}}'
+        second = await push_image(web, b"one", b"three", tags=["latest", "v2"], config=labelled, title="second")
         await web.manifests.put(index(first, second), ["all"])
         await web.manifests.put(image(b"one", subject=first.digest, about="a subject"))
         await web.manifests.put(image(b"one", subject=Digest.of(b"absent"), about="an absent subject"))

@@ -334,7 +334,11 @@ COLD: Final[dict[str, str]] = {
     ),
     "find_blob_key": "bytes that a move between stores took away under a reader",
     "list_reports": "distsql report list: PostgreSQL's own catalogue",
-    "forget_tag_pulls": "once a day, a page after the other",
+    **dict.fromkeys(("forget_image_configs", "forget_tag_pulls", "list_images"), "once a day, a page after the other"),
+    **dict.fromkeys(
+        ("find_unread_configs", "insert_image_configs", "insert_image_labels"),
+        "labels of images: after pushes, for many at once",
+    ),
     "roll_up_days": "reports: once an hour, for days that are over",
     "list_holders": "distsql find: for people, across tenants",
 }

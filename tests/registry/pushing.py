@@ -21,12 +21,16 @@ async def push_blob(repository: Repository, content: bytes) -> Digest:
 
 
 def image(
-    *layers: bytes, subject: Digest | None = None, artifact_type: str | None = None, **annotations: str
+    *layers: bytes,
+    subject: Digest | None = None,
+    artifact_type: str | None = None,
+    config: bytes = CONFIG,
+    **annotations: str,
 ) -> ParsedManifest:
     document: dict[str, object] = {
         "schemaVersion": 2,
         "mediaType": OCI_IMAGE,
-        "config": _descriptor("application/vnd.oci.image.config.v1+json", CONFIG),
+        "config": _descriptor("application/vnd.oci.image.config.v1+json", config),
         "layers": [_descriptor("application/vnd.oci.image.layer.v1.tar", layer) for layer in layers],
         "annotations": annotations,
     }
@@ -54,10 +58,11 @@ async def push_image(
     tags: Sequence[str] = (),
     subject: Digest | None = None,
     artifact_type: str | None = None,
+    config: bytes = CONFIG,
     **annotations: str,
 ) -> ParsedManifest:
-    for content in (CONFIG, *layers):
+    for content in (config, *layers):
         await push_blob(repository, content)
-    manifest = image(*layers, subject=subject, artifact_type=artifact_type, **annotations)
+    manifest = image(*layers, subject=subject, artifact_type=artifact_type, config=config, **annotations)
     await repository.manifests.put(manifest, tags)
     return manifest

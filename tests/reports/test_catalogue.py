@@ -33,7 +33,7 @@ COLUMNS = {
     "created_at timestamptz, signed_key bytea",
     "artifacts_without_sbom": "tenant text, repository text, tag text, digest text",
     "platforms": "tenant text, repository text, tag text, digest text, os text, architecture text, variant text",
-    "labels": "tenant text, repository text, digest text, key text, value text",
+    "labels": "tenant text, repository text, digest text, key text, value text, kind text",
     "media_types": "tenant text, media_type text, count bigint, bytes bigint, kind text",
     "audit": "at timestamptz, tenant text, actor text, action text, repository text, reference text, digest text, "
     "outcome text, client_address text, user_agent text, request_id text, account_id bigint, token_id text, "

@@ -166,6 +166,15 @@ def test_labels(ask: Ask, world: World) -> None:
     found = ask("select tenant, repository, digest, key, value from report.labels where key = 'title'")
     assert found == [("acme", WEB, world.new_app, "title", "web")]
     assert {row[0] for row in ask("select repository from report.labels where value = 'rival'")} == {RIVALS}
+    found = ask("select tenant, repository, value, count(*) from report.labels where kind = 'label' group by 1, 2, 3")
+    assert sorted(found) == [
+        ("acme", BASE, "of acme", 2),
+        ("acme", IDLE, "of acme", 1),
+        ("acme", WEB, "of acme", 5),
+        ("rival", RIVALS, "of rival", 3),
+    ]
+    found = ask("select digest, key, kind from report.labels where digest in (%s, %s)", world.new_app, world.index)
+    assert sorted(found) == [(world.new_app, "stage", "label"), (world.new_app, "title", "annotation")]
 
 
 def test_media_types(ask: Ask) -> None:

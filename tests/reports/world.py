@@ -182,6 +182,11 @@ def age(owner: psycopg.Connection[Any]) -> None:
     owner.execute("update layers set length = null where length in (%s, 400)", [CONFIG_LENGTH])
     owner.execute("update accounts set created_at = %s", [two_days - timedelta(days=8)])
     owner.execute("update accounts set last_used_at = %s where name = 'ann'", [two_days])
+    # As if the config said so, which both tenants have.
+    owner.execute(
+        "insert into image_labels (tenant_id, digest, key, value) "
+        "select t.id, c.digest, 'stage', 'of ' || t.name from image_configs c join tenants t on t.id = c.tenant_id"
+    )
     for table, columns, rows in PULLS:
         for repository, values in rows:
             owner.execute(
