@@ -87,6 +87,7 @@ class Registry:
             grace=settings.gc_grace,
             restore_period=settings.restore_period,
             image_labels=self.image_labels,
+            recovery_window=settings.recovery_window,
         )
         self._namespace = StoredNamespace(self.backend, Caller())
         self._repeated = self._list_repeated(settings)

@@ -52,6 +52,8 @@ class Backend:
     """How long content that nothing refers to stays, counted from when somebody last asked for it in order to push."""
     restore_period: timedelta = timedelta(days=7)
     """How long what was deleted can be restored."""
+    recovery_window: timedelta = timedelta(0)
+    """How long bytes stay that no row needs any more, for a database that is restored to a point in it."""
     makes_tenants: bool = True
     """Whether a push makes the tenant that it is for; otherwise `distsql tenant create` does."""
     image_labels: ImageLabels | None = None

@@ -24,7 +24,7 @@ from distsql.oci.digest import Digest, new_hash
 from distsql.registry.batches import BatchedWriter
 from distsql.registry.context import RepositoryContext
 from distsql.registry.stored_layer import StoredLayer
-from distsql.sql import layers, uploads
+from distsql.sql import layers, upload_expiry, uploads
 from distsql.sql.database import TenantDatabase, Transaction, transactional
 from distsql.sql.layers import BlobRow
 from distsql.sql.repositories import RepositoryRow
@@ -294,8 +294,18 @@ class Upload:
 
     async def _forget(self, staged: Staged) -> None:
         """Bytes that no row names any more. The catalogue has the last word: what is left is an orphan, and swept."""
+        if self._context.backend.recovery_window:
+            await self._condemn(staged)
+            return
         with contextlib.suppress(StoreUnavailableError):
             await self._store.abort(staged)
+
+    @transactional
+    async def _condemn(self, tx: Transaction, staged: Staged) -> None:
+        """A database that is restored to the time of the session finds what it had collected."""
+        upload_expiry.condemn_upload(
+            tx, self._row.tenant_id, store_key=staged.key, length=staged.length, store_state=staged.state
+        )
 
     async def __aenter__(self) -> Self:
         """Itself."""

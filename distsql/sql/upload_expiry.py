@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from sqlalchemy import delete, false, func, select, tuple_
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import BigInteger, Text, delete, false, func, select, tuple_
+from sqlalchemy.dialects.postgresql import JSONB, insert
 
-from distsql.sql.database import Transaction
+from distsql.sql.database import Transaction, json_value
 from distsql.sql.garbage_tables import condemned_bytes
-from distsql.sql.statements import LIMIT, REPOSITORY_ID, TENANT_ID, Statement, statement
+from distsql.sql.statements import LIMIT, REPOSITORY_ID, TENANT_ID, Nothing, Statement, parameter, statement
 from distsql.sql.tables import uploads
 
 
@@ -57,6 +58,35 @@ PURGE_REPOSITORY_UPLOADS: Final = _ending(
     uploads.c.tenant_id == TENANT_ID,
     uploads.c.repository_id == REPOSITORY_ID,
 )
+
+
+CONDEMN_UPLOAD: Final = statement(
+    "condemn_upload",
+    "Bytes of an upload that was ended go once a recovery window has passed.",
+    insert(condemned_bytes)
+    .values(
+        tenant_id=TENANT_ID,
+        store_key=parameter("store_key", Text()),
+        length=parameter("length", BigInteger()),
+        store_state=parameter("store_state", JSONB()),
+        complete=false(),
+    )
+    .on_conflict_do_nothing(),
+    Nothing,
+)
+
+
+def condemn_upload(
+    tx: Transaction, tenant_id: int, *, store_key: str, length: int, store_state: Mapping[str, object]
+) -> None:
+    """What a session had collected that isn't there any more."""
+    tx.queue(
+        CONDEMN_UPLOAD,
+        tenant_id=tenant_id,
+        store_key=store_key,
+        length=length,
+        store_state=json_value(dict(store_state)),
+    )
 
 
 async def delete_expired_uploads(tx: Transaction, *, limit: int) -> list[EndedUploadRow]:

@@ -62,6 +62,7 @@ HOT: Final[dict[str, set[str] | list[set[str]]]] = {
     "make_slots": set(),
     "share_out": {"tenant_usage_pkey", "tenants_pkey"},
     "advance_upload": {"uploads_pkey"},
+    "condemn_upload": set(),
     "create_tag": {"tags_pkey"},
     "delete_cosign_tags": {"signing_manifests_pkey"},
     "delete_layer": [{layer} for layer in _EITHER_LAYER],
