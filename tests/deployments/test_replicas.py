@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import shutil
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -16,8 +16,9 @@ import httpx
 import pytest
 
 from distsql.api.application import Application
+from distsql.api.metrics import Metrics
 from distsql.api.requests import Limits
-from distsql.app import Registry, create_authorizer
+from distsql.app import Registry, create_authorizer, create_scrapes
 from distsql.errors import TagUnknownError, TenantSuspendedError
 from distsql.oci.digest import Digest
 from distsql.registry.accounts import Accounts
@@ -183,6 +184,50 @@ async def test_what_changes_a_tenant_holds_at_once(servers: list[Registry], monk
             await web(reader).tags.get("moving")
         await administration.resume("acme")
         await web(reader).tags.get("moving")
+
+
+async def test_metrics_tell_how_far_a_replica_is_behind(
+    servers: list[Registry], pair: tuple[Settings, Standby]
+) -> None:
+    """In bytes of the log that it hasn't taken over; none where none follows."""
+    writer, reader, _ = servers
+    _, standby = pair
+
+    async def lag() -> float | None:
+        return (await writer.gauges())["replication_lag_bytes"]
+
+    async def write() -> None:
+        await images(writer, 1)
+
+    async def wait_for(condition: Callable[[float | None], bool]) -> None:
+        async with asyncio.timeout(30):
+            while not condition(await lag()):
+                await asyncio.sleep(0.05)
+
+    await write()
+    await wait_for(lambda bytes_: bytes_ == 0)
+    await asyncio.to_thread(standby.replay, on=False)
+    try:
+        for _ in range(3):
+            await write()
+        await wait_for(lambda bytes_: bytes_ is not None and bytes_ > 1000)
+        scrapes = create_scrapes(writer, pair[0], Metrics(), folder=None)
+        application = Application(writer, limits=Limits(), access_log=None, scrapes=scrapes)
+        transport = httpx.ASGITransport(app=application)
+        async with httpx.AsyncClient(transport=transport, base_url="http://registry.test") as client:
+            told = (await client.get("/metrics")).text.splitlines()
+        [figure] = [line for line in told if line.startswith("distsql_replication_lag_bytes ")]
+        assert not figure.endswith(" 0.0")
+    finally:
+        await asyncio.to_thread(standby.replay, on=True)
+    await wait_for(lambda bytes_: bytes_ == 0)
+    await asyncio.to_thread(standby.stop)
+    try:
+        await wait_for(lambda bytes_: bytes_ is None)
+    finally:
+        await asyncio.to_thread(standby.start)
+    await web(writer).tags.tag("moving", (await images(writer, 1))[0])
+    await read_until_answered(reader)
 
 
 # What a pull asks, and how far the replica is.

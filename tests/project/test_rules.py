@@ -1,6 +1,7 @@
 """Rules of the code that no linter knows: sizes, names, and what may never be written."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,6 +55,19 @@ def test_there_is_code_to_look_at() -> None:
 def test_every_file_can_be_read_in_one_go() -> None:
     lines = {module: len((ROOT / module).read_text(encoding="utf-8").splitlines()) for module in SHIPPED}
     assert {module: count for module, count in lines.items() if count > FILE_CAP} == {}, "which nouns do they hold?"
+
+
+def test_the_grid_names_every_file_once_or_more() -> None:
+    """docs/architecture.md, column by column; what it names is there."""
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in (ROOT / "docs/architecture.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("|") and line.count("|") == 5
+    ]
+    for column, layer in enumerate(("api", "registry", "sql"), start=1):
+        named = {name for row in rows for name in re.findall(r"`([a-z0-9_]+\.py)`", row[column])}
+        there = {path.name for path in (ROOT / "distsql" / layer).glob("*.py")} - {"__init__.py"}
+        assert named == there, f"which noun of the grid is it of? distsql/{layer}: {sorted(named ^ there)}"
 
 
 def test_every_function_fits_on_a_screen() -> None:
