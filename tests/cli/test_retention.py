@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 import distsql
 from distsql.cli import main
+from tests.cli.terminals import run_on_a_terminal
 from tests.registry.pushing import push_image
 
 
@@ -40,7 +41,7 @@ def decisions(result: Result) -> dict[str, tuple[str, str]]:
     return {each["tag"]: (each["decision"], each["reason"]) for each in found["decisions"]}
 
 
-def test_set_preview_run(catalogue: list[str]) -> None:
+def test_set_preview_run(catalogue: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(catalogue, "set", "acme/web", "--keep", "v*: latest 1", "--delete", "v*: all").exit_code == 0
     assert run(catalogue, "set", "acme", "--delete", "dev: beyond 1").exit_code == 0
     listed: list[dict[str, Any]] = json.loads(run(catalogue, "list", "--json").stdout)
@@ -56,9 +57,10 @@ def test_set_preview_run(catalogue: list[str]) -> None:
         "dev": ("keep", "no rule is about it"),
     }
     assert json.loads(preview.stdout)[0]["freed_bytes"] == 0  # untagged manifests are kept
-    table = run(catalogue, "preview", "acme")
-    assert "1 tags and manifests would go; that frees 0 bytes" in table.stdout
-    assert "1 images stay without a tag" in table.stdout
+    table, shown = run_on_a_terminal("retention", "preview", "acme", *catalogue, monkeypatch=monkeypatch)
+    assert "1 tags and manifests would go; that frees 0 bytes" in table
+    assert "1 images stay without a tag" in table
+    assert "repositories" in shown
     assert (
         json.loads(run(catalogue, "run", "--json").stdout)[0]["decisions"] == json.loads(preview.stdout)[0]["decisions"]
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 
 import psycopg
@@ -25,6 +26,7 @@ from distsql.registry.reviews import Periods
 from distsql.registry.verification import Verifier
 from distsql.values import Caller
 from tests.registry.pushing import CONFIG, image, index, push_blob, push_image
+from tests.registry.test_garbage import later
 
 NOW, HOUR = timedelta(0), timedelta(hours=1)
 Sql = psycopg.Connection[tuple[object, ...]]
@@ -110,6 +112,28 @@ async def test_bytes_go_when_nothing_can_be_restored_any_more(
         await repository.restorations.roll_back("v2")
     assert sql.execute("select 1 from kept_references").fetchall() == []
     assert [key async for key in registry.backend.store.walk()] == []
+
+
+@pytest.mark.parametrize("restorable", [True, False])
+async def test_the_period_is_the_one_that_is_told(namespace: StoredNamespace, sql: Sql, restorable: bool) -> None:
+    """Seven days from the deletion, whether anything was collected since or not."""
+    web, gone = namespace.repository("acme/web"), namespace.repository("acme/gone")
+    manifest = await push_image(web, b"layer", tags=["v1"])
+    await web.manifests.delete(manifest.digest)
+    await push_image(gone, b"layer", tags=["v1"])
+    await gone.remove()
+    later(sql, "6 days 23:59:00" if restorable else "7 days 00:01:00")
+    told = [*await web.restorations.deleted(), *await gone.restorations.deleted()]
+    assert [each.kind for each in told if each.kind != "tag"] == (["manifest", "repository"] if restorable else [])
+    assert all(each.restorable_until > datetime.now(UTC) for each in told)
+    for restore, unknown in (
+        (web.restorations.restore_manifest(manifest.digest), ManifestUnknownError),
+        (gone.restorations.restore_repository(), NameUnknownError),
+    ):
+        with nullcontext() if restorable else pytest.raises(unknown):
+            await restore
+    assert await web.manifests.exists(manifest.digest) is restorable
+    assert await gone.exists() is restorable
 
 
 async def test_pushed_again_it_is_not_to_be_restored(registry: Registry, namespace: StoredNamespace) -> None:
