@@ -65,9 +65,9 @@ class _Unseparated:
     def __getattr__(self, name: str) -> object:
         return getattr(self._everything, name)
 
-    def of(self, tenant: str) -> object:
+    def of(self, tenant: str, tenant_id: int | None = None) -> object:
         """Everybody's."""
-        del tenant
+        del tenant, tenant_id
         return self
 
     @property
