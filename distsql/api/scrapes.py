@@ -91,6 +91,8 @@ class Scrapes:
         try:
             unfinished.write_text(self.metrics.counts.dump())
             unfinished.replace(self._file)
+        except FileNotFoundError:
+            pass  # the folder is gone with the main process, which was killed: nobody is going to ask
         except OSError as error:
             _log.warning("Other workers aren't told this one's metrics: %s", error)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
 import threading
 import time
@@ -27,7 +28,7 @@ def load_application(settings: Settings, *, parent: int, metrics_folder: Path) -
     # Ctrl-C in a terminal is for the main process alone, which then ends its workers in order.
     os.setsid()
     stop_s = settings.stop_timeout.total_seconds()
-    threading.Thread(target=_end_with_parent, args=(parent, stop_s), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(parent, stop_s, metrics_folder), daemon=True).start()
     # Not checked again: a worker that takes another's place goes on while the next version has migrated already.
     application = create_application(settings, check_schema=False, metrics_folder=metrics_folder)
     _collect_seldom()
@@ -44,10 +45,14 @@ def _collect_seldom() -> None:
     gc.set_threshold(_COLLECT_AFTER)
 
 
-def _end_with_parent(parent: int, stop_s: float) -> None:
-    """Stops this worker when the process that started it was killed: nobody else would, and it holds the port."""
+def _end_with_parent(parent: int, stop_s: float, folder: Path) -> None:
+    """Stops this worker when the process that started it was killed: nobody else would, and it holds the port.
+
+    Nor would anybody remove the ``folder`` that the main process had made.
+    """
     while os.getppid() == parent:
         time.sleep(_PARENT_CHECK_S)
+    shutil.rmtree(folder, ignore_errors=True)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(stop_s)
     os._exit(1)

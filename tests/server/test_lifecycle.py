@@ -91,12 +91,16 @@ def test_the_main_process_is_killed(start_serve: Start, place: Path) -> None:
     assert_sound(*catalogue)
 
 
-def test_the_main_process_is_killed_while_it_starts(begin_serve: Start, catalogue: tuple[str, ...]) -> None:
-    """A worker that finds itself without a parent ends too: it would hold the port for ever."""
-    server = begin_serve(catalogue)
+def test_the_main_process_is_killed_while_it_starts(
+    begin_serve: Start, catalogue: tuple[str, ...], tmp_path: Path
+) -> None:
+    """A worker that finds itself without a parent ends too: it would hold the port for ever. Nothing is left behind."""
+    server = begin_serve(catalogue, env={"TMPDIR": str(tmp_path)})
     wait_until(server.workers, what="a worker")
+    assert list(tmp_path.glob("distsql-*"))
     server.kill()
     server.wait_workers_gone(seconds=20)
+    assert not list(tmp_path.glob("distsql-*"))
 
 
 @pytest.mark.slow
