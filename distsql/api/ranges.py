@@ -23,10 +23,10 @@ def parse_range(request: ASGIScope, length: int, *, entity_tag: bytes) -> tuple[
     """
     if request["method"] != "GET":
         return None
-    text = dict(request["headers"]).get(b"range")
-    if text is None:
+    texts = [value for name, value in request["headers"] if name == b"range"]
+    if not texts:
         return None
-    match = _RANGE.match(text.decode("latin-1"))
+    match = _RANGE.match(texts[-1].decode("latin-1"))
     if match is None or any(name == b"if-range" and value != entity_tag for name, value in request["headers"]):
         return None
     if match[3] is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from distsql.bytestore.contract import ByteStore
 from distsql.bytestore.placement import PlacedStores
+from distsql.bytestore.small_objects import SmallObjects
 from distsql.errors import CreationRefusedError, NameUnknownError, ReadOnlyError, StoreUnavailableError
 from distsql.oci.names import RepositoryName
 from distsql.registry.admissions import Admission, admit, suspension, warnings
@@ -45,6 +46,7 @@ class Backend:
     upload_lifetime: timedelta = timedelta(hours=24)
     hashes: RunningHashes = field(default_factory=RunningHashes)
     batches: BatchMemory = field(default_factory=BatchMemory)
+    small_objects: SmallObjects = field(default_factory=SmallObjects)
     read_only: bool = False
     redirect: bool = True
     """Whether clients are sent to the store for bytes, where it has addresses."""

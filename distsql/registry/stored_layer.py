@@ -63,8 +63,17 @@ class StoredLayer:
         stop = self.length if size < 0 else min(self.length, self._position + size)
         if stop <= self._position:
             return b""
-        data = await self._store.read(self._row.store_key, self._position, stop)
+        whole = stop - self._position == self.length
+        data = await (self._read_whole() if whole else self._store.read(self._row.store_key, self._position, stop))
         self._position = stop
+        return data
+
+    async def _read_whole(self) -> bytes:
+        key, small = self._row.store_key, self._backend.small_objects
+        data = small.find(key)
+        if data is None:
+            data = await self._store.read(key, 0, self.length)
+            small.add(key, data)
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
