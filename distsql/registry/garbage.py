@@ -17,11 +17,12 @@ from distsql.bytestore.contract import Staged
 from distsql.bytestore.placement import name_of
 from distsql.errors import DistsqlError, StoreUnavailableError
 from distsql.registry.context import Backend
+from distsql.registry.forecasts import Forecast
 from distsql.registry.manifest_reviews import ManifestReview
 from distsql.registry.orphans import find_orphans
 from distsql.registry.purges import Purge
 from distsql.registry.reviews import AT_ONCE, Pace, Periods, Review, Reviewed
-from distsql.sql import audit, garbage, garbage_previews, sweeps, upload_expiry
+from distsql.sql import audit, garbage, sweeps, upload_expiry
 from distsql.sql.database import Transaction
 from distsql.sql.garbage import CondemnedBytesRow
 from distsql.sql.tables import SERVER_TENANT_ID
@@ -126,14 +127,8 @@ class GarbageCollector:
         return self.collected
 
     async def dry_run(self) -> Collected:
-        """What `run` would remove now, in one read that locks nothing; all but orphans."""
-        periods = self._periods
-        found = await self._backend.everything.read(
-            garbage_previews.preview_collection,
-            grace=periods.grace,
-            restore_period=periods.restore,
-            recovery_window=periods.recovery,
-        )
+        """What `run` would remove now, all but orphans; in reads that lock nothing."""
+        found = await Forecast(self._backend.everything, self._periods).run()
         return Collected(**found._asdict())
 
     async def _transact(self, work: Callable[[Transaction], Awaitable[Result]]) -> Result:

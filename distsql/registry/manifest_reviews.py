@@ -23,7 +23,7 @@ from distsql.sql.garbage_queue import QueuedRow
 from distsql.sql.manifest_deletions import ManifestKeyRow, PlacedManifestRow
 from distsql.values import Caller
 
-_MOST: Final = 200
+MOST_MANIFESTS: Final = 200
 """With all that they refer to."""
 
 SOON_S: Final = 5
@@ -69,7 +69,7 @@ class ManifestReview:
         self._caller = caller
         self._periods = periods
         self._batch = pace.batch
-        self._at_once = min(pace.batch, _MOST)
+        self._at_once = min(pace.batch, MOST_MANIFESTS)
 
     async def manifests(self) -> Reviewed:
         """Manifests without tag, parent and subject, for the grace period, where they are to be collected.

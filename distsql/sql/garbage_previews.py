@@ -1,14 +1,18 @@
-"""What a run of garbage collection would remove, in one read that locks nothing. Statement."""
+"""What a run of garbage collection would remove of everything, in one read. Statement."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import timedelta
 from typing import Final, NamedTuple
 
-from sqlalchemy import BigInteger, Interval, bindparam, column, text
+from sqlalchemy import ARRAY, BigInteger, Interval, bindparam, column, text
 
 from distsql.sql.database import Transaction
+from distsql.sql.garbage_forecasts import removed_arrays, whole
+from distsql.sql.manifest_deletions import ManifestKeyRow
 from distsql.sql.statements import statement
+from distsql.sql.types import DigestType
 
 
 class PreviewRow(NamedTuple):
@@ -24,69 +28,38 @@ class PreviewRow(NamedTuple):
     freed_bytes: int
 
 
-# As the steps of a run judge (`distsql.sql.garbage`, `garbage_manifests`, `deletions`), all as of now: what only goes
-# once something else has been gone for a while isn't counted.
+# As the steps of a run judge (`distsql.sql.garbage`, `deletions`) after it has removed manifests. What
+# these referred to is looked at in the same run only where there is no grace, and forgotten where nothing is restored.
 _PREVIEW: Final = """
-with due as materialized (
-    select distinct kind, tenant_id, repository_id, digest from garbage_queue
-    where (kind in ('layer', 'manifest', 'subject', 'tenant') and queued_at <= now() - cast(:grace as interval))
-    or (kind in ('deleted_manifest', 'repository') and queued_at <= now() - cast(:restore_period as interval))
-    or (kind = 'blob' and queued_at <= now())
-), due_tenants as materialized (
-    select d.tenant_id from due d join tenants t on t.id = d.tenant_id
-    where d.kind = 'tenant' and t.deleted_at <= now() - cast(:grace as interval)
-), gone_repositories as materialized (
-    select r.tenant_id, r.id as repository_id from due d
-    join repositories r on r.tenant_id = d.tenant_id and r.id = d.repository_id
-    where d.kind = 'repository' and r.deleted_at <= now() - cast(:restore_period as interval)
-    union -- a run queues the others of a deleted tenant, and their time begins then
-    select r.tenant_id, r.id from due_tenants g join repositories r on r.tenant_id = g.tenant_id
-    where r.deleted_at is null and cast(:restore_period as interval) <= interval '0'
-), due_content as materialized (
+with <gone>, <removed>, due_content as materialized (
     select kind, tenant_id, repository_id, digest from due
     where (tenant_id, repository_id) not in (select tenant_id, repository_id from gone_repositories)
+), released as materialized (
+    select distinct d.tenant_id, d.repository_id, d.digest from removed r
+    join descriptors d on (d.tenant_id, d.repository_id, d.manifest_digest) = (r.tenant_id, r.repository_id, r.digest)
+    where d.role <> 'subject'
 ), purged as materialized (
     select m.tenant_id, m.repository_id, m.digest from due_content d
     join manifests m on (m.tenant_id, m.repository_id, m.digest) = (d.tenant_id, d.repository_id, d.digest)
     where d.kind = 'deleted_manifest' and m.deleted_at <= now() - cast(:restore_period as interval)
-), unheld as materialized (
-    select m.tenant_id, m.repository_id, m.digest, m.pushed_at, m.promised_at, d.kind, d.digest as queued_digest
-    from due_content d
-    join manifests m on m.tenant_id = d.tenant_id and m.repository_id = d.repository_id
-        and ((d.kind = 'manifest' and m.digest = d.digest) or (d.kind = 'subject' and m.digest in (
-            select s.manifest_digest from descriptors s where s.tenant_id = d.tenant_id and s.digest = d.digest
-            and s.repository_id = d.repository_id and s.role = 'subject'
-        )))
-    where d.kind in ('manifest', 'subject') and m.deleted_at is null
-    and not exists (select from tags g where (g.tenant_id, g.repository_id, g.live_digest)
-        = (m.tenant_id, m.repository_id, m.digest))
-    and not exists (select from descriptors p where p.tenant_id = m.tenant_id and p.digest = m.digest
-        and p.repository_id = m.repository_id and p.role <> 'subject')
-    and not exists (select from manifests s where (s.tenant_id, s.repository_id, s.digest)
-        = (m.tenant_id, m.repository_id, m.subject_digest) and s.deleted_at is null)
-), unpromised as materialized (
-    select distinct m.tenant_id, m.repository_id, m.digest from unheld m
-    where (m.kind = 'subject' and not exists (
-        select from unheld o where (o.tenant_id, o.repository_id, o.queued_digest)
-            = (m.tenant_id, m.repository_id, m.queued_digest)
-        and o.kind = 'subject' and o.promised_at > now() - cast(:grace as interval)
-    )) or (m.kind = 'manifest'
-        and greatest(m.pushed_at, m.promised_at) <= now() - cast(:grace as interval)
-        and exists (select from repositories r join tenants t on t.id = r.tenant_id
-            where r.tenant_id = m.tenant_id and r.id = m.repository_id and r.deleted_at is null
-            and coalesce(r.untagged, t.untagged) = 'collect')
-        and not exists (select from tags g where (g.tenant_id, g.repository_id, g.digest)
-            = (m.tenant_id, m.repository_id, m.digest) and g.valid_to > now() - cast(:restore_period as interval))
-    )
+    union
+    select r.tenant_id, r.repository_id, r.digest from removed r where cast(:restore_period as interval) <= interval '0'
 ), unneeded as materialized (
-    select l.tenant_id, l.repository_id, l.digest from due_content d
+    select l.tenant_id, l.repository_id, l.digest from (
+        select d.tenant_id, d.repository_id, d.digest from due_content d where d.kind = 'layer'
+        union
+        select r.tenant_id, r.repository_id, r.digest from released r where cast(:grace as interval) <= interval '0'
+    ) d
     join layers l on (l.tenant_id, l.repository_id, l.digest) = (d.tenant_id, d.repository_id, d.digest)
-    where d.kind = 'layer' and l.needed_at <= now() - cast(:grace as interval)
+    where l.needed_at <= now() - cast(:grace as interval)
     and not exists (select from descriptors n where n.tenant_id = l.tenant_id and n.digest = l.digest
-        and n.repository_id = l.repository_id and n.role <> 'subject')
+        and n.repository_id = l.repository_id and n.role <> 'subject'
+        and (cast(:grace as interval) > interval '0'
+            or (n.tenant_id, n.repository_id, n.manifest_digest) not in (select * from removed)))
 ), left_behind as (
     select tenant_id, digest from due where kind = 'blob'
     union select tenant_id, digest from unneeded
+    union select tenant_id, digest from released where cast(:restore_period as interval) <= interval '0'
     union select l.tenant_id, l.digest from layers l
         where (l.tenant_id, l.repository_id) in (select tenant_id, repository_id from gone_repositories)
     union select k.tenant_id, k.digest from kept_references k
@@ -105,7 +78,8 @@ with due as materialized (
         and (k.tenant_id, k.repository_id) not in (select tenant_id, repository_id from gone_repositories)
         and (k.tenant_id, k.repository_id, k.manifest_digest)
             not in (select tenant_id, repository_id, digest from purged)
-    )
+    ) and (cast(:restore_period as interval) <= interval '0'
+        or (b.tenant_id, b.digest) not in (select tenant_id, digest from released))
 ), gone_tenants as (
     select t.tenant_id from due_tenants t
     where not exists (select from repositories r where r.tenant_id = t.tenant_id
@@ -122,7 +96,7 @@ with due as materialized (
 )
 select (select count(*) from ended) as uploads, (select count(*) from gone_tenants) as tenants,
     (select count(*) from gone_repositories) as repositories,
-    (select count(*) from unpromised) as manifests,
+    (select count(*) from removed) as manifests,
     (select count(*) from purged) as purged, (select count(*) from unneeded) as layers,
     (select count(*) from freed) as blobs,
     cast((select coalesce(sum(length), 0) from condemned_bytes
@@ -132,21 +106,39 @@ select (select count(*) from ended) as uploads, (select count(*) from gone_tenan
         end as bigint) as freed_bytes
 """
 
+_PERIODS: Final = ("grace", "restore_period", "recovery_window")
+
 PREVIEW_COLLECTION: Final = statement(
     "preview_collection",
-    "What a run of garbage collection would remove, from what is queued.",
-    text(_PREVIEW)
-    .bindparams(*(bindparam(name, type_=Interval()) for name in ("grace", "restore_period", "recovery_window")))
+    "What a run of garbage collection would remove, from what is queued, with manifests that it would remove before.",
+    text(whole(_PREVIEW))
+    .bindparams(*(bindparam(name, type_=Interval()) for name in _PERIODS))
+    .bindparams(
+        bindparam("removed_tenant_ids", type_=ARRAY(BigInteger())),
+        bindparam("removed_repository_ids", type_=ARRAY(BigInteger())),
+        bindparam("removed_digests", type_=ARRAY(DigestType())),
+    )
     .columns(*(column(name, BigInteger()) for name in PreviewRow._fields)),
     PreviewRow,
 )
 
 
 async def preview_collection(
-    tx: Transaction, *, grace: timedelta, restore_period: timedelta, recovery_window: timedelta
+    tx: Transaction,
+    removed: Collection[ManifestKeyRow],
+    *,
+    grace: timedelta,
+    restore_period: timedelta,
+    recovery_window: timedelta,
 ) -> PreviewRow:
-    """How much would go now."""
-    row = await tx.one(PREVIEW_COLLECTION, grace=grace, restore_period=restore_period, recovery_window=recovery_window)
+    """How much would go now, with these manifests (`garbage_forecasts`)."""
+    row = await tx.one(
+        PREVIEW_COLLECTION,
+        grace=grace,
+        restore_period=restore_period,
+        recovery_window=recovery_window,
+        **removed_arrays(removed),
+    )
     if row is None:
         raise AssertionError("counts give a row")
     return row

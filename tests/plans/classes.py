@@ -199,7 +199,10 @@ COLD: Final[dict[str, str]] = {
     "list_repository_deletion_effects": "before a deletion, for people: a walk over a repository",
     "list_tenant_deletion_effects": "before a deletion, for people: a walk over a tenant",
     "list_swept_repositories": SWEEP,
-    "preview_collection": "collect-garbage --dry-run: for people, all that is queued at once",
+    **dict.fromkeys(
+        ("foresee_followers", "foresee_manifests", "list_due", "list_foreseen_children", "preview_collection"),
+        "collect-garbage --dry-run: for people, all that is queued at once",
+    ),
     "queue_untagged": "a tenant or repository begins to collect what is untagged: a walk over it, once",
     "sweep_blobs": SWEEP,
     "sweep_repository": SWEEP,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from datetime import timedelta
 
 import psycopg
 import pytest
 
 from distsql.app import Registry
+from distsql.registry import forecasts, manifest_reviews
 from distsql.registry.garbage import GarbageCollector
 from distsql.registry.namespace import StoredNamespace
 from distsql.registry.reviews import Periods
@@ -15,6 +17,9 @@ from distsql.registry.tenants import Tenants
 from distsql.values import Caller
 from tests.registry.pushing import index, push_blob, push_image
 from tests.registry.test_garbage import NOW, collect, collect_untagged, collector, later, stored_keys
+from tests.registry.test_retention_runs import fill
+
+Owner = psycopg.Connection[tuple[object, ...]]
 
 
 async def test_a_dry_run_says_what_a_run_does_and_changes_nothing(
@@ -109,3 +114,69 @@ async def test_a_dry_run_takes_a_tenant_at_once_where_nothing_can_be_restored(
     foreseen = await at_once.dry_run()
     assert foreseen == await at_once.run()
     assert (foreseen.tenants, foreseen.repositories, foreseen.blobs) == (int(not recovery), 1, 2)
+
+
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+
+
+async def make(namespace: StoredNamespace, dice: random.Random, sql: Owner) -> None:
+    """Content that is tied together, of which some was deleted or lost its tags; all of it at various times."""
+    repositories = [namespace.repository(f"acme/{name}") for name in ("web", "api", "gone")]
+    for repository in repositories:
+        await fill(repository, dice, sql)
+        later(sql, f"{dice.randint(0, 90)} minutes")
+    for repository in repositories:
+        for _ in range(2):
+            digests = [manifest.digest async for manifest in repository.manifests.all()]
+            for digest in dice.sample(digests, min(2, len(digests))):
+                await repository.manifests.delete(digest, force=True)
+            for tag in [tag async for tag in repository.tags.list()][:1]:
+                await repository.tags.untag(tag)
+            await repository.manifests.exists(dice.choice(digests))
+            later(sql, f"{dice.randint(0, 90)} minutes")
+    await repositories[-1].remove()
+    later(sql, f"{dice.randint(0, 90)} minutes")
+
+
+@pytest.mark.parametrize("grace", [NOW, HOUR])
+@pytest.mark.parametrize("restore", [NOW, HOUR, DAY])
+async def test_a_dry_run_foresees_every_round_of_a_run(
+    registry: Registry, namespace: StoredNamespace, sql: Owner, grace: timedelta, restore: timedelta
+) -> None:
+    """Also what becomes garbage only since the run removes something; of several runs."""
+    dice = random.Random(f"{grace} {restore}")
+    await push_image(namespace.repository("acme/web"), b"first", tags=["first"])
+    if dice.random() < 0.5:  # else the run finds that it is to collect them from now on
+        await collect_untagged(registry)
+    await make(namespace, dice, sql)
+    await collect_untagged(registry)
+    gone = 0
+    for _ in range(4):
+        foreseen = await collector(registry, grace, restore).dry_run()
+        assert foreseen == await collect(registry, grace, restore)
+        gone += foreseen.manifests + foreseen.layers
+        later(sql, "45 minutes")
+    assert gone
+
+
+async def test_followers_in_more_than_one_batch(
+    registry: Registry, namespace: StoredNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Referrers of one manifest, and of those others; and children of one index."""
+    for module in (manifest_reviews, forecasts):
+        monkeypatch.setattr(module, "MOST_MANIFESTS", 2)
+    web = namespace.repository("acme/web")
+    subject = await push_image(web, b"layer", tags=["v1"])
+    await collect_untagged(registry)
+    referrers = [await push_image(web, b"sbom", subject=subject.digest, n=str(n)) for n in range(5)]
+    for referrer in referrers[:3]:
+        await push_image(web, b"signature", subject=referrer.digest, of=str(referrer.digest))
+    children = [await push_image(web, b"layer", child=str(n)) for n in range(5)]
+    await web.manifests.put(index(*children), ["multi"])
+    await web.manifests.delete(subject.digest)
+    await web.tags.untag("multi")
+    foreseen = await collector(registry).dry_run()
+    assert foreseen == await collect(registry)
+    assert (foreseen.manifests, foreseen.purged) == (5 + 3 + 1 + 5, 5 + 3 + 1 + 5 + 1)
+    assert await stored_keys(registry) == set()
