@@ -5,16 +5,15 @@ from __future__ import annotations
 import io
 import os
 import re
-import sys
 import threading
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 
 from distsql.cli import main
 
 
-def run_on_a_terminal(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+def run_on_a_terminal(*arguments: str) -> tuple[str, str]:
     """What the command prints, and what it shows on stderr meanwhile, without its colours."""
     master, slave = os.openpty()
     shown: list[bytes] = []
@@ -33,11 +32,14 @@ def run_on_a_terminal(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> tuple
     reader.start()
     printed = io.StringIO()
     try:
-        with os.fdopen(slave, "w") as terminal, redirect_stdout(printed):
-            monkeypatch.setattr(sys, "stderr", terminal)
-            monkeypatch.setenv("TERM", "xterm")
+        with (
+            os.fdopen(slave, "w") as terminal,
+            redirect_stdout(printed),
+            redirect_stderr(terminal),
+            pytest.MonkeyPatch.context() as patch,
+        ):
+            patch.setenv("TERM", "xterm")
             main.main(list(arguments), standalone_mode=False)
-            monkeypatch.undo()
     finally:
         reader.join(30)
         os.close(master)

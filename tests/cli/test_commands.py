@@ -266,9 +266,9 @@ def test_version() -> None:
     assert distsql.__version__ in run("--version").stdout
 
 
-def test_verify_repairs_at_a_rate(pushed: list[str], database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_verify_repairs_at_a_rate(pushed: list[str], database_url: str) -> None:
     """Damage is exit status 1 until it is mended; a rate is a size for each second; a terminal shows how far it is."""
-    printed, shown = run_on_a_terminal("verify", "--bytes", *pushed, monkeypatch=monkeypatch)
+    printed, shown = run_on_a_terminal("verify", "--bytes", *pushed)
     assert printed == "nothing is wrong\n"
     for what in ("blobs", "7/7"):  # of the bytes, and it may be done before the bar has moved
         assert what in shown

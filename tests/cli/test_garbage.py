@@ -113,7 +113,7 @@ def test_what_it_says_is_what_becomes_of_catalogue_and_store(
 
     for name, value in AN_HOUR.items():
         monkeypatch.setenv(name, value)
-    printed, shown = run_on_a_terminal("collect-garbage", "--json", *catalogue, monkeypatch=monkeypatch)
+    printed, shown = run_on_a_terminal("collect-garbage", "--json", *catalogue)
     found = json.loads(printed)
     assert (foreseen.pop("dry_run"), found.pop("dry_run")) == (True, False)
     assert found == foreseen

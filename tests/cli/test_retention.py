@@ -41,7 +41,7 @@ def decisions(result: Result) -> dict[str, tuple[str, str]]:
     return {each["tag"]: (each["decision"], each["reason"]) for each in found["decisions"]}
 
 
-def test_set_preview_run(catalogue: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_set_preview_run(catalogue: list[str]) -> None:
     assert run(catalogue, "set", "acme/web", "--keep", "v*: latest 1", "--delete", "v*: all").exit_code == 0
     assert run(catalogue, "set", "acme", "--delete", "dev: beyond 1").exit_code == 0
     listed: list[dict[str, Any]] = json.loads(run(catalogue, "list", "--json").stdout)
@@ -57,7 +57,7 @@ def test_set_preview_run(catalogue: list[str], monkeypatch: pytest.MonkeyPatch) 
         "dev": ("keep", "no rule is about it"),
     }
     assert json.loads(preview.stdout)[0]["freed_bytes"] == 0  # untagged manifests are kept
-    table, shown = run_on_a_terminal("retention", "preview", "acme", *catalogue, monkeypatch=monkeypatch)
+    table, shown = run_on_a_terminal("retention", "preview", "acme", *catalogue)
     assert "1 tags and manifests would go; that frees 0 bytes" in table
     assert "1 images stay without a tag" in table
     assert "repositories" in shown

@@ -144,6 +144,7 @@ COLLECTING: Final[dict[str, set[str] | list[set[str]]]] = {
     "correct_usage": set(),
     # Repositories that were deleted, in batches of some hundred rows of perhaps millions
     "begin_purge": {"repositories_pkey"},
+    "find_empty_tenant": {"blobs_pkey", "repositories_pkey", "tenants_pkey"},
     "purge_repository_kept_references": {"kept_references_pkey"},
     "purge_repository_layers": {"layers_pkey"},
     "mark_manifests_purged": {"manifests_pkey"},
@@ -237,7 +238,6 @@ COLD: Final[dict[str, str]] = {
     "add_daily_pulls": _COUNTING,
     "add_manifest_pulls": _COUNTING,
     "add_tag_pulls": _COUNTING,
-    "find_empty_tenant": PURGE,
     "mark_repositories_of_tenant": PURGE,
     "purge_tenant_accounts": PURGE,
     "purge_tenant_tenant_usage": PURGE,
