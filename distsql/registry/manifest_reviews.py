@@ -62,7 +62,10 @@ class _Deleted:
 
 
 class ManifestReview:
-    """Rounds for each kind of entry that is about manifests. What somebody works with is put off, never waited for."""
+    """Rounds for each kind of entry that is about manifests. One that somebody works with is put off, never waited for.
+
+    What it needs is waited for, where somebody deletes or mounts just that, so as to begin its grace.
+    """
 
     def __init__(self, transact: Transact, caller: Caller, periods: Periods, pace: Pace) -> None:
         self._transact = transact

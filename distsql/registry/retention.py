@@ -193,7 +193,10 @@ class Retention:
         return await self._outcome(found, await self._decide(found))
 
     async def _decide(self, found: RetainedRow) -> list[DecisionRow]:
-        return await self.database.read(retention.list_retention_decisions, _repository(found))
+        terms = await self.database.read(retention.find_retention_terms, _repository(found))
+        if terms is None:
+            return []
+        return await self.database.read(retention.list_retention_decisions, _repository(found), terms)
 
     async def _outcome(self, found: RetainedRow, rows: Sequence[DecisionRow]) -> Outcome:
         policies = {each.id: each for each in await self.database.read(_policies, found.tenant)}

@@ -24,9 +24,10 @@ from sqlalchemy import (
     select,
     tuple_,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 
 from distsql.oci.digest import Digest
-from distsql.sql.database import Transaction
+from distsql.sql.database import Transaction, json_value
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.retention_tables import retention_policies, retention_rules
 from distsql.sql.statements import (
@@ -62,6 +63,12 @@ class DecisionRow(NamedTuple):
     because_of: str | None
 
 
+class TermsRow(NamedTuple):
+    """What retention goes by in a repository."""
+
+    terms: Mapping[str, Any] | None
+
+
 class RuleRow(NamedTuple):
     """A rule of a policy; ``path`` None is the tenant's own."""
 
@@ -95,7 +102,21 @@ class RetainedRow(NamedTuple):
     path: str
 
 
-_decisions = func.retention_decisions(TENANT_ID, REPOSITORY_ID).table_valued(
+FIND_RETENTION_TERMS: Final = statement(
+    "find_retention_terms",
+    "What policies say about a repository, and whether and where anything may be deleted.",
+    select(func.retention_terms(TENANT_ID, REPOSITORY_ID, type_=JSONB)),
+    TermsRow,
+)
+
+
+async def find_retention_terms(tx: Transaction, repository: RepositoryRow) -> Mapping[str, Any] | None:
+    """The terms, None when there is no such repository (any more)."""
+    row = await tx.one(FIND_RETENTION_TERMS, tenant_id=repository.tenant_id, repository_id=repository.id)
+    return None if row is None else row.terms
+
+
+_decisions = func.retention_verdicts(TENANT_ID, REPOSITORY_ID, parameter("terms", JSONB())).table_valued(
     column("tag", Text()),
     column("digest", DigestType()),
     column("pushed_at", DateTime(timezone=True)),
@@ -110,15 +131,23 @@ _decisions = func.retention_decisions(TENANT_ID, REPOSITORY_ID).table_valued(
 
 LIST_RETENTION_DECISIONS: Final = statement(
     "list_retention_decisions",
-    "What becomes of each tag and untagged manifest of a repository, in one snapshot.",
+    "What becomes of each tag and untagged manifest of a repository, in one snapshot. The terms were read before: "
+    "together it would take 24 locks.",
     select(*_decisions.c),
     DecisionRow,
 )
 
 
-async def list_retention_decisions(tx: Transaction, repository: RepositoryRow) -> list[DecisionRow]:
-    """All decisions, by tag, then those about manifests."""
-    return await tx.all(LIST_RETENTION_DECISIONS, tenant_id=repository.tenant_id, repository_id=repository.id)
+async def list_retention_decisions(
+    tx: Transaction, repository: RepositoryRow, terms: Mapping[str, Any]
+) -> list[DecisionRow]:
+    """All decisions by these terms, by tag, then those about manifests."""
+    return await tx.all(
+        LIST_RETENTION_DECISIONS,
+        tenant_id=repository.tenant_id,
+        repository_id=repository.id,
+        terms=json_value(dict(terms)),
+    )
 
 
 _ONLY_TENANT: Final = parameter("only_tenant", Text())

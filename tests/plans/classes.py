@@ -186,6 +186,7 @@ COLD: Final[dict[str, str]] = {
             "insert_events_of_repository",
             "insert_retention_rules",
             "list_retained_repositories",
+            "find_retention_terms",
             "list_retention_decisions",
             "list_retention_rules",
             "claim_retention_run",
