@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
-from functools import partial
 from typing import Any, Final, NamedTuple
 
 from distsql.sql.pipeline import Pipeline, Question, StatementSkippedError, freest
@@ -51,39 +50,40 @@ class Gathering:
         asked = statement.asked
         if not asked:
             return freest(self._pipelines, who).fetch(statement, parameters, who=who)
-        loop = asyncio.get_running_loop()
         own = {name: parameters[name] for name in asked}
         kind = _Kind(statement, who, tuple([each for each in parameters.items() if each[0] not in own]))
-        answer: asyncio.Future[Rows] = loop.create_future()
+        answer: asyncio.Future[Rows] = asyncio.get_running_loop().create_future()
         askers = self._waiting.get(kind)
         if askers is None:
             self._waiting[kind] = [(own, answer)]
         else:
             askers.append((own, answer))
-        if not self._scheduled:
-            self._schedule(loop)
+        self._schedule()
         return answer
 
-    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
+    def ask_again(self, kind: _Kind, askers: list[_Asker]) -> None:
+        """With the next flush."""
+        self._waiting.setdefault(kind, []).extend(askers)
+        self._schedule()
+
+    def _schedule(self) -> None:
         """Sends soon: after those whose turn in the event loop is just now."""
         if not self._scheduled and self._flights < len(self._pipelines):
             self._scheduled = True
-            loop.call_soon(self._send)
+            asyncio.get_running_loop().call_soon(self._send)
 
     def _send(self) -> None:
         self._scheduled = False
         batches = self._take()
         if not batches:
             return
-        questions = [
-            Question(statement, {**dict(shared), **statement.lists([each for each, _ in askers])}, who)
-            for (statement, who, shared), askers in batches
-        ]
-        answers = freest(self._pipelines, questions[0].who).ask(questions)
+        questions, last = [], len(batches) - 1
+        for number, (kind, askers) in enumerate(batches):
+            parameters = {**dict(kind.shared), **kind.statement.lists([each for each, _ in askers])}
+            answer = _Together(self, kind, askers, is_last=number == last)
+            questions.append(Question(kind.statement, parameters, kind.who, answer))
         self._flights += 1
-        for (kind, askers), answer in zip(batches, answers, strict=True):
-            answer.add_done_callback(partial(self._receive, kind, askers))
-        answers[-1].add_done_callback(self._land)
+        freest(self._pipelines, questions[0].who).ask(questions)
 
     def _take(self) -> list[tuple[_Kind, list[_Asker]]]:
         """Who goes with the next flush, by statement."""
@@ -99,30 +99,47 @@ class Gathering:
                 self._waiting[kind] = later
         return batches
 
-    def _receive(self, kind: _Kind, askers: list[_Asker], answer: asyncio.Future[Rows]) -> None:
-        if not answer.cancelled() and isinstance(answer.exception(), StatementSkippedError):
-            self._waiting.setdefault(kind, []).extend(askers)  # what failed is not with them any more
-            self._schedule(answer.get_loop())
-        else:
-            _hand_out(askers, answer)
-
-    def _land(self, last: asyncio.Future[Rows]) -> None:
+    def land(self) -> None:
+        """A flush has had all its answers."""
         self._flights -= 1
         if self._waiting:
-            self._schedule(last.get_loop())
+            self._schedule()
 
 
-def _hand_out(askers: Sequence[_Asker], answer: asyncio.Future[Rows]) -> None:
-    waiting = [(number, each) for number, (_, each) in enumerate(askers, 1) if not each.done()]
-    if answer.cancelled():
-        for _, each in waiting:
-            each.cancel()
-    elif error := answer.exception():
-        for _, each in waiting:
-            each.set_exception(error)
-    else:
+class _Together:
+    """The `Answer` to a statement that several share: each gets its own rows."""
+
+    __slots__ = ("_askers", "_gathering", "_is_answered", "_is_last", "_kind")
+
+    def __init__(self, gathering: Gathering, kind: _Kind, askers: list[_Asker], *, is_last: bool) -> None:
+        self._gathering = gathering
+        self._kind = kind
+        self._askers = askers
+        self._is_last = is_last  # of its flush
+        self._is_answered = False
+
+    def done(self) -> bool:
+        return self._is_answered
+
+    def set_result(self, result: Rows, /) -> None:
         found: dict[int, Rows] = {}
-        for row in answer.result():
+        for row in result:
             found.setdefault(row[0], []).append(row[1:])
-        for number, each in waiting:
-            each.set_result(found.get(number, []))
+        for number, (_, answer) in enumerate(self._askers, 1):
+            if not answer.done():
+                answer.set_result(found.get(number, []))
+        self._end()
+
+    def set_exception(self, exception: Exception, /) -> None:
+        if isinstance(exception, StatementSkippedError):
+            self._gathering.ask_again(self._kind, self._askers)  # what failed is not with them any more
+        else:
+            for _, answer in self._askers:
+                if not answer.done():
+                    answer.set_exception(exception)
+        self._end()
+
+    def _end(self) -> None:
+        self._is_answered = True
+        if self._is_last:
+            self._gathering.land()

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import psycopg
 from psycopg import adapt, pq
@@ -38,12 +38,24 @@ _SYNC: Final = pq.ExecStatus.PIPELINE_SYNC
 _SKIPPED: Final = pq.ExecStatus.PIPELINE_ABORTED
 
 
+class Answer(Protocol):
+    """Who waits for rows, in the manner of an `asyncio.Future`: told at once, in the turn that received them."""
+
+    def done(self) -> bool:
+        """Whether nobody waits any more."""
+
+    def set_result(self, result: Rows, /) -> None: ...
+
+    def set_exception(self, exception: Exception, /) -> None: ...
+
+
 class Question(NamedTuple):
-    """A statement, and as which tenant it is asked."""
+    """A statement, as which tenant it is asked, and for whom."""
 
     statement: Statement[Any]
     parameters: Mapping[str, Any]
     who: Who
+    answer: Answer
 
 
 class StatementSkippedError(psycopg.Error):
@@ -56,7 +68,7 @@ class _Sent:
     __slots__ = ("answer", "error", "name", "parts", "result", "setting", "skipped", "synced", "to_prepare")
 
     def __init__(
-        self, name: str, setting: TenantSetting, answer: asyncio.Future[Rows] | None, *, to_prepare: bool, synced: bool
+        self, name: str, setting: TenantSetting, answer: Answer | None, *, to_prepare: bool, synced: bool
     ) -> None:
         self.name = name
         self.setting = setting  # under which it is run, or which it is
@@ -80,6 +92,7 @@ class Pipeline:
         self._settings = SettingStatements(self._habits)
         self._socket = -1  # remembered: a connection that was lost doesn't tell any more
         self._connecting = asyncio.Lock()
+        self._opening: set[asyncio.Task[None]] = set()
         self._sent: deque[_Sent] = deque()
         self._blocked = False  # the socket took less than there was to send
         self._prepared: set[str] = set()
@@ -102,31 +115,39 @@ class Pipeline:
         """
         if self._connection is None:
             await self._open()
-        [answer] = self._ask([Question(statement, parameters, who)])
+        answer: asyncio.Future[Rows] = asyncio.get_running_loop().create_future()
+        self._ask([Question(statement, parameters, who, answer)])
         return await answer
 
-    def ask(self, questions: Sequence[Question]) -> list[asyncio.Future[Rows]]:
-        """What `fetch` gives for each, later; all are sent when this returns, unless there is no connection yet.
+    def ask(self, questions: Sequence[Question]) -> None:
+        """Sends them at once, unless there is no connection yet; each gets what `fetch` gives.
 
         They share a Sync, and so a transaction: behind one that fails the others get `StatementSkippedError`.
         """
-        if self._connection is None:
-            return [
-                asyncio.ensure_future(self.fetch(each.statement, each.parameters, who=each.who)) for each in questions
-            ]
-        return self._ask(questions)
+        if self._connection is not None:
+            self._ask(questions)
+            return
+        opening = asyncio.create_task(self._open_and_ask(questions))
+        self._opening.add(opening)  # the event loop keeps none alive
+        opening.add_done_callback(self._opening.discard)
 
-    def _ask(self, questions: Sequence[Question]) -> list[asyncio.Future[Rows]]:
-        loop = asyncio.get_running_loop()
-        answers: list[asyncio.Future[Rows]] = [loop.create_future() for _ in questions]
+    async def _open_and_ask(self, questions: Sequence[Question]) -> None:
         try:
-            self._send(questions, answers)
+            await self._open()
+        except Exception as error:  # noqa: BLE001  # it is told those who wait for the answers
+            for each in questions:
+                each.answer.set_exception(error)
+        else:
+            self._ask(questions)
+
+    def _ask(self, questions: Sequence[Question]) -> None:
+        try:
+            self._send(questions)
         except psycopg.OperationalError as error:
             self._drop(str(error))  # it was lost, but the event loop hasn't told us yet
-            for answer in answers:
-                if not answer.done():
-                    answer.set_exception(error)
-        return answers
+            for each in questions:
+                if not each.answer.done():
+                    each.answer.set_exception(error)
 
     def close(self) -> None:
         """Closes the connection; whoever still waits gets an error."""
@@ -147,12 +168,12 @@ class Pipeline:
 
     # -- sending ------------------------------------------------------------------------------------------------------
 
-    def _send(self, questions: Sequence[Question], answers: Sequence[asyncio.Future[Rows]]) -> None:
+    def _send(self, questions: Sequence[Question]) -> None:
         connection = self._connection
         if connection is None:
             raise psycopg.OperationalError("the connection was lost")
         pgconn, setting, last = connection.pgconn, None, None
-        for (statement, parameters, who), answer in zip(questions, answers, strict=True):
+        for statement, parameters, who, answer in questions:
             # First what may fail: a value that has no form in SQL leaves nothing half sent.
             try:
                 values = statement.pack(parameters)

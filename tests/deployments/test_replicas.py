@@ -30,7 +30,6 @@ from distsql.registry.tenants import Tenants
 from distsql.settings import Settings
 from distsql.sql import database, replicas, tenant_setting
 from distsql.sql.pipeline import Pipeline, Question
-from distsql.sql.statements import Rows
 from distsql.values import Caller
 from tests.deployments.standbys import Standby
 from tests.places import make_place
@@ -282,10 +281,10 @@ def _record_statements(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> s
     theirs = [replica.pipeline for replica in registry.backend.database.replicas._all]
     ask = Pipeline._ask
 
-    def record(self: Pipeline, questions: Sequence[Question]) -> list[asyncio.Future[Rows]]:
+    def record(self: Pipeline, questions: Sequence[Question]) -> None:
         if self in theirs:
             sent.update(each.statement.name for each in questions)
-        return ask(self, questions)
+        ask(self, questions)
 
     monkeypatch.setattr(Pipeline, "_ask", record)
     assert len(registry.backend.everything.replicas) == 0
