@@ -97,6 +97,13 @@ def test_what_a_deletion_would_do_is_found_by_hashes_and_indexes(crowd: Connecti
     assert scanned(nodes) == set()
 
 
+@pytest.mark.parametrize("name", ["list_deleted_things", "list_deleted_of_repository"])
+def test_no_tag_is_compared_with_every_manifest(crowd: Connection, name: str) -> None:
+    nodes = plan(crowd, registered[name])
+    assert [node["Join Filter"] for node in nodes if "digest" in node.get("Join Filter", "")] == []
+    assert "manifests_pkey" in indexes(nodes)
+
+
 def test_cold_statements_can_be_run(crowd: Connection) -> None:
     for name in COLD:
         assert plan(crowd, registered[name])
