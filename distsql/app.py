@@ -35,6 +35,7 @@ from distsql.registry.pulls import Pulls, forget_ended_tags
 from distsql.registry.repeating import Repeated
 from distsql.registry.retention import Retention
 from distsql.registry.reviews import Periods
+from distsql.registry.sql_access import end_long_sessions
 from distsql.registry.webhooks import Deliverer
 from distsql.settings import Settings
 from distsql.sql import gauges, health, stores
@@ -48,6 +49,7 @@ _ACCESS_CHANGES_AGE: Final = timedelta(days=1)
 _ENDED_TAGS_S: Final = 24 * 60 * 60
 _ENDED_TAGS_AGE: Final = timedelta(days=30)  # at least; longer where they can be restored for longer
 _UNREAD_LABELS_S: Final = 24 * 60 * 60
+_LONG_SESSIONS_S: Final = 10
 _FIRST_UNREAD_LABELS_S: Final = 60
 _ROLL_UP: Final = timedelta(minutes=10)
 _FIRST_ROLL_UP_S: Final = 10  # while a server starts it has better things to do
@@ -123,6 +125,11 @@ class Registry:
                 ),
                 seconds=_ENDED_TAGS_S,
                 first=_FORGET_S,
+            ),
+            Repeated(
+                "ending long sessions of tenants' own roles",
+                functools.partial(end_long_sessions, self._everything),
+                seconds=_LONG_SESSIONS_S,
             ),
             Repeated(
                 "reading labels",

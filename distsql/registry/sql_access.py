@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import logging
 import secrets
 from datetime import timedelta
 from typing import Final, NamedTuple
@@ -16,6 +17,7 @@ from distsql.sql.tenants import LockedTenantRow
 from distsql.values import Caller
 
 TIMEOUT: Final = timedelta(seconds=30)
+_log: Final = logging.getLogger("distsql")
 _ITERATIONS: Final = 4096  # PostgreSQL's own; the password is random, and long
 
 
@@ -72,6 +74,12 @@ class SqlAccess:
 
     def _audit(self, tx: Transaction, tenant_id: int, action: str, reference: str) -> None:
         audit.insert_audit_events(tx, tenant_id, action, caller=self._caller, repository=None, references=(reference,))
+
+
+async def end_long_sessions(database: Database) -> None:
+    """Ends sessions of tenants' own roles that lifted their timeouts, or keep locks that servers need."""
+    for row in await database.transact(sql_roles.end_sql_sessions):
+        _log.warning("A session of %s was ended: it took too long, or kept an advisory lock", row.role_name)
 
 
 def scram_verifier(password: str) -> str:

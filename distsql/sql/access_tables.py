@@ -131,6 +131,13 @@ sql_roles: Final = Table(
     Column("role_name", Text, nullable=False, comment="The role that sees this tenant's rows: pg_roles.rolname."),
     Column("created_at", _INSTANT, nullable=False, server_default=_NOW, comment="When it was made, or made anew."),
     Column("closed_at", _INSTANT, comment="Since when it sees nothing: its tenant is suspended."),
+    Column(
+        "timeout_ms",
+        BigInteger,
+        nullable=False,
+        server_default=text("30000"),
+        comment="How long a statement or transaction of it may take, whatever the role sets itself.",
+    ),
     PrimaryKeyConstraint("tenant_id"),
     comment="Which role of PostgreSQL's own reads which tenant's reports.",
 )

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import BigInteger, Boolean, Text, case, delete, func, null, select, update
+from sqlalchemy import BigInteger, Boolean, Text, case, delete, func, null, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from distsql.errors import SettingsError
@@ -62,14 +62,20 @@ OPEN_SQL_ROLE: Final = statement(
     _DoneRow,
 )
 
-_bound = insert(sql_roles).values(tenant_id=TENANT_ID, role_name=_ROLE)
+_TIMEOUT: Final = parameter("timeout_ms", BigInteger())
+_bound = insert(sql_roles).values(tenant_id=TENANT_ID, role_name=_ROLE, timeout_ms=_TIMEOUT)
 
 BIND_SQL_ROLE: Final = statement(
     "bind_sql_role",
     "A tenant's rows are shown to this role, and to no earlier one any more.",
     _bound.on_conflict_do_update(
         index_elements=[sql_roles.c.tenant_id],
-        set_={"role_name": _bound.excluded.role_name, "created_at": func.now(), "closed_at": null()},
+        set_={
+            "role_name": _bound.excluded.role_name,
+            "created_at": func.now(),
+            "closed_at": null(),
+            "timeout_ms": _bound.excluded.timeout_ms,
+        },
     ),
     Nothing,
 )
@@ -95,14 +101,15 @@ CLOSE_SQL_ROLE: Final = statement(
 async def replace_sql_role(tx: Transaction, tenant_id: int, role: str, *, verifier: str, longest: timedelta) -> None:
     """Makes the role the tenant's; an earlier one is dropped. `SettingsError` when the owner may not make roles."""
     earlier = await tx.one(FIND_SQL_ROLE, tenant_id=tenant_id)
+    timeout_ms = int(longest.total_seconds() * 1000)
     try:
-        await tx.one(MAKE_SQL_ROLE, role=role, verifier=verifier, timeout_ms=int(longest.total_seconds() * 1000))
+        await tx.one(MAKE_SQL_ROLE, role=role, verifier=verifier, timeout_ms=timeout_ms)
     except psycopg.errors.InsufficientPrivilege as error:
         raise SettingsError(
             f"The catalogue's user may not make roles ({first_line(error)}): let an administrator of its PostgreSQL "
             f"run `alter role ... createrole` and `grant {READER_ROLE} to ... with admin option`"
         ) from error
-    tx.queue(BIND_SQL_ROLE, tenant_id=tenant_id, role=role)
+    tx.queue(BIND_SQL_ROLE, tenant_id=tenant_id, role=role, timeout_ms=timeout_ms)
     if earlier is not None:
         tx.queue(DROP_SQL_ROLE, role=earlier.role_name)
 
@@ -120,6 +127,34 @@ async def close_sql_role(tx: Transaction, tenant_id: int, *, closed: bool) -> No
     row = await tx.one(CLOSE_SQL_ROLE, tenant_id=tenant_id, closed=closed)
     if row is not None:
         tx.queue(OPEN_SQL_ROLE, role=row.role_name, opened=not closed)
+
+
+END_SQL_SESSIONS: Final = statement(
+    "end_sql_sessions",
+    "Sessions of tenants' own roles end that have worked for too long, or keep what our servers lock.",
+    # Roles may lift their own timeouts, and everybody may take advisory locks: PostgreSQL has no right for either.
+    # Materialized: else the planner may end every session that there is, and then look whose it was.
+    text(
+        """
+with found as materialized (
+    select r.role_name, a.pid
+    from sql_roles r
+    join pg_stat_activity a on a.usename = r.role_name and a.datname = current_database()
+    where a.state <> 'idle' and coalesce(a.xact_start, a.query_start) < now() - r.timeout_ms * interval '1 millisecond'
+    or exists (select from pg_locks l where l.pid = a.pid and l.locktype = 'advisory')
+), ended as materialized (
+    select role_name, pg_terminate_backend(pid) as is_ended from found
+)
+select role_name from ended where is_ended
+"""
+    ),
+    SqlRoleRow,
+)
+
+
+async def end_sql_sessions(tx: Transaction) -> list[SqlRoleRow]:
+    """The roles whose sessions were ended. None, where the catalogue's user may not see or end them."""
+    return await tx.all(END_SQL_SESSIONS)
 
 
 def role_url(owner_url: str, role: str, password: str) -> str:

@@ -330,6 +330,7 @@ COLD: Final[dict[str, str]] = {
             "move_blob",
             "close_sql_role",
             "drop_sql_role",
+            "end_sql_sessions",
             "find_sql_role",
             "make_sql_role",
             "open_sql_role",

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from click.testing import CliRunner, Result
 from psycopg import sql as composed
 
 import distsql
+from distsql.app import Registry
 from distsql.cli import main
 from distsql.embedded import PrivatePostgres
-from distsql.registry.sql_access import scram_verifier
-from distsql.sql.sql_roles import role_url
+from distsql.registry.sql_access import end_long_sessions, scram_verifier
+from distsql.sql.sql_roles import end_sql_sessions, role_url
 from tests import postgres
 from tests.places import make_place
 from tests.registry.pushing import push_image
@@ -156,6 +158,17 @@ def test_it_goes_with_its_tenant(catalogue: list[str], sql: Connection) -> None:
         "set default_transaction_read_only = off",
         "set statement_timeout = 0",
         "set session characteristics as transaction read write",
+        "reset role",
+        "set role none",
+        "reset session authorization",
+        "reset all",
+        "discard all",
+        "select set_config('role', current_user, false)",
+        "set search_path = report, pg_catalog, public, pg_temp",
+        "set plan_cache_mode = force_generic_plan",
+        "set transform_null_equals = on",
+        "set backslash_quote = on",
+        "set application_name = 'distsql'",
     ],
 )
 def test_no_setting_shows_another_tenant(tenant: Connection, setting: str) -> None:
@@ -184,6 +197,8 @@ def test_it_becomes_nobody_else(tenant: Connection) -> None:
     "statement",
     [
         "alter role current_user createrole",
+        "alter role current_user set app.tenant_id = '0'",
+        "alter role current_user bypassrls",
         "alter role current_user connection limit 1000",
         "grant distsql_auditor to current_user",
         "grant distsql_serve to current_user",
@@ -218,6 +233,37 @@ def test_it_becomes_nobody_else(tenant: Connection) -> None:
         "select drop_sql_role('distsql_auditor')",
         "select * from pg_statistic",
         "select * from pg_authid",
+        "select * from pg_user_mapping",
+        "select * from pg_hba_file_rules",
+        "select pg_read_binary_file('pg_hba.conf')",
+        "select pg_stat_file('.')",
+        "select pg_current_logfile()",
+        "copy (select 1) to program 'id'",
+        "copy signing_keys to stdout",
+        "copy accounts to stdout",
+        "select pg_export_snapshot() from pg_export_snapshot() x, signing_keys",
+        "select lo_creat(-1)",
+        "select lo_create(0)",
+        "select lo_from_bytea(0, 'fills the disk')",
+        "select lo_import('/etc/passwd')",
+        "select lo_export(1, '/tmp/mine')",
+        "select set_config('role', 'distsql_serve', false)",
+        "select set_config('session_authorization', 'distsql_serve', false)",
+        "select set_config('session_replication_role', 'replica', false)",
+        "create extension postgres_fdw",
+        "create publication mine for all tables",
+        "create event trigger mine on ddl_command_start execute function mine()",
+        "create language plperlu",
+        "create function pg_temp.mine() returns void language sql security definer as 'select 1'",
+        "create operator public.= (function = texteq, leftarg = text, rightarg = text)",
+        "alter function report.digest(text) leakproof",
+        "alter view report.tenant_usage owner to current_user",
+        "select roll_up_days()",
+        "select drop_audit_month('audit_events_rest')",
+        "select pg_switch_wal()",
+        "select pg_create_restore_point('mine')",
+        "select pg_logical_slot_get_changes('mine', null, null)",
+        "select pg_promote()",
         "select pg_read_file('/etc/passwd')",
         "select pg_ls_dir('.')",
         "copy tags to program 'id'",
@@ -261,6 +307,97 @@ def test_a_function_of_its_own_sees_no_row_before_the_policy(tenant: Connection)
     assert heard == ["acme"]
     with pytest.raises(psycopg.errors.InvalidTextRepresentation, match="acme"):
         tenant.execute("select 1 from tenants where name::int = 1")
+
+
+def test_no_report_tells_in_an_error_what_it_does_not_show(tenant: Connection) -> None:
+    """A condition that fails at what it sees, on every column of every view: only what the tenant has is in it."""
+    columns = tenant.execute(
+        "select c.relname::text, a.attname::text from pg_class c join pg_attribute a on a.attrelid = c.oid "
+        "where c.relnamespace = 'report'::regnamespace and c.relkind = 'v' and a.attnum > 0 "
+        "and c.relname <> 'schema_health' and a.atttypid in ('text'::regtype, 'bytea'::regtype)"
+    ).fetchall()
+    assert len(columns) > 100
+    errors = [error for view, column in columns if (error := what_fails(tenant, view, column))]
+    assert len(errors) > 20
+    assert [error for error in errors if 'type integer: "acme' not in error] == []
+
+
+def what_fails(tenant: Connection, view: str, column: str) -> str | None:
+    question = composed.SQL("select 1 from report.{} where (tenant || ' ' || {}::text)::int = 1")
+    try:
+        tenant.execute(question.format(composed.Identifier(view), composed.Identifier(column)))
+    except psycopg.errors.InvalidTextRepresentation as error:
+        return str(error)
+    return None
+
+
+def test_a_cursor_or_a_prepared_question_shows_no_more_later(tenant: Connection) -> None:
+    """Whatever it sets between the question and the answer."""
+    with tenant.transaction():
+        tenant.execute("declare held cursor for select distinct tenant from report.tag_history")
+        tenant.execute("select set_config('app.tenant_id', i::text, true) from generate_series(0, 3) i")
+        assert tenant.execute("fetch all held").fetchall() == [("acme",)]
+    tenant.execute("prepare asked as select distinct tenant from report.tag_history")
+    tenant.execute("set role distsql_reader")
+    assert tenant.execute("execute asked").fetchall() == []
+    tenant.execute("reset role")
+    assert tenant.execute("execute asked").fetchall() == [("acme",)]
+    with tenant.cursor().copy("copy (select distinct tenant from report.tag_history) to stdout") as copied:
+        assert b"".join(map(bytes, copied)) == b"acme\n"
+
+
+def test_it_ends_nobody_else(catalogue: list[str]) -> None:
+    """Neither a server's sessions nor those of another tenant's role."""
+    with (
+        psycopg.connect(give(catalogue, "rival"), autocommit=True) as rival,
+        psycopg.connect(give(catalogue), autocommit=True) as tenant,
+    ):
+        for function in ("pg_terminate_backend", "pg_cancel_backend"):
+            with pytest.raises(Denied):
+                tenant.execute(f"select {function}(%s)", [rival.info.backend_pid])
+        others = tenant.execute(
+            "select a.pid from pg_stat_activity a where usename is distinct from current_user and usename is not null"
+        ).fetchall()
+        assert rival.info.backend_pid in {pid for (pid,) in others}
+        assert seen(rival) == ["rival/web"]
+
+
+async def test_who_lifts_the_timeout_is_ended(catalogue: list[str], sql: Connection, registry: Registry) -> None:
+    """And who keeps a lock that servers need; not who is within it, does nothing, or belongs to somebody else."""
+    url, rivals = [await asyncio.to_thread(give, catalogue, tenant) for tenant in ("acme", "rival")]
+    lifted = "alter role current_user set statement_timeout = 0"
+    connect = partial(psycopg.connect, url, autocommit=True)
+    rival = psycopg.connect(rivals, autocommit=True)
+    with connect() as idle, connect() as first, connect() as second, connect() as third, rival:
+        idle.execute("set default_transaction_read_only = off")
+        idle.execute(lifted)
+        with connect() as later:
+            assert later.execute("show statement_timeout").fetchall() == [("0",)]
+            assert seen(later) == ["acme/web"]
+        first.execute("set statement_timeout = 0")
+        sleeping = asyncio.create_task(asyncio.to_thread(first.execute, "select pg_sleep(300)"))
+        second.execute("begin; set local idle_in_transaction_session_timeout = 0; select 1 from tag_history")
+        rival.execute("begin")
+        busy = "select count(*) from pg_stat_activity where query like '%pg_sleep(300)%' and pid <> pg_backend_pid()"
+        async with asyncio.timeout(20):
+            while sql.execute(busy).fetchall() != [(1,)]:
+                await asyncio.sleep(0.01)
+        everything = registry.backend.everything
+        await end_long_sessions(everything)
+        third.execute("select pg_advisory_lock(1)")
+        assert len(await everything.transact(end_sql_sessions)) == 1
+        with pytest.raises(psycopg.OperationalError):
+            third.execute("select 1")
+        sql.execute(
+            "update sql_roles set timeout_ms = 0 where tenant_id = (select id from tenants where name = 'acme')"
+        )
+        await end_long_sessions(everything)
+        with pytest.raises(psycopg.OperationalError, match="terminat"):
+            await sleeping
+        with pytest.raises(psycopg.OperationalError):
+            second.execute("select 1")
+        assert seen(idle) == ["acme/web"]
+        assert seen(rival) == ["rival/web"]
 
 
 def test_statistics_show_no_values(tenant: Connection) -> None:
