@@ -12,7 +12,6 @@ from uuid import UUID
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict
 
 from distsql.app import Registry
 from distsql.oci.digest import Digest
@@ -22,6 +21,7 @@ from distsql.registry.reviews import Periods
 from distsql.registry.tenants import Tenants
 from distsql.registry.verification import Finding, Verifier
 from distsql.settings import Settings
+from distsql.sql import schema
 from distsql.values import Caller
 from tests import postgres
 from tests.deployments.standbys import Recovery
@@ -49,9 +49,10 @@ def place() -> Iterator[Path]:
 
 @pytest.fixture
 def catalogue(primary: tuple[Path, str]) -> Iterator[str]:
-    """A migrated catalogue of its own on the primary."""
+    """A migrated catalogue of its own on the primary, whose other one is used by other tests."""
     _, url = primary
-    with postgres.new_database(url, template=str(conninfo_to_dict(url)["dbname"])) as own:
+    with postgres.new_database(url) as own:
+        schema.migrate(own)
         yield own
 
 

@@ -73,7 +73,10 @@ def test_the_main_process_is_killed(start_serve: Start, place: Path) -> None:
     """Its workers and its PostgreSQL end by themselves; the next serve on the same folder and port has everything."""
     data = place / "data"
     catalogue = ("--data", str(data))
-    first = start_serve(catalogue, "--workers", 2)
+    temporary = place / "tmp"
+    temporary.mkdir()
+    first = start_serve(catalogue, "--workers", 2, env={"TMPDIR": str(temporary)})
+    assert list(temporary.glob("distsql-metrics-*"))
     with first.client() as client:
         push(client, "acme/web", "latest", MADE)
         session = begin(client, "acme/web")
@@ -81,6 +84,7 @@ def test_the_main_process_is_killed(start_serve: Start, place: Path) -> None:
     first.kill()
     again = start_serve(catalogue, port=first.port)  # at once: the workers may still be there
     first.wait_workers_gone(seconds=3)
+    assert not list(temporary.glob("distsql-metrics-*")), "what the main process had made"
     with again.client() as client:
         assert_image(client, "acme/web", "latest", MADE)
         assert client.get(session).headers["range"] == "0-3"
@@ -91,16 +95,12 @@ def test_the_main_process_is_killed(start_serve: Start, place: Path) -> None:
     assert_sound(*catalogue)
 
 
-def test_the_main_process_is_killed_while_it_starts(
-    begin_serve: Start, catalogue: tuple[str, ...], tmp_path: Path
-) -> None:
-    """A worker that finds itself without a parent ends too: it would hold the port for ever. Nothing is left behind."""
-    server = begin_serve(catalogue, env={"TMPDIR": str(tmp_path)})
+def test_the_main_process_is_killed_while_it_starts(begin_serve: Start, catalogue: tuple[str, ...]) -> None:
+    """A worker that finds itself without a parent ends too: it would hold the port for ever."""
+    server = begin_serve(catalogue, env={"DISTSQL_STOP_TIMEOUT": "5s"})  # what a worker that hears nothing is given
     wait_until(server.workers, what="a worker")
-    assert list(tmp_path.glob("distsql-*"))
     server.kill()
     server.wait_workers_gone(seconds=20)
-    assert not list(tmp_path.glob("distsql-*"))
 
 
 @pytest.mark.slow
