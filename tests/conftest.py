@@ -24,13 +24,14 @@ from tests import objectstore, postgres
 from tests.places import place_of_places
 
 # What `./run.sh test quick` does without, by folder, by name, and by what a test wants:
-# - what goes over all routes, members, switches or revisions, or starts servers and clusters; each of what they go over
-#   has tests of its own, which stay;
+# - what goes over all routes, members, switches, commands or revisions, or over generated registries, or starts servers
+#   and clusters; each of what they go over has tests of its own, which stay;
 # - what is raced, killed at every statement, cut off, or waits until something remembered is too old: it is slow;
 # - the contract over HTTP, once more; and an object store, for that is a server more (files and memory stay).
 THOROUGH: Final = (
     *("benchmarks/*", "deployments/*", "embedded/*", "isolation/*", "migrations/*", "server/*", "switches/*"),
-    *("access/test_routes.py", "api/test_fuzz.py"),
+    *("access/test_routes.py", "api/test_fuzz.py", "cli/test_audited_commands.py", "plans/test_allocations.py"),
+    *("registry/test_deletion_reports.py", "registry/test_retention_runs.py"),
     *("*_races.py", "*interruptions.py", "*_outages.py", "*_connections.py", "*_machine.py", "*_model.py"),
     *("access/test_revocation.py", "access/test_suspension.py", "access/test_many_accounts.py"),
 )

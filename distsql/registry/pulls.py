@@ -22,8 +22,9 @@ _log: Final = logging.getLogger("distsql")
 _DAY_S: Final = 24 * 60 * 60
 _TOGETHER: Final = 500  # requests, until they are added up
 # Different things, until they are written ahead of their time; and what is kept at most while the catalogue is away.
-_MANY: Final = 5_000
+_MANY: Final = 20_000
 _MOST: Final = 50_000
+_AT_ONCE: Final = 500  # of them in a transaction: requests wait no longer than it takes to put these together
 
 
 class Counts:
@@ -101,9 +102,15 @@ class Pulls:
     async def flush(self) -> bool:
         """Writes what is remembered, and tells whether it has to be tried again."""
         self._add_up()
-        memory, self._memory = self._memory, {}
-        if not memory:
-            return False
+        entries, self._memory = list(self._memory.items()), {}
+        for at in range(0, len(entries), _AT_ONCE):
+            if not await self._write(dict(entries[at : at + _AT_ONCE])):
+                self._keep(dict(entries[at:]))
+                return True
+        return False
+
+    async def _write(self, memory: _Memory) -> bool:
+        """In a transaction of its own. Whether that is done with, well or not."""
         written = False
 
         async def write(tx: Transaction) -> None:
@@ -116,10 +123,8 @@ class Pulls:
             await self._database.transact(write)
         except UnavailableError as error:
             _log.warning("Pulls were not counted%s: %s", "" if written else " yet", error)
-            if not written:  # else nobody knows whether the commit came through: nothing is counted twice
-                self._keep(memory)
-                return True
-        return False
+            return written  # then nobody knows whether the commit came through: nothing is counted twice
+        return True
 
     def _keep(self, older: _Memory) -> None:
         newer, self._memory = self._memory, older
@@ -143,7 +148,10 @@ Key = TypeVar("Key")
 def _added_up(parts: Iterable[tuple[Key, Counts]]) -> dict[Key, Counts]:
     found: dict[Key, Counts] = {}
     for key, counts in parts:
-        found.setdefault(key, Counts()).add(counts)
+        total = found.get(key)
+        if total is None:
+            total = found[key] = Counts()
+        total.add(counts)
     return found
 
 

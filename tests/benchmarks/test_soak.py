@@ -24,7 +24,7 @@ def test_what_was_acknowledged_survives_the_servers(store: str, request: pytest.
     with make_folder() as folder, running_fleet(folder, 2, storage=storage) as (fleet, catalogue):
         if store == "folder":
             costs_are_measured(scaling.Deployment(fleet, folder))
-        told = asyncio.run(soak(fleet, clients=6, seconds=8, kill_every_s=1.5, sizes=sizes))
+        told = asyncio.run(soak(fleet, clients=6, seconds=5, kill_every_s=1.2, sizes=sizes))
         verified = verify(catalogue)
     assert told.problems == []
     assert told.images

@@ -89,7 +89,7 @@ def test_killed_at_random_moments(start_serve: Start, catalogue: tuple[str, ...]
     """Two servers under load, one of them killed again and again."""
     servers = [start_serve(catalogue), start_serve(catalogue)]
     with Load([server.url for server in servers], "acme/load", length=100_000) as load:
-        for kill in range(4):
+        for kill in range(3):
             load.wait_for(images=2)
             time.sleep(random.uniform(0, 0.1))
             victim = servers[kill % 2]
