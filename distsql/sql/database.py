@@ -273,7 +273,7 @@ class Database:
         """Closes the free connections."""
         for pipeline in self._pipelines:
             if not len(pipeline):
-                pipeline.close()
+                pipeline.forget()
         await self._pool.forget_idle()
 
 

@@ -93,6 +93,7 @@ class Pipeline:
         self._socket = -1  # remembered: a connection that was lost doesn't tell any more
         self._connecting = asyncio.Lock()
         self._opening: set[asyncio.Task[None]] = set()
+        self._closed = False
         self._sent: deque[_Sent] = deque()
         self._blocked = False  # the socket took less than there was to send
         self._prepared: set[str] = set()
@@ -149,15 +150,23 @@ class Pipeline:
                 if not each.answer.done():
                     each.answer.set_exception(error)
 
-    def close(self) -> None:
-        """Closes the connection; whoever still waits gets an error."""
+    def forget(self) -> None:
+        """Closes the connection; whoever still waits gets an error, and who asks next another connection."""
         self._drop("it was closed here")
+
+    def close(self) -> None:
+        """Closes it for good, also one that is just being made."""
+        self._closed = True
+        self.forget()
 
     async def _open(self) -> None:
         async with self._connecting:
             if self._connection is not None:
                 return
             connection, self._habits = await self._connect()
+            if self._closed:
+                connection.pgconn.finish()
+                raise psycopg.OperationalError("the connection was closed while it was being made")
             self._settings = SettingStatements(self._habits)
             connection.pgconn.enter_pipeline_mode()
             self._prepared.clear()

@@ -151,7 +151,7 @@ class Replica:
         self.usable = False
         self._retry_at = time.monotonic() + for_s
         if for_s == _LOST_PAUSE_S:
-            self.pipeline.close()
+            self.pipeline.forget()
 
     def try_again(self, find_position: Callable[[], Awaitable[int]]) -> None:
         """Asks it, beside everything else, whether it is there; not more often than now and then."""

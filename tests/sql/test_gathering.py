@@ -179,7 +179,7 @@ async def test_a_lost_connection_is_told_to_all_and_made_anew(pipeline: Counting
     await ask(gathering, 1)
     asked = [asyncio.create_task(ask(gathering, 1)) for _ in range(3)]
     await asyncio.sleep(0.005)
-    pipeline.close()
+    pipeline.forget()
     answers = await asyncio.gather(*asked, return_exceptions=True)
     assert [type(answer) for answer in answers] == [psycopg.OperationalError] * 3
     assert await ask(gathering, 1) == [500]

@@ -139,3 +139,24 @@ async def test_closing_fails_those_who_wait(pipeline: Pipeline) -> None:
     pipeline.close()
     with pytest.raises(psycopg.OperationalError):
         await waiting
+
+
+async def test_closing_ends_a_connection_that_is_being_made(database_url: str) -> None:
+    """Else it would stay open for as long as the process lives, and nobody's."""
+    made: list[psycopg.AsyncConnection[tuple[object, ...]]] = []
+    go_on = asyncio.Event()
+
+    async def connect() -> tuple[psycopg.AsyncConnection[tuple[object, ...]], Habits]:
+        made.append(await psycopg.AsyncConnection.connect(database_url, autocommit=True))
+        await go_on.wait()
+        return made[0], Habits()
+
+    pipeline = Pipeline(connect)
+    waiting = asyncio.create_task(pipeline.fetch(ECHO, {"value": 1}))
+    while not made:
+        await asyncio.sleep(0.001)
+    pipeline.close()
+    go_on.set()
+    with pytest.raises(psycopg.OperationalError, match="while it was being made"):
+        await waiting
+    assert made[0].closed
