@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import timedelta
 
@@ -22,7 +21,7 @@ from distsql.registry.reviews import Periods
 from distsql.registry.tenants import Tenants
 from distsql.values import Caller
 from tests.registry.pushing import index, push_blob, push_image
-from tests.registry.soundness import findings, namespace_of, opened, stored
+from tests.registry.soundness import findings, namespace_of, stored
 
 NOW = timedelta(0)
 EVERY = os.environ.get("KILL_AT_EVERY_STATEMENT") == "on"
@@ -43,12 +42,6 @@ class Kill:
         self.left -= 1
         if self.left == 0:
             raise Killed
-
-
-@pytest.fixture
-async def backend(database_url: str) -> AsyncIterator[Backend]:
-    async with opened(database_url) as machinery:
-        yield machinery
 
 
 async def make_garbage(backend: Backend, number: int) -> None:

@@ -6,7 +6,7 @@ GitLab's registry wrote a manifest and its layers in several transactions; here 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 import psycopg
 import pytest
@@ -16,7 +16,7 @@ from distsql.oci.digest import Digest
 from distsql.registry.context import Backend
 from distsql.registry.uploads import Upload
 from tests.registry.pushing import CONFIG, image, index, push_blob, push_image
-from tests.registry.soundness import findings, namespace_of, opened
+from tests.registry.soundness import findings, namespace_of
 
 FIRST, SECOND = b"first" * 100, b"second" * 100
 
@@ -42,12 +42,6 @@ class Interruption:
 
 def fail() -> None:
     raise Interrupted
-
-
-@pytest.fixture
-async def backend(database_url: str) -> AsyncIterator[Backend]:
-    async with opened(database_url) as backend:
-        yield backend
 
 
 @pytest.fixture(params=["raise", "cancel", pytest.param("terminate", marks=pytest.mark.slow)])

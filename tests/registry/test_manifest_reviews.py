@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 import pytest
@@ -22,7 +22,7 @@ from distsql.sql.garbage_manifests import LockedManifestRow
 from distsql.sql.manifest_deletions import ManifestKeyRow
 from distsql.values import Caller
 from tests.registry.pushing import image, index, push_blob, push_image
-from tests.registry.soundness import findings, namespace_of, opened
+from tests.registry.soundness import findings, namespace_of
 
 NOW = timedelta(0)
 DAY = timedelta(days=1)
@@ -31,12 +31,6 @@ Change = Callable[[StoredRepository, ParsedManifest], Awaitable[object]]
 
 class Killed(Exception):
     pass
-
-
-@pytest.fixture
-async def backend(database_url: str) -> AsyncIterator[Backend]:
-    async with opened(database_url) as machinery:
-        yield machinery
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 
 import psycopg
 import pytest
@@ -19,12 +19,6 @@ from tests.registry.pushing import CONFIG, image, index, push_blob, push_image
 from tests.registry.soundness import findings, namespace_of, opened, stored
 
 ROUNDS = 8
-
-
-@pytest.fixture
-async def backend(database_url: str) -> AsyncIterator[Backend]:
-    async with opened(database_url) as backend:
-        yield backend
 
 
 @pytest.fixture

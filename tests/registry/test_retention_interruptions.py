@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 
 import pytest
@@ -22,7 +22,7 @@ from distsql.sql.repositories import RepositoryRow
 from distsql.values import Caller
 from tests.registry.pushing import push_image
 from tests.registry.recounts import use_of
-from tests.registry.soundness import findings, namespace_of, opened
+from tests.registry.soundness import findings, namespace_of
 
 DAY = timedelta(days=1)
 Change = Callable[[StoredRepository, ParsedManifest], Awaitable[object]]
@@ -30,12 +30,6 @@ Change = Callable[[StoredRepository, ParsedManifest], Awaitable[object]]
 
 class Killed(Exception):
     pass
-
-
-@pytest.fixture
-async def backend(database_url: str) -> AsyncIterator[Backend]:
-    async with opened(database_url) as machinery:
-        yield machinery
 
 
 async def make(backend: Backend) -> tuple[StoredRepository, ParsedManifest]:

@@ -6,7 +6,6 @@ A lock lets one transaction collect at a time, over all servers. Here it is take
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import psycopg
@@ -23,17 +22,11 @@ from distsql.sql.database import Transaction
 from distsql.values import Caller
 from tests.registry.pushing import CONFIG, index, push_blob, push_image
 from tests.registry.recounts import use_of
-from tests.registry.soundness import findings, namespace_of, opened
+from tests.registry.soundness import findings, namespace_of
 from tests.registry.test_garbage import later
 
 NOW = timedelta(0)
 Owner = psycopg.Connection[tuple[object, ...]]
-
-
-@pytest.fixture
-async def backend(database_url: str) -> AsyncIterator[Backend]:
-    async with opened(database_url) as machinery:
-        yield machinery
 
 
 @pytest.fixture
