@@ -38,7 +38,7 @@ from distsql.registry.reviews import Periods
 from distsql.registry.sql_access import end_long_sessions
 from distsql.registry.webhooks import Deliverer
 from distsql.settings import Settings
-from distsql.sql import gauges, health, stores
+from distsql.sql import gauges, health, revisions, stores
 from distsql.sql.access_changes import delete_access_changes
 from distsql.sql.database import SERVE_ROLE, Database, Observer, ignore
 from distsql.sql.days import roll_up_days
@@ -170,9 +170,7 @@ class Registry:
     async def open(self) -> None:
         """Checks the schema and makes the store ready."""
         if self._check_schema:
-            from distsql.sql import schema  # noqa: PLC0415  # brings alembic, which the workers of a server do without
-
-            await asyncio.to_thread(schema.check_revision, self._database.url)
+            await asyncio.to_thread(revisions.check_revision, self._database.url)
         await self._store.open()
         for repeated in self._repeated if self._serving else ():
             repeated.begin()

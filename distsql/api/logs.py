@@ -4,34 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import sys
-from datetime import UTC, datetime
 from typing import Final, TextIO
 
+from distsql.api.log_lines import instant
 from distsql.api.requests import Request, printable
 
 _INTERVAL_S: Final = 0.2
-
-
-class JSONFormatter(logging.Formatter):
-    """What the registry and the web server have to say, in the form of the access log."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """One line; a traceback is one value in it."""
-        line = {
-            "at": _instant(),
-            "level": record.levelname.lower(),
-            "message": record.getMessage(),
-            "request_id": getattr(record, "request_id", None),
-        }
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps({name: value for name, value in line.items() if value is not None}, ensure_ascii=False)
-
-
-def _instant() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 class AccessLog:
@@ -49,7 +28,7 @@ class AccessLog:
         if not self._lines:
             asyncio.get_running_loop().call_later(_INTERVAL_S, self.flush)
         line = {
-            "at": _instant(),
+            "at": instant(),
             "method": request.method,
             "path": printable(request.scope["path"], 1024),
             "status": status,

@@ -64,7 +64,7 @@ def serve(settings: Settings) -> None:
     import asyncio
 
     from distsql.bytestore.urls import open_store
-    from distsql.sql import schema
+    from distsql.sql import revisions
 
     settings.check_exposure()
     address = _free_address(settings)
@@ -73,14 +73,17 @@ def serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     if settings.database_url:
-        schema.check_revision(settings.database_url)
+        revisions.check_revision(settings.database_url)
         asyncio.run(_check(store))
         _run(settings, address)
         return
     # Before the store, whose folders are nobody else's: PostgreSQL's user has to get into the data folder.
     with PrivatePostgres(settings.data) as postgres:
         url = postgres.url(settings.data)
-        schema.migrate(url, actor="serve")
+        if not revisions.is_current(url):
+            from distsql.sql import schema  # which takes half a second to import
+
+            schema.migrate(url, actor="serve")
         asyncio.run(_check(store))
         _run(replace(settings, database_url=url), address)
 
@@ -161,11 +164,14 @@ def _keep_months(database_url: str) -> None:
     """The audit's partitions are there before their months begin, also when nobody migrates for long."""
     import logging
 
-    from distsql.sql import schema
+    from distsql.sql import revisions
 
     while True:
         try:
-            schema.make_partitions(database_url)
+            if not revisions.has_months_ahead(database_url):
+                from distsql.sql import schema
+
+                schema.make_partitions(database_url)
         except Exception:  # the next turn may do better; until then events are in the partition of the rest
             logging.getLogger("distsql").warning("The audit's partitions could not be made", exc_info=True)
         time.sleep(_MONTHS_CHECK_S)
@@ -196,7 +202,7 @@ def logging_configuration() -> dict[str, Any]:
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"json": {"()": "distsql.api.logs.JSONFormatter"}},
+        "formatters": {"json": {"()": "distsql.api.log_lines.JSONFormatter"}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stderr"}},
         "loggers": {
             **{name: {"handlers": ["stderr"], "level": "WARNING", "propagate": False} for name in loggers},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from typing import Final
 
 from sqlalchemy import BigInteger, Text, func, literal_column, select
@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from distsql.oci.digest import Digest
 from distsql.sql.database import Transaction
+from distsql.sql.revisions import months_from
 from distsql.sql.statements import ACTOR, DIGEST, ONE, TENANT_ID, Nothing, parameter, statement, unnested
 from distsql.sql.tables import SERVER_TENANT_ID, audit_events, tenants
 from distsql.sql.types import DigestType
@@ -110,6 +111,7 @@ _MOVE_EVENTS: Final = """
 with moved as (delete from audit_events_rest where at >= '{1}' and at < '{2}' returning *)
 insert into {0} select * from moved
 """
+_ATTACH_MONTH: Final = "alter table audit_events attach partition {0} for values from ('{1}') to ('{2}')"
 
 
 def partition_statements(first: date, months: int) -> dict[str, list[str]]:
@@ -118,16 +120,12 @@ def partition_statements(first: date, months: int) -> dict[str, list[str]]:
     For the owner of the schema: ``distsql migrate`` runs what is missing, so that months are always ready ahead. Events
     of a month that nobody made ahead are in the partition of the rest, and move: a month can't be made beside them.
     """
-    statements = {}
-    begin = datetime(first.year, first.month, 1, tzinfo=UTC)
-    for _ in range(months):
-        end = (begin + timedelta(days=31)).replace(day=1)
-        name, bounds = f"audit_events_{begin:%Y_%m}", (begin.isoformat(), end.isoformat())
-        statements[name] = [
+    return {
+        name: [
             f"create table {name} (like audit_events including defaults including constraints)",
             "lock table audit_events_rest in access exclusive mode",
-            _MOVE_EVENTS.format(name, *bounds),
-            f"alter table audit_events attach partition {name} for values from ('{bounds[0]}') to ('{bounds[1]}')",
+            _MOVE_EVENTS.format(name, begin.isoformat(), end.isoformat()),
+            _ATTACH_MONTH.format(name, begin.isoformat(), end.isoformat()),
         ]
-        begin = end
-    return statements
+        for name, begin, end in months_from(first, months)
+    }

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import Final
 
 import psycopg
@@ -21,8 +20,8 @@ from sqlalchemy.pool import NullPool
 
 from distsql.errors import CatalogueUnavailableError, SchemaError, SettingsError
 from distsql.sql.audit import partition_statements
+from distsql.sql.revisions import MONTHS_AHEAD, connect, schema_folder
 
-_MONTHS_AHEAD: Final = 3
 _TURN_POLL_S: Final = 0.1
 _PARTITIONS_LOCK: Final = 0x6D6F6E746873
 _PAST_MONTHS: Final = text(
@@ -34,11 +33,8 @@ _MIGRATION_LOCK: Final = 0x6469737473716C  # "distsql": two that migrate at the 
 
 
 def configuration(connection: Connection | None = None, *, actor: str = "distsql migrate") -> Config:
-    """Alembic's configuration: inside the installed wheel, else in the checkout beside the package."""
-    package = Path(__file__).resolve().parent.parent
-    inside = package / "_schema" / "alembic.ini"
-    ini = inside if inside.exists() else package.parent / "alembic.ini"
-    config = Config(ini)
+    """Alembic's."""
+    config = Config(schema_folder() / "alembic.ini")
     config.attributes["connection"] = connection
     config.attributes["actor"] = actor
     return config
@@ -158,7 +154,7 @@ def make_past_partitions(url: str, *, before: datetime) -> None:
 
 def _make_partitions(connection: Connection) -> None:
     _lock_partitions(connection)
-    _make_missing(connection, datetime.now(UTC).date(), 1 + _MONTHS_AHEAD)
+    _make_missing(connection, datetime.now(UTC).date(), 1 + MONTHS_AHEAD)
 
 
 def _lock_partitions(connection: Connection) -> None:
@@ -195,11 +191,5 @@ def _is_downwards(script: ScriptDirectory, current: str | None, to: str) -> bool
 
 
 def _connect(url: str) -> Connection:
-    try:
-        # Not by the engine, which would hide these errors in its own.
-        opened = psycopg.connect(url, connect_timeout=10, application_name="distsql migrate")
-    except psycopg.ProgrammingError as error:
-        raise SettingsError(f"The database URL can't be read: {error}. Write postgresql://user@host/name") from error
-    except psycopg.OperationalError as error:
-        raise CatalogueUnavailableError(f"The catalogue's PostgreSQL doesn't answer: {error}") from error
+    opened = connect(url)  # not by the engine, which would hide its errors in its own
     return create_engine("postgresql+psycopg://", creator=lambda: opened, poolclass=NullPool).connect()

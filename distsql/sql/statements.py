@@ -1,7 +1,9 @@
-"""Statements: SQL that SQLAlchemy wrote once, at import, and the shape of its rows.
+"""Statements: SQL that SQLAlchemy writes once in a process, and the shape of its rows.
 
 An async SQLAlchemy engine costs about 300 microseconds of CPU for each query; its compiled string on a psycopg cursor
-costs 2 more than a string written by hand. So statements are compiled here and run by ``database.py``.
+costs 2 more than a string written by hand. So statements are compiled here and run by ``database.py``. Each when it is
+first run: all of them at import would make every command, and every process of a server, start a third of a second
+later, and most run only a few.
 """
 
 from __future__ import annotations
@@ -87,24 +89,55 @@ registered: Final[dict[str, Statement[Any]]] = {}
 def statement(
     name: str, purpose: str, clause: ClauseElement, row_type: type[Row], *, asked: TableValuedAlias | None = None
 ) -> Statement[Row]:
-    """Compiles a statement under the name of the function that runs it.
+    """A statement under the name of the function that runs it.
 
     One that several ask at once is ``asked`` by these `askers`: the first of its columns has to be their number, which
     is no part of the row.
     """
-    if isinstance(clause, Insert) and not clause.exported_columns:
-        clause = clause.inline()  # else SQLAlchemy lets it return the new primary key
-    compiled: Any = clause.compile(dialect=_DIALECT)
-    sql = str(compiled)
-    numbered_sql, order = _numbered(sql)
-    forms = forms_of(compiled.binds[each].type for each in order)
-    given = tuple(each.name for each in asked.c if each.name != ASKER) if asked is not None else ()
-    make_row = _row_maker(clause, row_type, skip=bool(given))
-    made = Statement(name, purpose, sql, make_row, numbered_sql, order, given, forms)
     if name in registered:
         raise ValueError(f"two statements are called {name}")
-    registered[name] = made
+    given = tuple(each.name for each in asked.c if each.name != ASKER) if asked is not None else ()
+    made = registered[name] = _Unwritten(name, purpose, given, clause, row_type)
     return made
+
+
+class _Unwritten(Statement[Row]):
+    """A statement that is written when something of it is asked for that isn't there; from then on it is as any."""
+
+    __slots__ = ("_clause", "_row_type")
+    _clause: ClauseElement
+    _row_type: type[Row]
+
+    def __init__(
+        self, name: str, purpose: str, asked: tuple[str, ...], clause: ClauseElement, row_type: type[Row]
+    ) -> None:
+        self._fill(name=name, purpose=purpose, asked=asked, _clause=clause, _row_type=row_type)
+
+    def __getattr__(self, attribute: str) -> object:
+        """What Python asks for only while it isn't there."""
+        if attribute not in _WRITTEN:
+            raise AttributeError(attribute)
+        self._write()
+        found: object = object.__getattribute__(self, attribute)
+        return found
+
+    def _write(self) -> None:
+        clause = self._clause
+        if isinstance(clause, Insert) and not clause.exported_columns:
+            clause = clause.inline()  # else SQLAlchemy lets it return the new primary key
+        compiled: Any = clause.compile(dialect=_DIALECT)
+        sql = str(compiled)
+        numbered_sql, order = _numbered(sql)
+        forms = forms_of(compiled.binds[each].type for each in order)
+        make_row = _row_maker(clause, self._row_type, skip=bool(self.asked))
+        self._fill(sql=sql, make_row=make_row, numbered_sql=numbered_sql, order=order, forms=forms)
+
+    def _fill(self, **values: object) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)  # frozen for everybody else
+
+
+_WRITTEN: Final = frozenset({"sql", "make_row", "numbered_sql", "order", "forms"})
 
 
 def unnamed(name: str, sql: str) -> Statement[tuple[Any, ...]]:

@@ -13,7 +13,8 @@ import pytest
 from distsql import errors as meanings
 from distsql.api.application import Application
 from distsql.api.errors import response_to
-from distsql.api.logs import AccessLog, JSONFormatter
+from distsql.api.log_lines import JSONFormatter
+from distsql.api.logs import AccessLog
 from distsql.api.requests import Limits
 from distsql.api.responses import warning
 from distsql.app import Registry

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import psycopg
 import pytest
 
-from distsql.sql import schema
+from distsql.errors import CatalogueUnavailableError
+from distsql.sql import revisions, schema
 
 SERVE = import_module("distsql.cli.serve")  # the package gives the command of this name
 
@@ -30,14 +31,14 @@ def test_they_are_made_again_and_again(
     new_database: Callable[[], str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The first time the database is away, which is logged; the next times what is missing is made."""
-    url, make, waits = new_database(), schema.make_partitions, list[float]()
+    url, look, waits = new_database(), revisions.has_months_ahead, list[float]()
     schema.migrate(url)
     ahead = sorted(months(url) - {"audit_events_rest"})
 
-    def make_unless_away(database_url: str) -> None:
+    def look_unless_away(database_url: str) -> bool:
         if not waits:
-            raise psycopg.OperationalError("away")
-        make(database_url)
+            raise CatalogueUnavailableError("away")
+        return look(database_url)
 
     def wait(seconds: float) -> None:
         waits.append(seconds)
@@ -57,7 +58,7 @@ def test_they_are_made_again_and_again(
             else:
                 raise Enough
 
-    monkeypatch.setattr(schema, "make_partitions", make_unless_away)
+    monkeypatch.setattr(revisions, "has_months_ahead", look_unless_away)
     monkeypatch.setattr(SERVE, "time", SimpleNamespace(sleep=wait))
     with caplog.at_level(logging.WARNING, logger="distsql"), pytest.raises(Enough):
         SERVE._keep_months(url)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 
 import psycopg
 import pytest
 
 from distsql.errors import CatalogueUnavailableError, SchemaError, SettingsError
-from distsql.sql import schema
+from distsql.sql import revisions, schema
 from distsql.sql.audit import partition_statements
+from tests import postgres
 from tests.migrations import snapshots
 
 HEAD = schema.head_revision()
@@ -24,9 +27,10 @@ def url(new_database: Callable[[], str]) -> str:
 
 
 @pytest.fixture
-def migrated(url: str) -> str:
-    schema.migrate(url)
-    return url
+def migrated(postgres_server: str, template_database: str) -> Iterator[str]:
+    """A copy: migrating one takes ten times as long."""
+    with postgres.new_database(postgres_server, template=template_database) as copied:
+        yield copied
 
 
 def execute(url: str, statement: str) -> list[tuple[object, ...]]:
@@ -129,6 +133,29 @@ def test_a_server_that_is_not_there(work: Callable[[str], object]) -> None:
 def test_a_url_that_is_none(work: Callable[[str], object]) -> None:
     with pytest.raises(SettingsError, match="can't be read"):
         work("postgresql://[nonsense")
+
+
+def test_the_quick_look_knows_the_head_that_alembic_knows(migrated: str, new_database: Callable[[], str]) -> None:
+    """Servers and commands look without alembic, whose word is asked for only where something is wrong."""
+    assert revisions._heads() == [HEAD]
+    assert revisions.is_current(migrated)
+    assert not revisions.is_current(new_database())
+    with psycopg.connect(migrated, autocommit=True) as sql:
+        assert revisions.has_months_ahead(migrated)
+        sql.execute("update alembic_version set version_num = '0001'")
+        assert not revisions.is_current(migrated)
+        with pytest.raises(SchemaError, match="run `distsql migrate`"):
+            revisions.check_revision(migrated)
+
+
+def test_a_server_starts_without_what_is_slow_to_import() -> None:
+    """The main process of a `serve` checks the schema and keeps the audit's months with psycopg alone."""
+    code = (
+        "import sys, distsql.cli.serve, distsql.sql.revisions, distsql.api.log_lines, distsql.bytestore.urls;"
+        "print({'sqlalchemy', 'alembic', 'cryptography', 'boto3', 'httpx'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 # -- months -----------------------------------------------------------------------------------------------------------

@@ -25,8 +25,8 @@ MADE = image("lifecycle")
 def errors(server: Serve) -> list[str]:
     """Complaints in the log.
 
-    Not that a worker was killed: the web server waits a millisecond for the rest of a process that has ended, which on a
-    busy machine is too short. One that really goes on is killed after DISTSQL_STOP_TIMEOUT, long after tests gave up.
+    Not that a worker was killed: the web server waits a millisecond for the rest of a process that has ended, which on
+    a busy machine is too short. One that really goes on is killed after DISTSQL_STOP_TIMEOUT, long after tests gave up.
     """
     lines = [json.loads(line) for line in server.log.splitlines()]
     return [

@@ -76,6 +76,24 @@ def test_parameters_have_types() -> None:
     assert isinstance(statements.parameter("x", LargeBinary()).type, LargeBinary)
 
 
+def test_a_statement_is_written_when_it_is_first_asked_for_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    number = statements._numbered
+
+    def watched(sql: str) -> tuple[bytes, tuple[str, ...]]:
+        written.append(sql)
+        return number(sql)
+
+    monkeypatch.setattr(statements, "_numbered", watched)
+    made = statement("test_later", "Only for this test.", select(literal_column("1").label("one")), health.PingRow)
+    del registered["test_later"]
+    assert (made.name, written) == ("test_later", [])
+    assert [made.sql, made.numbered_sql, made.order, made.sql] == ["SELECT 1 AS one", b"SELECT 1 AS one", (), made.sql]
+    assert written == ["SELECT 1 AS one"]
+    with pytest.raises(AttributeError):
+        _ = made.nothing_of_a_statement  # type: ignore[attr-defined]
+
+
 def test_a_parameter_has_one_number_wherever_it_stands() -> None:
     number, text = statements.parameter("number", BigInteger()), statements.parameter("text", Text())
     clause: Select[Any] = select(text, number + number % literal_column("2"), literal_column("'100 %'"))
