@@ -16,12 +16,12 @@ from distsql.errors import (
     TenantUnknownError,
 )
 from distsql.oci.names import RepositoryName
+from distsql.registry.administration import Administration
 from distsql.registry.credentials import hash_secret, new_secret
 from distsql.registry.grants import Grant, gather
 from distsql.sql import access_changes, accounts, audit, grants, repositories
 from distsql.sql.accounts import AccountRow
-from distsql.sql.database import Database, Transaction, transactional
-from distsql.values import Caller
+from distsql.sql.database import Transaction, transactional
 
 KINDS: Final = ("person", "robot", "token")
 
@@ -48,19 +48,10 @@ class Login(NamedTuple):
         return f"{self.tenant}/{self.name}"
 
 
-class Accounts:
+class Accounts(Administration):
     """Every account there is: a service of the owner's."""
 
-    __slots__ = ("_caller", "_database")
-
-    def __init__(self, database: Database, caller: Caller) -> None:
-        self._database = database
-        self._caller = caller
-
-    @property
-    def database(self) -> Database:
-        """The catalogue, all tenants'."""
-        return self._database
+    __slots__ = ()
 
     async def create(
         self, login: str, *, kind: str, granted: Sequence[Grant] = (), lifetime: timedelta | None = None

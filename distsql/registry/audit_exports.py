@@ -8,13 +8,13 @@ from datetime import datetime
 from typing import Any, Final
 
 from distsql.errors import AuditExportError
+from distsql.registry.administration import Administration
 from distsql.registry.audit_chains import Finding, Seal, check_content, content_of, event_hash, written
 from distsql.registry.audit_seals import AuditSeals
 from distsql.sql import audit, audit_exports, audit_seals
 from distsql.sql.audit_exports import MonthRow
-from distsql.sql.database import Database, Transaction, transactional
+from distsql.sql.database import Transaction, transactional
 from distsql.sql.tables import SERVER_TENANT_ID
-from distsql.values import Caller
 
 _PAGE: Final = 1000
 _SEALS: Final = 50
@@ -23,19 +23,10 @@ _BEGINNING: Final = (-1, "-infinity", 0)
 Event = Mapping[str, Any]
 
 
-class AuditExports:
+class AuditExports(Administration):
     """Of every tenant: a service of the owner's."""
 
-    __slots__ = ("_caller", "_database")
-
-    def __init__(self, database: Database, caller: Caller) -> None:
-        self._database = database
-        self._caller = caller
-
-    @property
-    def database(self) -> Database:
-        """The catalogue, all tenants'."""
-        return self._database
+    __slots__ = ()
 
     async def months(self, *, before: datetime) -> Sequence[MonthRow]:
         """Those that were over before the instant, oldest first; also such that nobody made a partition for."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from distsql.errors import NameInvalidError, NameUnknownError, ReadOnlyError, RepositoryExistsError
 from distsql.oci.names import RepositoryName
+from distsql.registry.administration import Administration
 from distsql.registry.admissions import admit
 from distsql.registry.tenants import KEEP, check_patterns
 from distsql.sql import admissions, audit, garbage_queue, repository_settings
@@ -15,21 +16,15 @@ from distsql.sql.repository_settings import DescribedRepositoryRow, LockedReposi
 from distsql.values import Action, Caller
 
 
-class RepositoryAdministration:
+class RepositoryAdministration(Administration):
     """Every repository there is: a service of the owner's. All methods raise `NameUnknownError`."""
 
-    __slots__ = ("_caller", "_database", "_read_only")
+    __slots__ = ("_read_only",)
 
     def __init__(self, database: Database, caller: Caller, *, read_only: bool = False) -> None:
         """``read_only``: whether the registry is, as its settings say."""
-        self._database = database
-        self._caller = caller
+        super().__init__(database, caller)
         self._read_only = read_only
-
-    @property
-    def database(self) -> Database:
-        """The catalogue, all tenants'."""
-        return self._database
 
     async def get(self, name: str) -> DescribedRepositoryRow:
         """A repository with its settings, and how much is in it."""

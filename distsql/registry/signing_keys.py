@@ -9,11 +9,11 @@ from typing import Final, NamedTuple
 from joserfc.jwk import ECKey
 
 from distsql.errors import SettingsError
+from distsql.registry.administration import Administration
 from distsql.sql import audit, signing_keys
-from distsql.sql.database import Database, Transaction, transactional
+from distsql.sql.database import Transaction, transactional
 from distsql.sql.signing_keys import SigningKeyRow
 from distsql.sql.tables import SERVER_TENANT_ID
-from distsql.values import Caller
 
 ALGORITHM: Final = "ES256"
 GRACE: Final = timedelta(days=31)
@@ -49,19 +49,10 @@ def new_key() -> SigningKey:
     return SigningKey(key.thumbprint(), key, None)
 
 
-class SigningKeys:
+class SigningKeys(Administration):
     """The registry's keys: a service of the owner's. No role that serves may read them."""
 
-    __slots__ = ("_caller", "_database")
-
-    def __init__(self, database: Database, caller: Caller) -> None:
-        self._database = database
-        self._caller = caller
-
-    @property
-    def database(self) -> Database:
-        """The catalogue, all tenants'."""
-        return self._database
+    __slots__ = ()
 
     async def load(self) -> KeyRing:
         """The keys that count now; the first is made here."""

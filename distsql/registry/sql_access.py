@@ -11,10 +11,10 @@ from datetime import timedelta
 from typing import Final, NamedTuple
 
 from distsql.errors import TenantSuspendedError, TenantUnknownError
+from distsql.registry.administration import Administration
 from distsql.sql import audit, sql_roles, tenants
 from distsql.sql.database import Database, Transaction, transactional
 from distsql.sql.tenants import LockedTenantRow
-from distsql.values import Caller
 
 TIMEOUT: Final = timedelta(seconds=30)
 _log: Final = logging.getLogger("distsql")
@@ -28,19 +28,10 @@ class SqlCredentials(NamedTuple):
     password: str
 
 
-class SqlAccess:
+class SqlAccess(Administration):
     """Tenants' own roles: a service of the owner's. All methods raise `TenantUnknownError`."""
 
-    __slots__ = ("_caller", "_database")
-
-    def __init__(self, database: Database, caller: Caller) -> None:
-        self._database = database
-        self._caller = caller
-
-    @property
-    def database(self) -> Database:
-        """The catalogue, all tenants'."""
-        return self._database
+    __slots__ = ()
 
     @transactional
     async def grant(self, tx: Transaction, name: str, *, longest: timedelta = TIMEOUT) -> SqlCredentials:

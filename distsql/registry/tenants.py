@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from distsql.errors import NameInvalidError, SettingInvalidError, TenantExistsError, TenantUnknownError
 from distsql.oci.names import MAX_NAME_LENGTH, RepositoryName
+from distsql.registry.administration import Administration
 from distsql.registry.paging import iterate
 from distsql.sql import access_changes, audit, garbage_queue, repositories, sql_roles, stores, tenants, usage
-from distsql.sql.database import Database, Transaction, transactional
+from distsql.sql.database import Transaction, transactional
 from distsql.sql.tenants import DescribedTenantRow, LockedTenantRow, TenantSettings
-from distsql.values import Caller
 
 _PATTERN: Final = re.compile(r"[A-Za-z0-9_.*?-]{1,128}\Z", re.ASCII)
 
@@ -21,19 +21,10 @@ KEEP: Final = "keep"
 """What may become of manifests without tag, parent and subject."""
 
 
-class Tenants:
+class Tenants(Administration):
     """Every tenant there is: a service of the owner's. All methods raise `TenantUnknownError`."""
 
-    __slots__ = ("_caller", "_database")
-
-    def __init__(self, database: Database, caller: Caller) -> None:
-        self._database = database
-        self._caller = caller
-
-    @property
-    def database(self) -> Database:
-        """The catalogue, all tenants'."""
-        return self._database
+    __slots__ = ()
 
     # -- reading ------------------------------------------------------------------------------------------------------
 

@@ -11,12 +11,12 @@ from functools import partial
 from typing import Final
 
 from distsql.errors import DistsqlError, SettingInvalidError, TenantUnknownError, WebhookUnknownError
+from distsql.registry.administration import Administration
 from distsql.registry.audit_seals import AuditSeals
 from distsql.registry.webhook_messages import FORMATS, make_message, message_id, new_secret
 from distsql.sql import audit, repositories, webhooks
 from distsql.sql.database import Database, Transaction, transactional
 from distsql.sql.webhooks import KINDS, DeadRow, TargetRow, WebhookRow
-from distsql.values import Caller
 
 _log: Final = logging.getLogger("distsql")
 AT_ONCE: Final = 50
@@ -33,19 +33,10 @@ Send = Callable[[str, Mapping[str, str], bytes], Awaitable[int]]
 """Posts headers and a body to a URL, and gives the answer's status."""
 
 
-class Webhooks:
+class Webhooks(Administration):
     """For whoever runs the registry: a service of the owner's. All methods raise `TenantUnknownError`."""
 
-    __slots__ = ("_caller", "_database")
-
-    def __init__(self, database: Database, caller: Caller) -> None:
-        self._database = database
-        self._caller = caller
-
-    @property
-    def database(self) -> Database:
-        """The catalogue, all tenants'."""
-        return self._database
+    __slots__ = ()
 
     async def all(self, *, tenant: str = "") -> Sequence[WebhookRow]:
         """A tenant's, or everybody's."""
