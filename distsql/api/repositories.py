@@ -6,7 +6,7 @@ from typing import Final
 
 from distsql.api.permissions import Permission, needs
 from distsql.api.requests import Request
-from distsql.api.responses import Response, json_response, next_link
+from distsql.api.responses import Response, json_response, listing_response, next_link
 
 _PAGE: Final = 1000
 
@@ -26,4 +26,4 @@ async def list_repositories(request: Request) -> Response:
     found = request.namespace.repositories(after=after, limit=size + 1 if size else 0)
     names = [name async for name in request.shown_names(found)]
     more = [next_link("/v2/_catalog", [("n", size), ("last", names[size - 1])])] if len(names) > size else []
-    return json_response(200, {"repositories": names[:size]}, more)
+    return listing_response({"repositories": names[:size]}, more)

@@ -103,7 +103,8 @@ class Digest(NamedTuple):
 
     def __str__(self) -> str:
         """The wire form, ``algorithm:hex``."""
-        return f"{self.algorithm}:{self.encoded}"
+        packed = self.packed
+        return f"{_CODES[packed[0]]}:{packed[1:].hex()}"
 
     def __repr__(self) -> str:
         """Short enough to read in a failing test."""

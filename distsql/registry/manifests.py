@@ -19,21 +19,20 @@ from distsql.errors import (
     TagUnknownError,
     TooManyTagsError,
 )
-from distsql.oci.descriptor import Descriptor
+from distsql.oci.descriptor import NO_ANNOTATIONS, Descriptor
 from distsql.oci.digest import Digest
 from distsql.oci.image_config import IMAGE_CONFIGS
 from distsql.oci.jws import verify_signatures
 from distsql.oci.manifest import SCHEMA1, ParsedManifest, Role, parse
 from distsql.oci.names import RepositoryName, check_tag, is_tag
 from distsql.oci.signing import signed_by_referrer
+from distsql.registry import paging
 from distsql.registry.admissions import Admission
 from distsql.registry.context import RepositoryContext
-from distsql.registry.paging import iterate
 from distsql.registry.tags import Tags, point
 from distsql.sql import garbage_queue, manifest_deletions, manifests, promises, referrers, signatures, tags
 from distsql.sql.database import TenantDatabase, Transaction, transactional
 from distsql.sql.manifests import FoundManifestRow, ManifestRow
-from distsql.sql.referrers import ReferrerRow
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.usage import add_usage
 from distsql.values import Action
@@ -152,23 +151,25 @@ class Manifests:
         self, digest: Digest, *, artifact_type: str | None = None, after: Digest | None = None, limit: int | None = None
     ) -> AsyncIterator[Descriptor]:
         """Manifests with this subject, in the order of their digests."""
-        repository = await self._context.find()
-        if repository is None:
-            return
-
-        async def fetch(last: Digest | None, size: int) -> list[ReferrerRow]:
-            return await self.database.pull(
-                referrers.list_referrers, repository, digest, artifact_type=artifact_type, after=last, limit=size
+        left = limit
+        while left is None or left > 0:
+            size = paging.PAGE if left is None else min(paging.PAGE, left)
+            page = await self.database.pull(
+                referrers.list_referrers,
+                self._context.name,
+                digest,
+                artifact_type=artifact_type,
+                after=after,
+                limit=size,
             )
-
-        async for row in iterate(fetch, lambda row: row.digest, after=after, limit=limit):
-            yield Descriptor(
-                row.media_type,
-                row.length,
-                row.digest,
-                artifact_type=row.artifact_type,
-                annotations=row.annotations or {},
-            )
+            told = [row for row in page if not row.beyond]
+            for found, media_type, length, kind, shown, _ in told:
+                yield Descriptor(media_type, length, found, kind, None, shown or NO_ANNOTATIONS)
+            if len(told) < len(page):
+                size = len(told)
+            elif len(page) < size:
+                return
+            after, left = told[-1].digest, None if left is None else left - size
 
     def tags(self) -> AsyncIterator[str]:
         """Names of all live tags."""

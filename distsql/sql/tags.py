@@ -62,7 +62,6 @@ class TargetRow(NamedTuple):
 
 _NAME: Final = parameter("name", Text(collation="C"))
 _MANIFESTS: Final = parameter("new_manifests", BigInteger())
-_AFTER: Final = parameter("after", Text(collation="C"))
 _AT: Final = parameter("at", DateTime(timezone=True))
 _HERE: Final = (tags.c.tenant_id == TENANT_ID, tags.c.repository_id == REPOSITORY_ID)
 _LIVE: Final = tags.c.valid_to.is_(None)
@@ -96,46 +95,6 @@ FIND_TAG: Final = statement(
 async def find_tag(tx: Transaction, repository: RepositoryRow, name: str) -> TaggedRow | None:
     """What the tag points to, or None when there is no such live tag."""
     return await tx.one(FIND_TAG, tenant_id=repository.tenant_id, repository_id=repository.id, name=name)
-
-
-LIST_TAGS: Final = statement(
-    "list_tags",
-    "A page of a repository's live tags, by name: an index range at any depth.",
-    select(tags.c.name).where(*_HERE, _LIVE, tags.c.name > _AFTER).order_by(tags.c.name).limit(LIMIT),
-    TagRow,
-)
-
-
-async def list_tags(tx: Transaction, repository: RepositoryRow, *, after: str, limit: int) -> list[TagRow]:
-    """Names of live tags behind ``after``."""
-    return await tx.all(
-        LIST_TAGS, tenant_id=repository.tenant_id, repository_id=repository.id, after=after, limit=limit
-    )
-
-
-LIST_TAGS_OF_DIGEST: Final = statement(
-    "list_tags_of_digest",
-    "A page of the live tags on one manifest.",
-    select(tags.c.name)
-    .where(*_HERE, tags.c.live_digest == DIGEST, tags.c.name > _AFTER)
-    .order_by(tags.c.name)
-    .limit(LIMIT),
-    TagRow,
-)
-
-
-async def list_tags_of_digest(
-    tx: Transaction, repository: RepositoryRow, digest: Digest, *, after: str, limit: int
-) -> list[TagRow]:
-    """Names of the live tags that point to the digest, behind ``after``."""
-    return await tx.all(
-        LIST_TAGS_OF_DIGEST,
-        tenant_id=repository.tenant_id,
-        repository_id=repository.id,
-        digest=digest,
-        after=after,
-        limit=limit,
-    )
 
 
 LIST_TAG_MOVES: Final = statement(

@@ -30,12 +30,13 @@ HOT: Final[dict[str, set[str] | list[set[str]]]] = {
     "get_use": {"tenant_usage_pkey", "tenants_pkey"},
     "find_tag": {"tags_live_key", "manifests_pkey"},
     "find_parent": {"descriptors_digest_idx"},
-    "list_tags": {"tags_live_key"},
+    "list_tags": _REPOSITORY | {"tags_live_key"},
     "list_tags_of_digest": {"tags_live_digest_idx"},
     "list_tag_moves": {"tags_pkey"},
     "resolve_tag": {"tags_pkey"},
     "list_manifests": {"manifests_pkey"},
-    "list_referrers": {
+    "list_referrers": _REPOSITORY
+    | {
         "descriptors_digest_idx",
         "descriptors_pkey",
         "manifests_pkey",

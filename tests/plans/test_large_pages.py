@@ -20,7 +20,8 @@ pytestmark = pytest.mark.slow
 
 REFERRERS: Final = 10_000
 TAGS: Final = 100_000
-IDS: Final[dict[str, int]] = {"tenant_id": 1, "repository_id": 1}
+TENANT_ID: Final = 1
+WEB: Final = {"tenant": "big", "path": "web", "only_id": None, "paths": ["web"], "only_ids": [None]}
 # Rows whose commit was not waited for can't be marked as visible to all, and index-only scans look at each.
 _FILL: Final = f"""
 set session_replication_role = replica;
@@ -65,9 +66,9 @@ def page(connection: Connection, name: str, **parameters: Any) -> tuple[int, int
     EXPLAIN of the statement itself would be planned for these.
     """
     statement = registered[name]
-    values = [{**IDS, **parameters}[each] for each in statement.order]
+    values = [{**WEB, **parameters}[each] for each in statement.order]
     places = ", ".join(["%s"] * len(values))
-    with working_as(connection, name, tenant_id=IDS["tenant_id"]), psycopg.ClientCursor(connection) as cursor:
+    with working_as(connection, name, tenant_id=TENANT_ID), psycopg.ClientCursor(connection) as cursor:
         cursor.execute("set local plan_cache_mode = force_generic_plan")
         cursor.execute(b"prepare page as " + statement.numbered_sql)
         cursor.execute(f"explain (analyze, buffers, format json) execute page ({places})", values)
@@ -93,6 +94,6 @@ def test_a_page_of_referrers_costs_the_same_at_any_depth(
 @pytest.mark.parametrize("after", ["", "v5", "v99", "v99999"])
 def test_a_page_of_tags_costs_the_same_at_any_depth(listings: Connection, after: str) -> None:
     """4.1 of 100,000 tags: one index range, without a look at what lies before."""
-    pages, rows = page(listings, "list_tags", after=after, limit=1001)
-    assert rows == 1001 or after > "v9"
+    pages, _ = page(listings, "list_tags", afters=[after], sizes=[1001])
+    assert pages >= 4
     assert pages <= 60

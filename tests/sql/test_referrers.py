@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from distsql.oci.digest import Digest
+from distsql.oci.names import RepositoryName
 from distsql.sql import manifests, referrers, tags
 from distsql.sql.database import Transaction
 from distsql.sql.referrers import ReferrerRow
@@ -19,7 +20,7 @@ async def listed(
     limit: int = 100,
 ) -> list[ReferrerRow]:
     return await referrers.list_referrers(
-        tx, repository, subject, artifact_type=artifact_type, after=after, limit=limit
+        tx, RepositoryName("acme", "web", repository.id), subject, artifact_type=artifact_type, after=after, limit=limit
     )
 
 
@@ -70,3 +71,16 @@ async def test_those_in_the_index_under_the_fallback_tag(tx: Transaction, reposi
     manifests.insert_manifest(tx, repository, fallback, actor="ann")
     tags.point_tags(tx, repository, [f"sha256-{subject.encoded}"], digest=fallback.digest, actor="ann")
     assert [row.digest for row in await listed(tx, repository, subject)] == sorted([direct.digest, indexed.digest])
+
+
+async def test_a_page_has_annotations_for_as_long_as_they_are_small_together(
+    tx: Transaction, repository: RepositoryRow
+) -> None:
+    """Three megabytes, and what is beyond that without; the first one always has its own."""
+    subject = digest("subject")
+    made = [await make_manifest(tx, repository, f"{number}{'x' * 1_800_000}", subject=subject) for number in range(4)]
+    rows = await listed(tx, repository, subject)
+    assert [row.digest for row in rows] == sorted(each.digest for each in made)
+    assert [(row.beyond, row.annotations is None) for row in rows] == [(False, False)] * 2 + [(True, True)] * 2
+    [first, *_] = await listed(tx, repository, subject, after=rows[1].digest)
+    assert (first.digest, first.beyond, first.annotations is None) == (rows[2].digest, False, False)

@@ -62,7 +62,7 @@ def test_digests_in_rows_are_digests() -> None:
 
 def test_a_row_without_digest_has_none() -> None:
     make = registered["list_referrers"].make_row
-    assert make((None, "type", 1, None, None)).digest is None
+    assert make((None, "type", 1, None, None, False)).digest is None
 
 
 def test_statements_that_give_nothing_return_nothing() -> None:

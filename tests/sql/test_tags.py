@@ -6,7 +6,8 @@ from itertools import pairwise
 import pytest
 
 from distsql.oci.digest import Digest
-from distsql.sql import tags
+from distsql.oci.names import RepositoryName
+from distsql.sql import tag_pages, tags
 from distsql.sql.database import Transaction
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.tags import TagMoveRow
@@ -22,6 +23,10 @@ async def targets(tx: Transaction, repository: RepositoryRow) -> list[Digest]:
 
 async def moves(tx: Transaction, repository: RepositoryRow, name: str) -> list[TagMoveRow]:
     return await tags.list_tag_moves(tx, repository, name, before=END_OF_TIME, limit=100)
+
+
+async def names_of(tx: Transaction, name: str = "acme/web", *, after: str = "", limit: int = 10) -> list[str] | None:
+    return await tag_pages.list_tags(tx, RepositoryName.parse(name), after=after, limit=limit)
 
 
 def point(tx: Transaction, repository: RepositoryRow, name: str, target: Digest, actor: str = "ann") -> None:
@@ -126,7 +131,7 @@ async def test_a_hundred_tags_in_one_statement(
     names = [f"v{number}" for number in range(100)]
     tags.point_tags(tx, repository, names[:50], digest=targets[0], actor="ann")
     tags.point_tags(tx, repository, names[::-1], digest=targets[1], actor="bob")
-    assert [row.name for row in await tags.list_tags(tx, repository, after="", limit=1000)] == sorted(names)
+    assert await names_of(tx, limit=1000) == sorted(names)
     assert [len(await moves(tx, repository, name)) for name in ("v0", "v49", "v50", "v99")] == [2, 2, 1, 1]
 
 
@@ -137,7 +142,7 @@ async def test_an_ended_tag_is_history_and_may_begin_again(
     assert await tags.end_tag(tx, repository, "latest", actor="bob") == targets[0]
     assert await tags.end_tag(tx, repository, "latest", actor="bob") is None
     assert await tags.find_tag(tx, repository, "latest") is None
-    assert await tags.list_tags(tx, repository, after="", limit=10) == []
+    assert await names_of(tx) == []
     point(tx, repository, "latest", targets[1], "cid")
     newest, oldest = await moves(tx, repository, "latest")
     assert (newest.digest, newest.ended_by) == (targets[1], None)
@@ -221,20 +226,41 @@ async def test_names_are_listed_in_byte_order_behind_the_last_one(
     tags.point_tags(tx, repository, names, digest=targets[0], actor="ann")
     tags.point_tags(tx, repository, ["elsewhere"], digest=targets[1], actor="ann")
     listed, after = [], ""
-    while page := await tags.list_tags(tx, repository, after=after, limit=2):
-        listed += [row.name for row in page]
+    while page := await names_of(tx, after=after, limit=2):
+        listed += page
         after = listed[-1]
     assert listed == sorted([*names, "elsewhere"])
     looked_up, after = [], ""
-    while page := await tags.list_tags_of_digest(tx, repository, targets[0], after=after, limit=3):
-        looked_up += [row.name for row in page]
+    while rows := await tag_pages.list_tags_of_digest(tx, repository, targets[0], after=after, limit=3):
+        looked_up += [row.name for row in rows]
         after = looked_up[-1]
     assert looked_up == sorted(names)
 
 
 async def test_a_page_of_none_is_empty(tx: Transaction, repository: RepositoryRow, targets: list[Digest]) -> None:
     point(tx, repository, "latest", targets[0])
-    assert await tags.list_tags(tx, repository, after="", limit=0) == []
+    assert await names_of(tx, limit=0) == []
+    assert await names_of(tx, after="latest") == []
+
+
+@pytest.mark.usefixtures("repository")
+async def test_no_page_of_a_repository_that_is_not_there(tx: Transaction) -> None:
+    assert await names_of(tx) == []
+    assert await names_of(tx, "acme/nothing") is None
+    assert await names_of(tx, "nobody/web") is None
+
+
+async def test_each_who_asks_at_once_gets_a_page_of_its_own(
+    tx: Transaction, repository: RepositoryRow, targets: list[Digest]
+) -> None:
+    """As `gathering` asks for several: another repository, another place to begin, another length."""
+    await make_repository(tx, "acme/empty")
+    tags.point_tags(tx, repository, ["a", "b", "c"], digest=targets[0], actor="ann")
+    asked = [("web", "", 2), ("empty", "", 2), ("nothing", "", 2), ("web", "a", 9), ("web", "c", 9), ("web", "", 0)]
+    statement = tag_pages.LIST_TAGS
+    lists = statement.lists([{"path": path, "only_id": None, "after": after, "size": n} for path, after, n in asked])
+    rows = await look(tx, statement.sql, tenant="acme", **lists)
+    assert rows == [(1, ["a", "b"]), (2, []), (4, ["b", "c"]), (5, []), (6, [])]
 
 
 async def test_all_tags_of_a_manifest_end_together(
@@ -244,7 +270,7 @@ async def test_all_tags_of_a_manifest_end_together(
     point(tx, repository, "b", targets[1])
     ended = await tags.end_tags_of_digest(tx, repository, targets[0], actor="bob")
     assert sorted(row.name for row in ended) == ["a", "c"]
-    assert [row.name for row in await tags.list_tags(tx, repository, after="", limit=10)] == ["b"]
+    assert await names_of(tx) == ["b"]
 
 
 async def test_tags_of_one_repository_are_not_another_s(
@@ -255,7 +281,7 @@ async def test_tags_of_one_repository_are_not_another_s(
     assert target == targets[0]
     point(tx, repository, "here", targets[0])
     point(tx, other, "there", target)
-    assert [row.name for row in await tags.list_tags(tx, repository, after="", limit=10)] == ["here"]
+    assert await names_of(tx) == ["here"]
     assert await tags.end_tag(tx, repository, "there", actor="ann") is None
     assert await tags.end_tags_of_digest(tx, repository, digest("nothing"), actor="ann") == []
     assert await tags.find_tag(tx, other, "there") is not None
