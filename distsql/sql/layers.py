@@ -12,6 +12,8 @@ from sqlalchemy import (
     Boolean,
     ColumnElement,
     Interval,
+    Select,
+    TableValuedAlias,
     Text,
     case,
     delete,
@@ -41,7 +43,7 @@ from distsql.sql.statements import (
     TENANT,
     TENANT_ID,
     Nothing,
-    askers,
+    asked_statement,
     name_parameters,
     named_repository,
     parameter,
@@ -80,7 +82,8 @@ class HolderRow(NamedTuple):
 
 _STATE_LIVE: Final = literal_column("'live'", Text())
 # Bytes that verification found damaged: the blob is there for manifests, and for readers when it has been pushed again.
-_WHOLE: Final = ~func.starts_with(blobs.c.store_key, literal_column("'lost:'", Text()), type_=Boolean())
+_LOST: Final = func.starts_with(blobs.c.store_key, literal_column("'lost:'", Text()), type_=Boolean())
+_READABLE: Final = (blobs.c.state == _STATE_LIVE) & ~_LOST
 _BLOB: Final = (blobs.c.digest, blobs.c.length, blobs.c.store_key, blobs.c.created_at, false().label("at_risk"))
 _STORE_KEY: Final = parameter("store_key", Text())
 
@@ -92,50 +95,50 @@ def store_of(key: ColumnElement[Any]) -> ColumnElement[str | None]:
 
 # -- reading ----------------------------------------------------------------------------------------------------------
 
-_asked = askers({"digest": DigestType()})
-_joined, _repository = named_repository(_asked)
 _FRESH: Final = func.now() - parameter("fresh", Interval())
-# The second half is looked at only where the first is true: few layers are old and unneeded.
-_at_risk = (layers.c.needed_at <= _FRESH) & ~(
-    select(descriptors.c.digest)
-    .where(
-        descriptors.c.tenant_id == layers.c.tenant_id,
-        descriptors.c.digest == layers.c.digest,
-        descriptors.c.repository_id == layers.c.repository_id,
-        descriptors.c.role != literal_column("'subject'", Text()),
-    )
-    .exists()
-)
-_layer = (
-    select(layers.c.digest, _at_risk.label("at_risk"))
-    .where(
-        layers.c.tenant_id == _repository.c.tenant_id,
-        layers.c.repository_id == _repository.c.id,
-        layers.c.digest == _asked.c.digest,
-    )
-    .limit(ONE)
-    .lateral("layer")
-)
-_blob = (
-    select(*_BLOB)
-    .where(
-        blobs.c.tenant_id == _repository.c.tenant_id,
-        blobs.c.digest == _layer.c.digest,
-        blobs.c.state == _STATE_LIVE,
-        _WHOLE,
-    )
-    .limit(ONE)
-    .lateral("blob")
-)
 
-FIND_LAYER: Final = statement(
+
+def _write_layer(asked: TableValuedAlias) -> Select[Any]:
+    joined, repository = named_repository(asked)
+    # The second half is looked at only where the first is true: few layers are old and unneeded. By the repository's
+    # tenant, so that nothing that was read for it can be kept for the next one's.
+    at_risk = (layers.c.needed_at <= _FRESH) & ~(
+        select(descriptors.c.digest)
+        .where(
+            descriptors.c.tenant_id == repository.c.tenant_id,
+            descriptors.c.digest == layers.c.digest,
+            descriptors.c.repository_id == layers.c.repository_id,
+            descriptors.c.role != literal_column("'subject'", Text()),
+        )
+        .correlate(layers, repository)
+        .exists()
+    )
+    layer = (
+        select(layers.c.digest, at_risk.label("at_risk"))
+        .where(
+            layers.c.tenant_id == repository.c.tenant_id,
+            layers.c.repository_id == repository.c.id,
+            layers.c.digest == asked.c.digest,
+        )
+        .limit(ONE)
+        .lateral("layer")
+    )
+    blob = (
+        select(*_BLOB)
+        .where(blobs.c.tenant_id == repository.c.tenant_id, blobs.c.digest == layer.c.digest, _READABLE)
+        .limit(ONE)
+        .lateral("blob")
+    )
+    found = blob.c.digest, blob.c.length, blob.c.store_key, blob.c.created_at, layer.c.at_risk
+    return select(asked.c[ASKER], *found).select_from(joined.join(layer, true()).join(blob, true()))
+
+
+FIND_LAYER: Final = asked_statement(
     "find_layer",
     "GET or HEAD of a blob: one statement from names to the bytes' key.",
-    select(
-        _asked.c[ASKER], _blob.c.digest, _blob.c.length, _blob.c.store_key, _blob.c.created_at, _layer.c.at_risk
-    ).select_from(_joined.join(_layer, true()).join(_blob, true())),
+    _write_layer,
     BlobRow,
-    asked=_asked,
+    asking={"digest": DigestType()},
 )
 
 
@@ -335,8 +338,7 @@ LOCK_MOUNTABLE_BLOB: Final = statement(
     .where(
         blobs.c.tenant_id == TENANT_ID,
         blobs.c.digest == DIGEST,
-        blobs.c.state == _STATE_LIVE,
-        _WHOLE,
+        _READABLE,
         or_(_held_by_source, _held_by_any),
     )
     .with_for_update(read=True),

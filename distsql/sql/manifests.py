@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import timedelta
 from operator import attrgetter
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     ARRAY,
     BigInteger,
     Interval,
     LargeBinary,
+    Select,
+    TableValuedAlias,
     Text,
     column,
     func,
@@ -38,7 +40,7 @@ from distsql.sql.statements import (
     REPOSITORY_ID,
     TENANT_ID,
     Nothing,
-    askers,
+    asked_statement,
     name_parameters,
     named_repository,
     parameter,
@@ -86,38 +88,41 @@ _HERE: Final = (manifests.c.tenant_id == TENANT_ID, manifests.c.repository_id ==
 
 # -- reading ----------------------------------------------------------------------------------------------------------
 
-_asked = askers({"tag": Text()})
-_joined, _repository = named_repository(_asked)
-_tag = (
-    select(tags.c.digest)
-    .where(
-        tags.c.tenant_id == _repository.c.tenant_id,
-        tags.c.repository_id == _repository.c.id,
-        tags.c.name == _asked.c.tag,
-        tags.c.valid_to.is_(None),
-    )
-    .limit(ONE)
-    .lateral("tag")
-)
-_tagged = (
-    select(*_SERVED)
-    .where(
-        manifests.c.tenant_id == _repository.c.tenant_id,
-        manifests.c.repository_id == _repository.c.id,
-        manifests.c.digest == _tag.c.digest,
-    )
-    .limit(ONE)
-    .lateral("manifest")
-)
 
-FIND_TAGGED_MANIFEST: Final = statement(
+def _write_tagged(asked: TableValuedAlias) -> Select[Any]:
+    joined, repository = named_repository(asked)
+    tag = (
+        select(tags.c.digest)
+        .where(
+            tags.c.tenant_id == repository.c.tenant_id,
+            tags.c.repository_id == repository.c.id,
+            tags.c.name == asked.c.tag,
+            tags.c.valid_to.is_(None),
+        )
+        .limit(ONE)
+        .lateral("tag")
+    )
+    found = (
+        select(*_SERVED)
+        .where(
+            manifests.c.tenant_id == repository.c.tenant_id,
+            manifests.c.repository_id == repository.c.id,
+            manifests.c.digest == tag.c.digest,
+        )
+        .limit(ONE)
+        .lateral("manifest")
+    )
+    return select(asked.c[ASKER], found.c.digest, found.c.media_type, found.c.payload).select_from(
+        joined.join(tag, true()).join(found, true())
+    )
+
+
+FIND_TAGGED_MANIFEST: Final = asked_statement(
     "find_tagged_manifest",
     "GET or HEAD of a manifest by tag: the hottest read, one statement from names to payload.",
-    select(_asked.c[ASKER], _tagged.c.digest, _tagged.c.media_type, _tagged.c.payload).select_from(
-        _joined.join(_tag, true()).join(_tagged, true())
-    ),
+    _write_tagged,
     ManifestRow,
-    asked=_asked,
+    asking={"tag": Text()},
 )
 
 
@@ -126,37 +131,35 @@ async def find_tagged_manifest(tx: Transaction, name: RepositoryName, tag: str) 
     return await tx.one(FIND_TAGGED_MANIFEST, **name_parameters(name), tag=tag)
 
 
-_asked_by_digest = askers({"digest": DigestType()})
-_joined_by_digest, _repository_by_digest = named_repository(_asked_by_digest)
-# Only what the row says, for every read pays it: collection takes what is untagged, where that is wanted, and referrers
-# of subjects that were deleted.
-_doubtful = (func.greatest(manifests.c.pushed_at, manifests.c.promised_at) <= func.now() - _FRESH) & (
-    _repository_by_digest.c.collecting | manifests.c.subject_digest.is_not(None)
-)
-_by_digest = (
-    select(*_SERVED, _doubtful.label("doubtful"))
-    .where(
-        manifests.c.tenant_id == _repository_by_digest.c.tenant_id,
-        manifests.c.repository_id == _repository_by_digest.c.id,
-        manifests.c.digest == _asked_by_digest.c.digest,
-        manifests.c.deleted_at.is_(None),
+def _write_by_digest(asked: TableValuedAlias) -> Select[Any]:
+    joined, repository = named_repository(asked)
+    # Only what the row says, for every read pays it: collection takes what is untagged, where that is wanted, and
+    # referrers of subjects that were deleted.
+    doubtful = (func.greatest(manifests.c.pushed_at, manifests.c.promised_at) <= func.now() - _FRESH) & (
+        repository.c.collecting | manifests.c.subject_digest.is_not(None)
     )
-    .limit(ONE)
-    .lateral("manifest")
-)
+    found = (
+        select(*_SERVED, doubtful.label("doubtful"))
+        .where(
+            manifests.c.tenant_id == repository.c.tenant_id,
+            manifests.c.repository_id == repository.c.id,
+            manifests.c.digest == asked.c.digest,
+            manifests.c.deleted_at.is_(None),
+        )
+        .limit(ONE)
+        .lateral("manifest")
+    )
+    return select(asked.c[ASKER], found.c.digest, found.c.media_type, found.c.payload, found.c.doubtful).select_from(
+        joined.join(found, true())
+    )
 
-FIND_MANIFEST: Final = statement(
+
+FIND_MANIFEST: Final = asked_statement(
     "find_manifest",
     "GET or HEAD of a manifest by digest.",
-    select(
-        _asked_by_digest.c[ASKER],
-        _by_digest.c.digest,
-        _by_digest.c.media_type,
-        _by_digest.c.payload,
-        _by_digest.c.doubtful,
-    ).select_from(_joined_by_digest.join(_by_digest, true())),
+    _write_by_digest,
     FoundManifestRow,
-    asked=_asked_by_digest,
+    asking={"digest": DigestType()},
 )
 
 

@@ -6,8 +6,9 @@ a pooled connection's reused cursor takes. Each Sync ends an implicit transactio
 that were asked together with it, and of them only what comes behind, which is told and can be asked again.
 
 Ahead of a statement, and in the same flush, goes whose rows it shows: part of the same implicit transaction, under one
-Sync. For who asks twice in a row it becomes the connection's own setting, in a transaction by itself, and what comes
-next from the same is sent alone. Behind a pooler the next transaction may be another connection's: nothing is kept.
+Sync; or the statement sets it itself, for each of several tenants (`statements.asked_statement`). For who asks twice in
+a row it becomes the connection's own setting, in a transaction by itself, and what comes next from the same is sent
+alone. Behind a pooler the next transaction may be another connection's: nothing is kept.
 
 Only for single statements that read. What is slow holds up what was sent behind it, so there are two of them, and the
 statement timeout holds here too.
@@ -56,6 +57,9 @@ class Question(NamedTuple):
     parameters: Mapping[str, Any]
     who: Who
     answer: Answer
+
+
+_NOBODY: Final = TenantSetting(None)
 
 
 class StatementSkippedError(psycopg.Error):
@@ -190,10 +194,13 @@ class Pipeline:
                 answer.set_exception(error)
                 continue
             if setting is None or who != setting.who:
-                setting = self._setting(pgconn, who, alone=len(questions) == 1)
+                told = statement.sets_tenant and self._habits.keeps_settings
+                setting = _NOBODY if told else self._setting(pgconn, who, alone=len(questions) == 1)
             to_prepare = self._send_query(pgconn, statement.name, statement.numbered_sql, values, statement.forms)
             last = _Sent(statement.name, setting, answer, to_prepare=to_prepare, synced=False)
             self._sent.append(last)
+            if statement.sets_tenant:
+                setting = None  # what comes behind it says again who asks
         if last is not None:
             last.synced = True
             pgconn.pipeline_sync()

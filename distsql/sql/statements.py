@@ -17,12 +17,14 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     BindParameter,
+    ColumnElement,
     FromClause,
     Insert,
     Join,
     TableValuedAlias,
     Text,
     bindparam,
+    cast,
     column,
     func,
     literal_column,
@@ -66,6 +68,9 @@ class Statement(Generic[Row]):
     """What each of several who ask at once gives: parameters that are lists, called so with an s (see `askers`)."""
     forms: Forms | None = None
     """How its parameters are written; None where psycopg has to find out, from the values."""
+    across: Statement[Row] | None = None
+    """The same for several who ask as different tenants, of which it sets each in its turn (see `asked_statement`)."""
+    sets_tenant: bool = False
 
     def lists(self, askers: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
         """The parameters that are lists, of what each gives who asks; all others they have in common."""
@@ -87,17 +92,23 @@ registered: Final[dict[str, Statement[Any]]] = {}
 
 
 def statement(
-    name: str, purpose: str, clause: ClauseElement, row_type: type[Row], *, asked: TableValuedAlias | None = None
+    name: str,
+    purpose: str,
+    clause: ClauseElement,
+    row_type: type[Row],
+    *,
+    asked: TableValuedAlias | None = None,
+    across: Statement[Row] | None = None,
 ) -> Statement[Row]:
     """A statement under the name of the function that runs it.
 
     One that several ask at once is ``asked`` by these `askers`: the first of its columns has to be their number, which
-    is no part of the row.
+    is no part of the row; see `asked_statement`.
     """
     if name in registered:
         raise ValueError(f"two statements are called {name}")
     given = tuple(each.name for each in asked.c if each.name != ASKER) if asked is not None else ()
-    made = registered[name] = _Unwritten(name, purpose, given, clause, row_type)
+    made = registered[name] = _Unwritten(name, purpose, given, across, clause, row_type)
     return made
 
 
@@ -108,10 +119,17 @@ class _Unwritten(Statement[Row]):
     _clause: ClauseElement
     _row_type: type[Row]
 
-    def __init__(
-        self, name: str, purpose: str, asked: tuple[str, ...], clause: ClauseElement, row_type: type[Row]
+    def __init__(  # for `statement` only
+        self,
+        name: str,
+        purpose: str,
+        asked: tuple[str, ...],
+        across: Statement[Row] | None,
+        clause: ClauseElement,
+        row_type: type[Row],
     ) -> None:
-        self._fill(name=name, purpose=purpose, asked=asked, _clause=clause, _row_type=row_type)
+        self._fill(name=name, purpose=purpose, asked=asked, across=across, sets_tenant=WHO in asked)
+        self._fill(_clause=clause, _row_type=row_type)
 
     def __getattr__(self, attribute: str) -> object:
         """What Python asks for only while it isn't there."""
@@ -138,6 +156,25 @@ class _Unwritten(Statement[Row]):
 
 
 _WRITTEN: Final = frozenset({"sql", "make_row", "numbered_sql", "order", "forms"})
+
+
+def asked_statement(
+    name: str,
+    purpose: str,
+    write: Callable[[TableValuedAlias], ClauseElement],
+    row_type: type[Row],
+    *,
+    asking: Mapping[str, TypeEngine[Any]],
+) -> Statement[Row]:
+    """Two statements, for several who ask about names at once: as the same tenant, and as different ones (``across``).
+
+    ``write`` writes each, over `named_repository`, for the `askers` that it gets; ``asking`` are the parameters that
+    each of them has for itself.
+    """
+    asked, several = askers(asking), askers({WHO: BigInteger(), "tenant": Text(), **asking})
+    told = f"The same asked as several tenants, of which each row sees its own (see {name})."
+    across = statement(f"{name}_across_tenants", told, write(several), row_type, asked=several)
+    return statement(name, purpose, write(asked), row_type, asked=asked, across=across)
 
 
 def unnamed(name: str, sql: str) -> Statement[tuple[Any, ...]]:
@@ -197,22 +234,19 @@ LIMIT: Final = parameter("limit", BigInteger())
 ACTOR: Final = parameter("actor", Text())
 ONE: Final = literal_column("1", BigInteger())
 ASKER: Final = "asker"
+WHO: Final = "who"
 
 
 def named_repository(asked: TableValuedAlias | None = None) -> tuple[Join[Any], FromClause]:
     """From the parameters of `name_parameters`: what to join the next step to, and the repository's one row.
 
-    With those who ``asked``, that of each: all ask about the same tenant, of which they see the rows.
+    With those who ``asked``, that of each: all ask about the same tenant, of which they see the rows; or each as a
+    tenant of its own, which is set before its row's first step, and is all that the following steps see.
 
     A chain of laterals with limits keeps the order of the steps whatever the statistics say; as a plain join the
     planner may turn it into a sequential scan when a tenant is small.
     """
-    tenant = (
-        select(tenants.c.id, tenants.c.read_only, tenants.c.suspended_at, tenants.c.untagged)
-        .where(tenants.c.name == TENANT)
-        .limit(ONE)
-        .subquery("tenant")
-    )
+    start, tenant = _named_tenant(asked)
     path, only_id = (PATH, ONLY_ID) if asked is None else (asked.c.path, asked.c.only_id)
     repository = (
         select(
@@ -234,8 +268,28 @@ def named_repository(asked: TableValuedAlias | None = None) -> tuple[Join[Any], 
         .limit(ONE)
         .lateral("repository")
     )
-    joined = tenant if asked is None else tenant.join(asked, true())
-    return joined.join(repository, true()), repository
+    return start.join(repository, true()), repository
+
+
+def _named_tenant(asked: TableValuedAlias | None) -> tuple[FromClause, FromClause]:
+    """What the repository is joined to, and in it the row of its tenant."""
+    found = select(tenants.c.id, tenants.c.read_only, tenants.c.suspended_at, tenants.c.untagged).limit(ONE)
+    if asked is None or WHO not in asked.c:
+        tenant = found.where(tenants.c.name == TENANT).subquery("tenant")
+        return (tenant if asked is None else tenant.join(asked, true())), tenant
+    setting = _setting_tenant(asked.c[WHO])
+    # By what the setting gives: it has been set when the first policy is asked. And no row is any but its asker's,
+    # whichever tenant was set: were one of the two wrong, nothing would be seen.
+    own = found.where(tenants.c.id == cast(setting.c[WHO], BigInteger), tenants.c.name == asked.c.tenant)
+    each = own.lateral("tenant")
+    return asked.join(setting, true()).join(each, true()), each
+
+
+def _setting_tenant(who: ColumnElement[Any]) -> FromClause:
+    """Sets whose rows are shown, until the next one does or the transaction ends, and gives the tenant's id as text."""
+    name = literal_column("'app.tenant_id'", Text())
+    told = func.set_config(name, cast(who, Text), true(), type_=Text())
+    return select(told.label(WHO)).correlate(who.table).lateral("setting")
 
 
 def askers(columns: Mapping[str, TypeEngine[Any]]) -> TableValuedAlias:

@@ -10,11 +10,23 @@ _EITHER_LAYER: Final = ("layers_pkey", "layers_digest_idx")
 # Of a tenant with few accounts, the planner may take either index to all of them.
 _EITHER_ACCOUNT: Final = ("accounts_pkey", "accounts_tenant_id_name_key")
 
+# The tenant's row by its id or its name: both are asked for.
+_EITHER_TENANT: Final = ("tenants_pkey", "tenants_name_key")
+
 HOT: Final[dict[str, set[str] | list[set[str]]]] = {
     # Reading
     "find_tagged_manifest": _REPOSITORY | {"tags_live_key", "manifests_pkey"},
     "find_manifest": _REPOSITORY | {"manifests_pkey"},
     "find_layer": [_REPOSITORY | {layer, "blobs_pkey", "descriptors_digest_idx"} for layer in _EITHER_LAYER],
+    "find_tagged_manifest_across_tenants": [
+        {tenant, "repositories_live_key", "tags_live_key", "manifests_pkey"} for tenant in _EITHER_TENANT
+    ],
+    "find_manifest_across_tenants": [{tenant, "repositories_live_key", "manifests_pkey"} for tenant in _EITHER_TENANT],
+    "find_layer_across_tenants": [
+        {tenant, "repositories_live_key", layer, "blobs_pkey", "descriptors_digest_idx"}
+        for tenant in _EITHER_TENANT
+        for layer in _EITHER_LAYER
+    ],
     "find_hold": [
         {"manifests_pkey", "tags_live_digest_idx", "descriptors_digest_idx"},
     ],

@@ -50,18 +50,24 @@ def crowd(postgres_server: str, template_database: str) -> Iterator[Connection]:
 
 def plan(connection: Connection, statement: Statement[Any]) -> list[dict[str, Any]]:
     """All nodes of the plan for unknown parameters, which is the one that runs (see database.py)."""
-    sql = statement.numbered_sql.decode()
-    for at, name in enumerate(statement.order, 1):
-        if name in INTERVALS:  # their type comes with the value
-            sql = re.sub(rf"\${at}\b", f"${at}::interval", sql)
-    with working_as(connection, statement.name, tenant_id=BIG):
-        [(explained,)] = connection.execute(f"explain (generic_plan, format json) {sql}").fetchall()
-    nodes, left = [], [explained[0]["Plan"]]
+    nodes, left = [], [root(connection, statement)]
     while left:
         node = left.pop()
         nodes.append(node)
         left += node.get("Plans", [])
     return nodes
+
+
+def root(connection: Connection, statement: Statement[Any]) -> dict[str, Any]:
+    """The plan's uppermost node."""
+    sql = statement.numbered_sql.decode()
+    for at, name in enumerate(statement.order, 1):
+        if name in INTERVALS:  # their type comes with the value
+            sql = re.sub(rf"\${at}\b", f"${at}::interval", sql)
+    with working_as(connection, statement.name, tenant_id=BIG):
+        [(explained,)] = connection.execute(f"explain (generic_plan, verbose, format json) {sql}").fetchall()
+    found: dict[str, Any] = explained[0]["Plan"]
+    return found
 
 
 def indexes(nodes: list[dict[str, Any]]) -> set[str]:
@@ -95,6 +101,49 @@ def test_what_a_deletion_would_do_is_found_by_hashes_and_indexes(crowd: Connecti
     assert compared == []
     assert any("(hashed SubPlan" in str(node.get("Filter")) for node in nodes)
     assert scanned(nodes) == set()
+
+
+SHARED = [each.across for each in registered.values() if each.across is not None]
+# What keeps no rows from one asker to the next: hashes, sorts and materialized rows would.
+STEPS = {"Nested Loop", "Function Scan", "Result", "Limit", "Subquery Scan", "Memoize", "Index Scan", "Index Only Scan"}
+STEPS |= {"Seq Scan", "Bitmap Heap Scan", "Bitmap Index Scan"}
+
+
+def unguarded(node: dict[str, Any], *, is_set: bool = False) -> Iterator[str]:
+    """Where the plan reads a table before the asker's tenant is set, or without the policy, or keeps what it read."""
+    steps = node.get("Plans", [])
+    if node["Node Type"] not in STEPS:
+        yield f"{node['Node Type']} isn't read anew for each asker"
+    if node["Node Type"] == "Memoize" and "tenant_id" not in node["Cache Key"]:
+        yield f"rows are kept by {node['Cache Key']}"
+    if "Relation Name" in node and not is_set:
+        yield f"{node['Relation Name']} is read before the tenant is set"
+    if "(hashed SubPlan" in str([value for value in node.values() if isinstance(value, str)]):
+        yield "a subplan's rows are kept"
+    outer_sets = False
+    for step in steps:  # the outer one comes first
+        yield from unguarded(step, is_set=is_set or outer_sets)
+        outer_sets = outer_sets or (node["Node Type"] == "Nested Loop" and sets_tenant(step))
+
+
+def sets_tenant(node: dict[str, Any]) -> bool:
+    """Whether the rows of this part come out with their tenant set."""
+    here = node["Node Type"] == "Result" and any("set_config" in text for text in node["Output"])
+    return here or any(sets_tenant(step) for step in node.get("Plans", []))
+
+
+@pytest.mark.parametrize("statement", SHARED, ids=lambda each: each.name)
+def test_each_asker_is_its_tenant_before_anything_is_read_for_it(
+    crowd: Connection, worker_database: str, statement: Statement[Any]
+) -> None:
+    assert list(unguarded(root(crowd, statement))) == []
+    with psycopg.connect(worker_database, autocommit=True) as connection:  # where tables are small, others are tempting
+        assert list(unguarded(root(connection, statement))) == []
+
+
+def test_there_are_shared_statements() -> None:
+    assert {each.name for each in SHARED} == {each.name for each in registered.values() if each.sets_tenant}
+    assert len(SHARED) >= 3
 
 
 @pytest.mark.parametrize("name", ["list_deleted_things", "list_deleted_of_repository"])
