@@ -200,7 +200,8 @@ test() {
     else
         clients
     fi
-    # loadgroup: tests marked xdist_group share a worker, the rest go wherever there is room.
+    # loadgroup: tests marked xdist_group share a worker, the rest go wherever there is room. How many workers auto is, and
+    # what goes first, is said in tests/conftest.py.
     "$python" -m pytest -n auto --dist loadgroup ${selection[@]+"${selection[@]}"} "$@"
 }
 

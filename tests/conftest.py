@@ -17,21 +17,27 @@ import pytest
 from distsql.api.application import Application
 from distsql.api.requests import Limits
 from distsql.app import Registry
+from distsql.registry.context import Backend
 from distsql.registry.namespace import StoredNamespace
 from distsql.settings import Settings
 from distsql.values import Caller
 from tests import objectstore, postgres
+from tests.faultyproxy import FaultyProxy, faulty_proxy
 from tests.places import place_of_places
+from tests.registry.soundness import opened
 
 # What `./run.sh test quick` does without, by folder, by name, and by what a test wants:
-# - what goes over all routes, members, switches, commands or revisions, or over generated registries, or starts servers
-#   and clusters; each of what they go over has tests of its own, which stay;
+# - what goes over all routes, members, switches, commands or revisions, over all that a tenant's role might try, or
+#   over generated registries and manifests, or starts servers and clusters; each of what they go over has tests of its
+#   own, which stay;
 # - what is raced, killed at every statement, cut off, or waits until something remembered is too old: it is slow;
-# - the contract over HTTP, once more; and an object store, for that is a server more (files and memory stay).
+# - the contract over HTTP and over a store in memory, once more; and an object store, for that is a server more.
 THOROUGH: Final = (
     *("benchmarks/*", "deployments/*", "embedded/*", "isolation/*", "migrations/*", "server/*", "switches/*"),
     *("access/test_routes.py", "api/test_fuzz.py", "cli/test_audited_commands.py", "plans/test_allocations.py"),
-    *("registry/test_deletion_reports.py", "registry/test_retention_runs.py"),
+    *("contract/test_completeness.py", "oci/test_manifest_families.py", "project/test_protocol_rows.py"),
+    *("registry/test_deletion_reports.py", "registry/test_garbage_previews.py", "registry/test_retention_runs.py"),
+    *("registry/test_side_by_side.py", "reports/test_sql_access.py"),
     *("*_races.py", "*interruptions.py", "*_outages.py", "*_connections.py", "*_machine.py", "*_model.py"),
     *("access/test_revocation.py", "access/test_suspension.py", "access/test_many_accounts.py"),
 )
@@ -41,13 +47,48 @@ _HERE: Final = Path(__file__).parent
 os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(place_of_places()))
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m picks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Of all tests' time a third is waiting, for clocks and for processes, so half as many again as there are cores.
+
+    Of the quick ones it is computing, and each worker more starts a server more.
+    """
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores if _is_quick(config) else cores + cores // 2
+
+
+def _is_quick(config: pytest.Config) -> bool:
+    return "not slow" in config.option.markexpr
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What is slow as a whole isn't even imported, where it isn't wanted."""
+    if _is_quick(config) and collection_path.suffix == ".py" and _is_thorough(collection_path):
+        return True
+    return None
+
+
+def _is_thorough(path: Path) -> bool:
+    return any(fnmatch(str(path.relative_to(_HERE)), pattern) for pattern in THOROUGH)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Marks what is slow before -m picks; then it goes first, so that no worker is left with it alone at the end.
+
+    In random order, as is what follows.
+    """
+    _mark_slow(items)
+    yield
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def _mark_slow(items: list[pytest.Item]) -> None:
     for item in items:
-        of_remote = "/contract/" in str(item.path) and "[http" in item.name
+        of_another = "/contract/" in str(item.path) and ("[http" in item.name or "memory" in item.name)
         of_object_store = "object_store" in getattr(item, "fixturenames", ())
-        path = str(item.path.relative_to(_HERE))
-        if of_remote or of_object_store or any(fnmatch(path, pattern) for pattern in THOROUGH):
+        if of_another or of_object_store or _is_thorough(item.path):
             item.add_marker(pytest.mark.slow)
 
 
@@ -125,6 +166,20 @@ async def registry(settings: Settings) -> AsyncIterator[Registry]:
 def namespace(registry: Registry) -> StoredNamespace:
     """The registry's namespace, on behalf of ``tester``."""
     return registry.namespace.acting_as(Caller(actor="tester"))
+
+
+@pytest.fixture
+async def backend(database_url: str) -> AsyncIterator[Backend]:
+    """The machinery of a registry, for tests that work below its application: of a process of its own, in memory."""
+    async with opened(database_url) as machinery:
+        yield machinery
+
+
+@pytest.fixture
+async def proxy(object_store: objectstore.ObjectStore) -> AsyncIterator[FaultyProxy]:
+    """In front of the object store, as if the network failed."""
+    async with faulty_proxy(object_store.endpoint) as proxy:
+        yield proxy
 
 
 @pytest.fixture

@@ -17,15 +17,9 @@ from distsql.bytestore.s3_address import parse_address
 from distsql.bytestore.s3_client import S3Client
 from distsql.registry.verification import Verifier
 from distsql.settings import Settings
-from tests.faultyproxy import FaultyProxy, faulty_proxy, one_in
+from tests.faultyproxy import FaultyProxy, one_in
 from tests.objectstore import ObjectStore
 from tests.registry.soundness import findings
-
-
-@pytest.fixture
-async def proxy(object_store: ObjectStore) -> AsyncIterator[FaultyProxy]:
-    async with faulty_proxy(object_store.endpoint) as proxy:
-        yield proxy
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -32,3 +33,13 @@ async def complete(store: ByteStore, staged: Staged) -> Staged:
 async def found(store: ByteStore, staged: Staged) -> list[StoredObject]:
     """Everything there is of the object."""
     return [item async for item in store.walk() if staged.key in (item.key, item.staged_key)]
+
+
+def content_of(store: ByteStore, length: int = 300_000) -> bytes:
+    """Random content that is a good piece for the store, whatever its smallest chunk."""
+    return os.urandom(max(store.minimum_chunk, length))
+
+
+async def all_of(stream: AsyncIterator[bytes]) -> bytes:
+    """What a stream gives."""
+    return b"".join([piece async for piece in stream])

@@ -9,7 +9,7 @@ import asyncio
 import os
 import tracemalloc
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import cast
@@ -18,21 +18,12 @@ import pytest
 
 from distsql.bytestore.contract import ByteStore, Staged, StoredObject
 from distsql.errors import BytesMissingError, StoreUnavailableError
-from tests.bytestore.steps import append, complete, writing
+from tests.bytestore.steps import all_of, append, complete, content_of, writing
 
 Keep = Callable[[ByteStore, bytes], Awaitable[Staged]]
 
 MIB = 1024 * 1024
 SMALL = b"some bytes"
-
-
-def content_of(store: ByteStore, length: int = 300_000) -> bytes:
-    """Random content that is a good piece for the store, whatever its smallest chunk."""
-    return os.urandom(max(store.minimum_chunk, length))
-
-
-async def all_of(stream: AsyncIterator[bytes]) -> bytes:
-    return b"".join([piece async for piece in stream])
 
 
 # -- writing and reading ------------------------------------------------------------------------------------------

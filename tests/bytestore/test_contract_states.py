@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 
@@ -12,21 +11,12 @@ import pytest
 
 from distsql.bytestore.contract import ByteStore, Staged
 from distsql.errors import BytesMissingError, StoreUnavailableError, UploadBusyError
-from tests.bytestore.steps import append, complete, found, writing
+from tests.bytestore.steps import all_of, append, complete, content_of, found, writing
 
 Keep = Callable[[ByteStore, bytes], Awaitable[Staged]]
 
 MIB = 1024 * 1024
 SMALL = b"some bytes"
-
-
-def content_of(store: ByteStore, length: int = 300_000) -> bytes:
-    """Random content that is a good piece for the store, whatever its smallest chunk."""
-    return os.urandom(max(store.minimum_chunk, length))
-
-
-async def all_of(stream: AsyncIterator[bytes]) -> bytes:
-    return b"".join([piece async for piece in stream])
 
 
 # -- one writer at a time -----------------------------------------------------------------------------------------

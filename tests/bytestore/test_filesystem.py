@@ -16,6 +16,7 @@ import pytest
 from distsql.bytestore.contract import ByteStore, Staged
 from distsql.bytestore.filesystem import FilesystemStore
 from distsql.errors import StoreFullError, StoreUnavailableError
+from tests.bytestore.folders import append, finished, unfinished
 from tests.bytestore.steps import complete
 
 T = TypeVar("T")
@@ -24,20 +25,6 @@ Keep = Callable[[ByteStore, bytes], Awaitable[Staged]]
 BIG = 300_000
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
-
-
-def finished(root: Path, key: str) -> Path:
-    return root / "objects" / key
-
-
-def unfinished(root: Path, key: str) -> Path:
-    return root / "staging" / key[3:]
-
-
-async def append(store: ByteStore, staged: Staged, content: bytes) -> Staged:
-    async with store.writer(staged) as writer:
-        await writer.write(content)
-        return await writer.flush()
 
 
 def failing(function: Callable[..., T], code: int, *, times: int = 1) -> Callable[..., T]:

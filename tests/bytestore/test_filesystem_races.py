@@ -19,6 +19,7 @@ from distsql.bytestore.contract import ByteStore, Staged
 from distsql.bytestore.filesystem import FilesystemStore
 from distsql.bytestore.threads import Threads
 from distsql.errors import BytesMissingError, UploadBusyError
+from tests.bytestore.folders import append, finished, unfinished
 from tests.bytestore.steps import complete
 
 T = TypeVar("T")
@@ -27,20 +28,6 @@ Keep = Callable[[ByteStore, bytes], Awaitable[Staged]]
 BIG = 300_000
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
-
-
-def finished(root: Path, key: str) -> Path:
-    return root / "objects" / key
-
-
-def unfinished(root: Path, key: str) -> Path:
-    return root / "staging" / key[3:]
-
-
-async def append(store: ByteStore, staged: Staged, content: bytes) -> Staged:
-    async with store.writer(staged) as writer:
-        await writer.write(content)
-        return await writer.flush()
 
 
 # -- threads ------------------------------------------------------------------------------------------------------

@@ -17,16 +17,10 @@ from distsql.bytestore.s3_address import parse_address
 from distsql.errors import StoreFullError, StoreUnavailableError
 from tests.bytestore.conftest import MIB, SMALL_PARTS
 from tests.bytestore.steps import append, complete, found, writing
-from tests.faultyproxy import FaultyProxy, faulty_proxy, one_in
+from tests.faultyproxy import FaultyProxy, one_in
 from tests.objectstore import ObjectStore
 
 PART = SMALL_PARTS.smallest
-
-
-@pytest.fixture
-async def proxy(object_store: ObjectStore) -> AsyncIterator[FaultyProxy]:
-    async with faulty_proxy(object_store.endpoint) as proxy:
-        yield proxy
 
 
 @pytest.fixture

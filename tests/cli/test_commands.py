@@ -51,11 +51,6 @@ def run(*arguments: str, env: dict[str, str] | None = None) -> Result:
 
 
 @pytest.fixture
-def catalogue(database_url: str, tmp_path: Path) -> list[str]:
-    return ["--database-url", database_url, "--storage", (tmp_path / "bytes").as_uri()]
-
-
-@pytest.fixture
 def pushed(catalogue: list[str]) -> list[str]:
     """Two repositories with a blob each."""
 
@@ -156,6 +151,7 @@ def test_wrong_usage(arguments: list[str], complaint: str) -> None:
     assert result.stdout == ""
 
 
+@pytest.mark.slow
 def test_migrate(new_database: Callable[[], str]) -> None:
     """Up, again, down; a dry run tells and changes nothing."""
     url = new_database()

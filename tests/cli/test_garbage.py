@@ -39,11 +39,6 @@ COUNTS: Final = {
 }
 
 
-@pytest.fixture
-def catalogue(database_url: str, tmp_path: Path) -> list[str]:
-    return ["--database-url", database_url, "--storage", (tmp_path / "bytes").as_uri()]
-
-
 def run(*arguments: str, status: int = 0, **env: str) -> Result:
     result = CliRunner().invoke(main, ["collect-garbage", *arguments], env={**AN_HOUR, **env})
     assert result.exit_code == status, (result.output, result.exception)

@@ -6,11 +6,9 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import psycopg
-import pytest
 from click.testing import CliRunner, Result
 
 import distsql
@@ -20,11 +18,6 @@ from distsql.oci.manifest import ParsedManifest
 from tests.registry.pushing import CONFIG, index, push_image
 
 Sql = psycopg.Connection[tuple[Any, ...]]
-
-
-@pytest.fixture
-def catalogue(database_url: str, tmp_path: Path) -> list[str]:
-    return ["--database-url", database_url, "--storage", (tmp_path / "bytes").as_uri()]
 
 
 def run(catalogue: list[str], *arguments: str, status: int = 0, period: str = "7d") -> Result:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -25,7 +24,6 @@ from distsql.sql import schema
 from distsql.values import Caller
 from tests import postgres
 from tests.deployments.standbys import Recovery
-from tests.places import make_place
 from tests.registry.pushing import CONFIG, push_image
 from tests.registry.test_garbage import later
 
@@ -38,13 +36,6 @@ LAYERS: Final = {
     "apex/web": [b"goes with its tenant", b"shared"],
 }
 SENT: Final = b"half of an upload"
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    folder = make_place()
-    yield folder
-    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from distsql.app import Registry
+from distsql.registry.image_labels import ImageLabels
 from distsql.registry.tenants import Tenants
 from distsql.settings import Settings
 from distsql.sql import health, tenant_setting
@@ -119,6 +120,8 @@ async def world(settings: Settings, watch: Watch, monkeypatch: pytest.MonkeyPatc
     async with Registry(settings) as registry:
         backend = registry.backend
         backend.database.observe = backend.everything.observe = watch
+        # Nothing that was put off is done in the middle of an operation, however slow the machine is.
+        monkeypatch.setattr(ImageLabels, "add", lambda *_: None)
         caller = Caller(actor="tester")
         yield World(registry.namespace.acting_as(caller), backend.database, Tenants(backend.everything, caller))
 

@@ -16,7 +16,7 @@ from tests.sql.rows import digest
 
 docs.load_statements()
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("large pages")]
 
 REFERRERS: Final = 10_000
 TAGS: Final = 100_000

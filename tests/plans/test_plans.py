@@ -25,7 +25,7 @@ from tests.sql.rows import digest
 docs.load_statements()
 INTERVALS = {"age", "grace", "lifetime", "restore_period", "recovery_window", "fresh"}
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("crowd")]  # which is filled once, not by each worker
 
 
 class DigestDumper(Dumper):

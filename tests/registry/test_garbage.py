@@ -284,6 +284,7 @@ async def test_every_removal_is_in_the_audit(
     assert rows == [("garbage.layer", "acme/web", 2), ("garbage.manifest", "acme/web", 1)]
 
 
+@pytest.mark.slow
 async def test_pushes_beside_collections_lose_nothing_that_was_acknowledged(
     registry: Registry, namespace: StoredNamespace
 ) -> None:

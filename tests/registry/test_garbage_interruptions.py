@@ -20,15 +20,12 @@ from distsql.registry.garbage import GarbageCollector
 from distsql.registry.reviews import Periods
 from distsql.registry.tenants import Tenants
 from distsql.values import Caller
+from tests.registry.killing import Killed, live
 from tests.registry.pushing import index, push_blob, push_image
 from tests.registry.soundness import findings, namespace_of, stored
 
 NOW = timedelta(0)
 EVERY = os.environ.get("KILL_AT_EVERY_STATEMENT") == "on"
-
-
-class Killed(Exception):
-    pass
 
 
 class Kill:
@@ -88,7 +85,7 @@ async def test_at_any_statement(backend: Backend) -> None:
         except (Killed, CatalogueUnavailableError):
             pass
         finally:
-            backend.everything.observe = lambda name, *, seconds, round_trips: None
+            live(backend)
         killed = kill.left <= 0
         await assert_clean(backend)
     assert at > 60

@@ -14,51 +14,25 @@ from distsql.registry.context import Backend
 from distsql.registry.garbage import Collected, GarbageCollector
 from distsql.registry.repositories import StoredRepository
 from distsql.registry.reviews import Periods
-from distsql.registry.tenants import Tenants
 from distsql.sql import garbage_manifests
 from distsql.sql.content_events import RepositoryNames
 from distsql.sql.database import Transaction
 from distsql.sql.garbage_manifests import LockedManifestRow
 from distsql.sql.manifest_deletions import ManifestKeyRow
 from distsql.values import Caller
+from tests.registry.killing import Killed, kill_at, live
 from tests.registry.pushing import image, index, push_blob, push_image
-from tests.registry.soundness import findings, namespace_of
+from tests.registry.soundness import findings
 
 NOW = timedelta(0)
 DAY = timedelta(days=1)
 Change = Callable[[StoredRepository, ParsedManifest], Awaitable[object]]
 
 
-class Killed(Exception):
-    pass
-
-
-@pytest.fixture
-async def web(backend: Backend) -> StoredRepository:
-    """In a tenant that collects what has no tag."""
-    repository = namespace_of(backend).repository("acme/web")
-    await push_image(repository, b"stays", tags=["v1"])
-    await Tenants(backend.everything, Caller()).set("acme", {"untagged": "collect"})
-    return repository
-
-
 async def collect(backend: Backend, *, restore: timedelta = NOW) -> Collected:
     return await GarbageCollector(
         backend, Caller("gc"), periods=Periods(NOW, restore), notify=lambda what, count: None
     ).run()
-
-
-def kill_at(backend: Backend, statement: str) -> None:
-    def strike(name: str, *, seconds: float, round_trips: int) -> None:
-        del seconds, round_trips
-        if name == statement:
-            raise Killed
-
-    backend.everything.observe = strike
-
-
-def live(backend: Backend) -> None:
-    backend.everything.observe = lambda name, *, seconds, round_trips: None
 
 
 # -- somebody comes between looking and deleting ----------------------------------------------------------------------

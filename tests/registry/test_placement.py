@@ -231,6 +231,7 @@ async def test_move_that_is_killed_goes_on(
     assert all(key.startswith("eu:") for key in keys(sql))
 
 
+@pytest.mark.slow
 async def test_move_beside_pushes_and_deletions(
     registry: Registry, twin: Registry, stores: Stores, tmp_path: Path, sql: Sql
 ) -> None:

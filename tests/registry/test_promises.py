@@ -118,6 +118,7 @@ async def test_only_what_may_go_is_written(registry: Registry, web: StoredReposi
     assert promised(sql) == [before]
 
 
+@pytest.mark.slow
 async def test_asking_and_collecting_at_the_same_time(registry: Registry, web: StoredRepository) -> None:
     """HAZARDS, Quay 4c40e06: push, HEAD and collection of one child; an index after a yes is never refused."""
     grace = timedelta(milliseconds=400)

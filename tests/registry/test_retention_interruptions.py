@@ -20,16 +20,13 @@ from distsql.sql import mass_deletions
 from distsql.sql.database import Transaction
 from distsql.sql.repositories import RepositoryRow
 from distsql.values import Caller
+from tests.registry.killing import Killed, kill_at, live
 from tests.registry.pushing import push_image
 from tests.registry.recounts import use_of
 from tests.registry.soundness import findings, namespace_of
 
 DAY = timedelta(days=1)
 Change = Callable[[StoredRepository, ParsedManifest], Awaitable[object]]
-
-
-class Killed(Exception):
-    pass
 
 
 async def make(backend: Backend) -> tuple[StoredRepository, ParsedManifest]:
@@ -53,15 +50,10 @@ async def test_a_run_that_was_killed_is_ended_by_the_next(backend: Backend, stat
     web, untagged = await make(backend)
     before = await use_of(backend, "acme")
 
-    def strike(name: str, *, seconds: float, round_trips: int) -> None:
-        del seconds, round_trips
-        if name == statement:
-            raise Killed
-
-    backend.everything.observe = strike
+    kill_at(backend, statement)
     with pytest.raises(Killed):
         await run(backend)
-    backend.everything.observe = lambda name, *, seconds, round_trips: None
+    live(backend)
     killed_behind = statement == "lock_deleted"
     assert await web.manifests.exists(untagged.digest) != killed_behind, "all or nothing"
     # A second run finds what the tag of the first has left.

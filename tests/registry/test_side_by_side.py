@@ -16,13 +16,12 @@ from distsql.registry.context import Backend
 from distsql.registry.garbage import Collected, GarbageCollector
 from distsql.registry.repositories import StoredRepository
 from distsql.registry.reviews import Pace, Periods
-from distsql.registry.tenants import Tenants
 from distsql.sql import garbage
 from distsql.sql.database import Transaction
 from distsql.values import Caller
 from tests.registry.pushing import CONFIG, index, push_blob, push_image
 from tests.registry.recounts import use_of
-from tests.registry.soundness import findings, namespace_of
+from tests.registry.soundness import findings
 from tests.registry.test_garbage import later
 
 NOW = timedelta(0)
@@ -30,13 +29,10 @@ Owner = psycopg.Connection[tuple[object, ...]]
 
 
 @pytest.fixture
-async def web(backend: Backend) -> StoredRepository:
-    """In a tenant that collects what has no tag."""
-    repository = namespace_of(backend).repository("acme/web")
-    await push_image(repository, b"stays", tags=["v1"])
-    await Tenants(backend.everything, Caller()).set("acme", {"untagged": "collect"})
+async def web(backend: Backend, web: StoredRepository) -> StoredRepository:
+    """Once collected already."""
     await collect(backend)
-    return repository
+    return web
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from distsql.embedded.survivors import living_servers
 from tests import postgres
 from tests.places import make_place
 from tests.server.processes import Serve, serving, wait_until
+from tests.server.wire import Wire
 
 
 @pytest.fixture
@@ -63,3 +64,10 @@ def shared_serve(postgres_server: str, template_database: str) -> Iterator[Serve
         with serving(catalogue, folder=folder, env=env) as server:
             yield server
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def wire(shared_serve: Serve) -> Iterator[Wire]:
+    """A connection to the shared server."""
+    with Wire(shared_serve.port) as opened:
+        yield opened

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -12,12 +12,6 @@ from tests.server.wire import Answer, Wire, chunk
 
 HALF = 300_000
 DATA = content("bodies", 2 * HALF)
-
-
-@pytest.fixture
-def wire(shared_serve: Serve) -> Iterator[Wire]:
-    with Wire(shared_serve.port) as opened:
-        yield opened
 
 
 @pytest.fixture

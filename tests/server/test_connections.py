@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -13,12 +12,6 @@ from tests.server.pushes import Image, content, digest_of, image, push
 from tests.server.wire import Wire
 
 NAME = "acme/connections"
-
-
-@pytest.fixture
-def wire(shared_serve: Serve) -> Iterator[Wire]:
-    with Wire(shared_serve.port) as opened:
-        yield opened
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from distsql.values import Caller
 from tests.contract.test_completeness import interfaces
 from tests.migrations import snapshots
 from tests.registry.recounts import use_of
-from tests.registry.soundness import namespace_of, opened
+from tests.registry.soundness import namespace_of
 from tests.switches.writes import READS, WRITES, Write, make_world
 
 ADMINISTRATOR: Final = Caller(actor="administrator")
@@ -39,12 +39,6 @@ def owner(worker_database: str) -> Iterator[Owner]:
     """One connection that sees all rows, for all of these tests."""
     with psycopg.connect(worker_database, autocommit=True) as connection:
         yield connection
-
-
-@pytest.fixture
-async def backend(database_url: str) -> AsyncIterator[Backend]:
-    async with opened(database_url) as machinery:
-        yield machinery
 
 
 Turn = Callable[[Backend], Awaitable[None]]
