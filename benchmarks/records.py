@@ -3,7 +3,11 @@
 The same requests to two applications over one catalogue, in turn: one that writes the audit, counts pulls, and seals;
 and one that does nothing of that. Both count metrics. CPU time of our own process and of PostgreSQL's, what is done
 afterwards in the background included, as in benchmarks/isolation.py. With `--webhook` each push is delivered too, one
-by one, for they are all of one repository: the dearest case there is.
+by one, for they are all of one repository: the dearest case there is. With `--tags` so many different ones are pulled,
+in no order, each of a manifest of its own.
+
+Pulls are written down at the end of each round, and added up when a server would do it, by the clock: what that costs
+is shared among all rounds.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import argparse
 import asyncio
 import itertools
 import json
+import random
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -20,6 +25,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final, NamedTuple
 
+import psycopg
 from rich.console import Console
 from rich.table import Table
 
@@ -29,9 +35,11 @@ from distsql.api.application import Application
 from distsql.api.metrics import Metrics
 from distsql.api.requests import Limits
 from distsql.app import Registry, create_scrapes
+from distsql.cli.workers import collect_seldom
 from distsql.embedded import PrivatePostgres
 from distsql.oci.digest import Digest
 from distsql.registry.audit_seals import AuditSeals
+from distsql.registry.pulls import add_up_in_turn
 from distsql.registry.webhooks import Deliverer, Webhooks
 from distsql.settings import Settings
 from distsql.sql import audit, schema
@@ -39,6 +47,7 @@ from distsql.values import ASGIMessage, Caller
 
 AT_ONCE: Final = 16
 LAYERS: Final = 3
+SLICES: Final = 10
 _CONFIG: Final = b'{"architecture":"amd64","os":"linux"}'
 _IMAGE: Final = "application/vnd.oci.image.manifest.v1+json"
 _numbers = itertools.count()
@@ -93,8 +102,11 @@ async def _ask(application: Application, method: str, path: str, body: bytes = b
         raise AssertionError(f"{method} {path} was answered {status}")
 
 
+_PULLED: Final = ["latest"]
+
+
 async def _pull(application: Application) -> None:
-    await _ask(application, "GET", "/v2/acme/web/manifests/latest")
+    await _ask(application, "GET", f"/v2/acme/web/manifests/{random.choice(_PULLED)}")  # no secret
 
 
 async def _push(application: Application) -> None:
@@ -133,6 +145,8 @@ class _Background:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
+        self.added = Cost(0, 0)
+        """What adding up pulls took, in seconds."""
         self._seals = AuditSeals(registry.backend.everything)
         self._deliverer = Deliverer(registry.backend.everything, _take)
 
@@ -142,10 +156,16 @@ class _Background:
         await self._seals.seal()
         await self._deliverer.run()
 
+    async def add_up(self, folder: Path) -> None:
+        """Adds up pulls, if a server would do so now."""
+        postgres, own = postgres_cpu(folder), time.process_time()
+        await add_up_in_turn(self._registry.backend.everything)
+        own = time.process_time() - own
+        self.added = Cost(self.added.own + own, self.added.postgres + postgres_cpu(folder) - postgres)
 
-async def _measure(
-    application: Application, operation: str, folder: Path, *, requests: int, background: _Background | None
-) -> Cost:
+
+async def _measure(application: Application, operation: str, folder: Path, *, requests: int) -> Cost:
+    """The CPU seconds of so many requests."""
     postgres, own = postgres_cpu(folder), time.process_time()  # looking at PostgreSQL's takes some of our own
 
     async def ask() -> None:
@@ -153,10 +173,31 @@ async def _measure(
             await OPERATIONS[operation](application)
 
     await asyncio.gather(*(ask() for _ in range(AT_ONCE)))
-    if background is not None:
-        await background.catch_up()
-    spent = time.process_time() - own, postgres_cpu(folder) - postgres
-    return Cost(*(each * 1000 / requests for each in spent))
+    own = time.process_time() - own
+    return Cost(own, postgres_cpu(folder) - postgres)
+
+
+async def _measure_round(
+    on: Application, off: Application, background: _Background, operation: str, folder: Path, *, requests: int
+) -> tuple[Cost, Cost]:
+    """Both in turn, some requests each: a machine's speed changes from second to second."""
+    with_all, without = [], []
+    slices = max(1, min(SLICES, requests // AT_ONCE))
+    each = requests // slices // AT_ONCE * AT_ONCE
+    for _ in range(slices):
+        with_all.append(await _measure(on, operation, folder, requests=each))
+        with _without_audit():
+            without.append(await _measure(off, operation, folder, requests=each))
+    postgres, own = postgres_cpu(folder), time.process_time()
+    await background.catch_up()
+    own = time.process_time() - own
+    with_all.append(Cost(own, postgres_cpu(folder) - postgres))
+    asked = slices * each
+    return _mean(with_all, asked), _mean(without, asked)
+
+
+def _mean(costs: Sequence[Cost], requests: int) -> Cost:
+    return Cost(*(sum(each) * 1000 / requests for each in zip(*costs, strict=True)))
 
 
 @asynccontextmanager
@@ -199,20 +240,58 @@ async def measure(
     requests: int,
     webhook: bool = False,
     operations: Sequence[str] = tuple(OPERATIONS),
+    tags: int = 1,
 ) -> dict[tuple[str, str], list[Cost]]:
     """The rounds' costs by operation and variant, in turn, after one to warm up."""
     measured: dict[tuple[str, str], list[Cost]] = {}
     async with _opened(url, folder, webhook=webhook) as (on, off, background):
+        _PULLED[:] = ["latest"]
+        if tags > 1:
+            await asyncio.to_thread(fill, url, tags)
+        collect_seldom()  # as a server's workers do
         for number in range(rounds + 1):
+            if number == 1:
+                background.added = Cost(0, 0)
             for operation in operations:
                 many = requests * _MANY[operation]
-                with_all = await _measure(on, operation, folder, requests=many, background=background)
-                with _without_audit():
-                    without = await _measure(off, operation, folder, requests=many, background=None)
+                with_all, without = await _measure_round(on, off, background, operation, folder, requests=many)
                 if number:
                     measured.setdefault((operation, "on"), []).append(with_all)
                     measured.setdefault((operation, "off"), []).append(without)
+                if operation == "pull":
+                    await background.add_up(folder)
+        if "pull" in operations:
+            share = Cost(*(each * 1000 / (rounds * requests * _MANY["pull"]) for each in background.added))
+            measured["pull", "on"] = [
+                Cost(each.own + share.own, each.postgres + share.postgres) for each in measured["pull", "on"]
+            ]
     return measured
+
+
+_FILL: Final = """
+with made as (
+    select r.tenant_id, r.id, n, m.media_type, m.config_media_type, m.artifact_type,
+        convert_to(replace(convert_from(m.payload, 'UTF8'), '"n": ', '"of": "' || n || '", "n": '), 'UTF8') as payload
+    from manifests m join repositories r on r.tenant_id = m.tenant_id and r.id = m.repository_id
+    cross join generate_series(1, %s) n
+), inserted as (
+    insert into manifests (
+        tenant_id, repository_id, digest, media_type, config_media_type, artifact_type, length, payload, pushed_by
+    )
+    select tenant_id, id, '\\x01'::bytea || sha256(payload), media_type, config_media_type, artifact_type,
+        length(payload), payload, 'benchmark'
+    from made
+)
+insert into tags (tenant_id, repository_id, name, digest, actor)
+select tenant_id, id, 't' || n, '\\x01'::bytea || sha256(payload), 'benchmark' from made
+"""
+
+
+def fill(url: str, tags: int) -> None:
+    """So many more tags, each of a manifest of its own, of the repository's only image; they are pulled from now on."""
+    with psycopg.connect(url) as sql:
+        sql.execute(_FILL, [tags])
+        _PULLED[:] = [f"t{number}" for number in range(1, tags + 1)]
 
 
 @contextmanager
@@ -229,6 +308,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--requests", type=int, default=2000, help="pushes of a round, and five times as many pulls")
     parser.add_argument("--webhook", action="store_true")
+    parser.add_argument("--tags", type=int, default=1, help="different ones that are pulled")
     parser.add_argument("--only", choices=OPERATIONS, help="one of both")
     arguments = parser.parse_args()
     operations = (arguments.only,) if arguments.only else tuple(OPERATIONS)
@@ -241,6 +321,7 @@ def main() -> int:
                 rounds=arguments.rounds,
                 requests=arguments.requests,
                 webhook=arguments.webhook,
+                tags=arguments.tags,
                 operations=operations,
             )
         )

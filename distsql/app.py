@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -31,11 +31,12 @@ from distsql.registry.context import Backend
 from distsql.registry.image_labels import ImageLabels
 from distsql.registry.incidents import Incidents
 from distsql.registry.namespace import StoredNamespace
-from distsql.registry.pulls import Pulls, forget_ended_tags
+from distsql.registry.pulls import Pulls, add_up_in_turn, forget_ended_tags
 from distsql.registry.repeating import Repeated
 from distsql.registry.retention import Retention
 from distsql.registry.reviews import Periods
 from distsql.registry.sql_access import end_long_sessions
+from distsql.registry.turns import Turns, every
 from distsql.registry.webhooks import Deliverer
 from distsql.settings import Settings
 from distsql.sql import gauges, health, revisions, stores
@@ -46,10 +47,11 @@ from distsql.values import ASGIApplication, Caller
 
 _FORGET_S: Final = 60 * 60
 _ACCESS_CHANGES_AGE: Final = timedelta(days=1)
-_ENDED_TAGS_S: Final = 24 * 60 * 60
+_ENDED_TAGS: Final = timedelta(days=1)
 _ENDED_TAGS_AGE: Final = timedelta(days=30)  # at least; longer where they can be restored for longer
-_UNREAD_LABELS_S: Final = 24 * 60 * 60
-_LONG_SESSIONS_S: Final = 10
+_UNREAD_LABELS: Final = timedelta(hours=6)
+_LONG_SESSIONS: Final = timedelta(seconds=10)
+_ASKED_S: Final = 10 * 60  # at least so often, whose turn it is
 _FIRST_UNREAD_LABELS_S: Final = 60
 _ROLL_UP: Final = timedelta(minutes=10)
 _FIRST_ROLL_UP_S: Final = 10  # while a server starts it has better things to do
@@ -114,28 +116,30 @@ class Registry:
                 first=_FIRST_ROLL_UP_S,
             ),
             Repeated(
+                "adding up pulls",
+                functools.partial(add_up_in_turn, self._everything),
+                seconds=settings.pull_flush_interval.total_seconds(),
+            ),
+            Repeated(
                 "forgetting changes of access",
                 lambda: self._everything.transact(functools.partial(delete_access_changes, age=_ACCESS_CHANGES_AGE)),
                 seconds=_FORGET_S,
             ),
-            Repeated(
+            self._by_turns(
                 "forgetting pulls of ended tags",
                 functools.partial(
                     forget_ended_tags, self._everything, age=max(_ENDED_TAGS_AGE, settings.restore_period)
                 ),
-                seconds=_ENDED_TAGS_S,
+                interval=_ENDED_TAGS,
                 first=_FORGET_S,
             ),
-            Repeated(
+            self._by_turns(
                 "ending long sessions of tenants' own roles",
                 functools.partial(end_long_sessions, self._everything),
-                seconds=_LONG_SESSIONS_S,
+                interval=_LONG_SESSIONS,
             ),
-            Repeated(
-                "reading labels",
-                self.image_labels.read_rest,
-                seconds=_UNREAD_LABELS_S,
-                first=_FIRST_UNREAD_LABELS_S,
+            self._by_turns(
+                "reading labels", self.image_labels.read_rest, interval=_UNREAD_LABELS, first=_FIRST_UNREAD_LABELS_S
             ),
             Repeated(
                 "delivering events",
@@ -155,6 +159,13 @@ class Registry:
                 )
             )
         return repeated
+
+    def _by_turns(
+        self, name: str, work: Callable[[], Awaitable[object]], *, interval: timedelta, first: float | None = None
+    ) -> Repeated:
+        """One of all servers and their workers does it. All ask more often: whoever stopped may have had the turn."""
+        take = functools.partial(Turns(self._everything, name).take, work, rest=every(interval))
+        return Repeated(name, take, seconds=min(_ASKED_S, interval.total_seconds()), first=first)
 
     def _collections(self, settings: Settings) -> list[Repeated]:
         if not settings.gc or settings.read_only:

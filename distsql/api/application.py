@@ -85,7 +85,9 @@ class Application:
             return
         started = time.perf_counter()
         request = Request(scope, receive, self._service.namespace, self._limits, self._ids)
-        scope["distsql.request"] = request  # for traces
+        traced = scope.get("distsql.traced")
+        if traced is not None:  # otherwise nothing in the scope leads to the request: such circles stay for long
+            traced.append(request)
         try:
             try:
                 response = await self._answer(request)

@@ -23,10 +23,11 @@ def count(pulls: Pulls, request: Request) -> None:
     name, pull = request.repository or "", request.pull
     if "/" not in name:
         name = f"{DEFAULT_TENANT}/{name}"
+    kind = request.actor_kind
     if pull is None:
-        pulls.add((name, request.actor_kind, None, None), 0)
+        pulls.add((name, kind, None, None, 0, 0, 0))
     elif request.method == "GET" and status in _GIVEN:
-        pulls.add((name, request.actor_kind, pull.tag, pull.digest), pull.digest is not None, request.sent_length)
+        pulls.add((name, kind, pull.tag, pull.digest, pull.digest is not None, request.sent_length, 0))
     else:
         redirected = request.method == "GET" and status == HTTPStatus.TEMPORARY_REDIRECT
-        pulls.add((name, request.actor_kind, pull.tag, None), 0, 0, pull.length if redirected else 0)
+        pulls.add((name, kind, pull.tag, None, 0, 0, pull.length if redirected else 0))

@@ -60,8 +60,9 @@ class Traces:
                             span.set_status(trace.StatusCode.ERROR)
                     await send(message)
 
-                await application(scope, receive, watched)
-                request: Request = scope["distsql.request"]
+                traced: list[Request] = []
+                await application({**scope, "distsql.traced": traced}, receive, watched)
+                [request] = traced
                 span.update_name(f"{request.method} {request.route}")
                 span.set_attributes(
                     {

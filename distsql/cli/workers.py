@@ -31,11 +31,11 @@ def load_application(settings: Settings, *, parent: int, metrics_folder: Path) -
     threading.Thread(target=_end_with_parent, args=(parent, stop_s, metrics_folder), daemon=True).start()
     # Not checked again: a worker that takes another's place goes on while the next version has migrated already.
     application = create_application(settings, check_schema=False, metrics_folder=metrics_folder)
-    _collect_seldom()
+    collect_seldom()
     return application
 
 
-def _collect_seldom() -> None:
+def collect_seldom() -> None:
     """Lets Python look for cycles seldom, and never among what was imported, which stays: a fifth more requests.
 
     A request leaves hardly any: reference counts free what it used. So memory grows by what this many objects take.

@@ -1,4 +1,8 @@
-"""What is pulled, counted in memory and written down for many pulls at once: a pull writes nothing."""
+"""What is pulled: counted in memory, written down for many pulls at once, and added up for many servers at once.
+
+A pull writes nothing. Every few seconds a server writes what it counted as one row (a batch), which costs a fraction of
+what a row for each tag and manifest would; and by turns one of them adds all batches up.
+"""
 
 from __future__ import annotations
 
@@ -6,68 +10,69 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeVar
+from typing import Final
 
 from distsql.errors import UnavailableError
 from distsql.oci.digest import Digest
 from distsql.registry.deferring import Deferred
-from distsql.sql import pulls
+from distsql.registry.turns import Turns
+from distsql.sql import pull_batches, pulls
 from distsql.sql.database import Database, Transaction
-from distsql.sql.pulls import DailyPulls, ManifestPulls, TagPulls
+from distsql.sql.pull_batches import CountedPulls
 from distsql.values import ActorKind
 
 _log: Final = logging.getLogger("distsql")
 _DAY_S: Final = 24 * 60 * 60
-_TOGETHER: Final = 500  # requests, until they are added up
+# Requests, until they are added up: to do that one by one costs two times as much, for each time everything that it
+# needs is out of the processor's caches; and with hundreds their own memory is.
+_TOGETHER: Final = 32
 # Different things, until they are written ahead of their time; and what is kept at most while the catalogue is away.
 _MANY: Final = 20_000
 _MOST: Final = 50_000
-_AT_ONCE: Final = 500  # of them in a transaction: requests wait no longer than it takes to put these together
+_AT_ONCE: Final = 2000  # of them in a batch: requests wait no longer than it takes to put these together, some 5 ms
+_BATCHES: Final = 50  # in a transaction that adds them up
+_REST: Final = 100  # times as long as it took to add up, until it is somebody's turn again
+_LONGEST_REST: Final = timedelta(minutes=1)
+
+
+Counted = tuple[str, ActorKind, str | None, Digest | None, int, int, int]
+"""A request: a repository's full name, who asked, the tag and the manifest's digest if it was about one; whether it was
+a pull (1 or 0), and the bytes that it gave out itself, and by a redirect."""
+_Asked = tuple[str | None, Digest | None]
+_Group = tuple[float, str, ActorKind]
+"""A day, counted from 1970; a repository; and who asked."""
 
 
 class Counts:
-    """Of what was asked for in one way: requests of all kinds, and of them pulls, and the bytes that were given out."""
+    """What one kind of actor was given out of a repository on a day."""
 
-    __slots__ = ("at", "pulls", "redirected_bytes", "requests", "sent_bytes")
+    __slots__ = ("pulls", "pulls_of", "redirected_bytes", "requests", "sent_bytes")
 
     def __init__(self) -> None:
         self.requests = self.pulls = self.sent_bytes = self.redirected_bytes = 0
-        self.at = 0.0
-        """When last."""
-
-    def add(self, other: Counts) -> None:
-        """Takes the other ones in."""
-        self.requests += other.requests
-        self.pulls += other.pulls
-        self.sent_bytes += other.sent_bytes
-        self.redirected_bytes += other.redirected_bytes
-        self.at = max(self.at, other.at)
-
-
-Asked = tuple[str, ActorKind, str | None, Digest | None]
-"""A repository's full name, who asked, and the tag and the manifest's digest if it was about one."""
-
-_Memory = dict[tuple[int, Asked], Counts]
-"""By day, too. One place in it for a request: days, manifests and tags are told apart when they are written."""
+        self.pulls_of: dict[_Asked, int] = {}
+        """Of what was asked for. When, the batch says: it is as old as the interval at most."""
 
 
 class Pulls:
     """Of one process. What it has not written when it is killed is lost: the last few seconds."""
 
-    __slots__ = ("_database", "_deferred", "_memory", "_new")
+    __slots__ = ("_database", "_deferred", "_memory", "_new", "_size", "_unwritten")
 
     def __init__(self, database: Database, *, interval_s: float) -> None:
         self._database = database
         self._deferred = Deferred(self.flush, seconds=interval_s)
-        self._memory: _Memory = {}
-        self._new: list[tuple[Asked, float, int, int, int]] = []
+        self._memory: dict[_Group, Counts] = {}
+        self._new: list[Counted] = []
+        self._size = 0  # how many different things are in it
+        self._unwritten: list[list[CountedPulls]] = []
 
-    def add(self, asked: Asked, pulls: int, sent_bytes: int = 0, redirected_bytes: int = 0) -> None:
-        """Counts one request: whether it was a pull (1 or 0), and the bytes that it gave out."""
+    def add(self, request: Counted) -> None:
+        """Counts one request."""
         new = self._new
-        new.append((asked, time.time(), pulls, sent_bytes, redirected_bytes))
+        new.append(request)
         if len(new) == 1:
             self._deferred.want()
         if len(new) >= _TOGETHER:
@@ -75,48 +80,66 @@ class Pulls:
             self._add_up()
 
     def _make_room(self) -> None:
-        if len(self._memory) >= _MOST:
+        if self._size >= _MOST:
             _log.warning("Pulls since the last %d different ones are not counted: the catalogue is away", _MOST)
-            self._memory = {}
+            self._memory, self._size = {}, 0
 
     def _add_up(self) -> None:
         new, self._new = self._new, []
-        memory = self._memory
-        for asked, at, pulls_, sent_bytes, redirected_bytes in new:
-            key = (int(at) // _DAY_S, asked)
-            found = memory.get(key)
-            if found is None:
-                found = memory[key] = Counts()
-            found.requests += 1
-            found.pulls += pulls_
-            found.sent_bytes += sent_bytes
-            found.redirected_bytes += redirected_bytes
-            found.at = at
-        if len(memory) >= _MANY:
+        memory, day = self._memory, time.time() // _DAY_S
+        for name, kind, tag, digest, pulls_, sent_bytes, redirected_bytes in new:
+            key = (day, name, kind)
+            counts = memory.get(key)
+            if counts is None:
+                counts = memory[key] = Counts()
+                self._size += 1
+            counts.requests += 1
+            counts.pulls += pulls_
+            counts.sent_bytes += sent_bytes
+            counts.redirected_bytes += redirected_bytes
+            if tag is not None or digest is not None:
+                asked = (tag, digest)
+                before = counts.pulls_of.get(asked)
+                if before is None:
+                    self._size += 1
+                    before = 0
+                counts.pulls_of[asked] = before + pulls_
+        if self._size >= _MANY:
             self._deferred.hurry()
 
     async def close(self) -> None:
-        """Writes what is left."""
+        """Writes what is left, and adds it up."""
         await self._deferred.close()
+        try:
+            await add_up(self._database)
+        except UnavailableError as error:
+            _log.warning("Pulls are added up by whoever is next: %s", error)
 
     async def flush(self) -> bool:
         """Writes what is remembered, and tells whether it has to be tried again."""
         self._add_up()
-        entries, self._memory = list(self._memory.items()), {}
-        for at in range(0, len(entries), _AT_ONCE):
-            if not await self._write(dict(entries[at : at + _AT_ONCE])):
-                self._keep(dict(entries[at:]))
-                return True
-        return False
+        if not await self._write():
+            return True
+        memory, self._memory, self._size = self._memory, {}, 0
+        self._unwritten += _batches(memory)
+        return not await self._write()
 
-    async def _write(self, memory: _Memory) -> bool:
-        """In a transaction of its own. Whether that is done with, well or not."""
+    async def _write(self) -> bool:
+        """Each batch in a transaction of its own. Whether all are done with, well or not."""
+        while self._unwritten:
+            batch = self._unwritten.pop(0)
+            if not await self._write_one(batch):
+                self._unwritten.insert(0, batch)
+                return False
+        return True
+
+    async def _write_one(self, batch: Sequence[CountedPulls]) -> bool:
         written = False
 
         async def write(tx: Transaction) -> None:
             nonlocal written
             written = False
-            await pulls.add_pulls(tx, days=_days(memory), manifests=_manifests(memory), tags=_tags(memory))
+            await pull_batches.insert_pull_batch(tx, batch)
             written = True
 
         try:
@@ -126,10 +149,23 @@ class Pulls:
             return written  # then nobody knows whether the commit came through: nothing is counted twice
         return True
 
-    def _keep(self, older: _Memory) -> None:
-        newer, self._memory = self._memory, older
-        for key, counts in newer.items():
-            older.setdefault(key, Counts()).add(counts)
+
+async def add_up(database: Database) -> int:
+    """Adds what servers wrote to what was pulled before; how many batches they were."""
+    count, added = 0, _BATCHES
+    while added == _BATCHES:
+        added = await database.transact(functools.partial(pulls.add_pulls, limit=_BATCHES))
+        count += added
+    return count
+
+
+async def add_up_in_turn(database: Database) -> bool:
+    """As `add_up`, unless another server does or did so lately: all of them together do it a hundredth of the time."""
+    return await Turns(database, "adding up pulls").take(functools.partial(add_up, database), rest=_rest)
+
+
+def _rest(took: float) -> timedelta:
+    return min(timedelta(seconds=took * _REST), _LONGEST_REST)
 
 
 async def forget_ended_tags(database: Database, *, age: timedelta, page: int = 1000, pause_s: float = 0.1) -> int:
@@ -142,55 +178,25 @@ async def forget_ended_tags(database: Database, *, age: timedelta, page: int = 1
     return forgotten
 
 
-Key = TypeVar("Key")
-
-
-def _added_up(parts: Iterable[tuple[Key, Counts]]) -> dict[Key, Counts]:
-    found: dict[Key, Counts] = {}
-    for key, counts in parts:
-        total = found.get(key)
-        if total is None:
-            total = found[key] = Counts()
-        total.add(counts)
-    return found
-
-
-def _days(memory: _Memory) -> list[DailyPulls]:
-    found = _added_up(((name, day, kind), counts) for (day, (name, kind, _, _)), counts in memory.items())
-    return [
-        DailyPulls(
-            *_split(name),
-            datetime.fromtimestamp(day * _DAY_S, UTC).date(),
-            kind,
-            counts.requests,
-            counts.pulls,
-            counts.sent_bytes,
-            counts.redirected_bytes,
-        )
-        for (name, day, kind), counts in found.items()
-    ]
-
-
-def _manifests(memory: _Memory) -> list[ManifestPulls]:
-    found = _added_up(
-        ((name, digest), counts)
-        for (_, (name, _, _, digest)), counts in memory.items()
-        if digest is not None and counts.pulls
-    )
-    return [
-        ManifestPulls(*_split(name), digest, counts.pulls, datetime.fromtimestamp(counts.at, UTC))
-        for (name, digest), counts in found.items()
-    ]
-
-
-def _tags(memory: _Memory) -> list[TagPulls]:
-    found = _added_up(((name, tag), counts) for (_, (name, _, tag, _)), counts in memory.items() if tag is not None)
-    return [
-        TagPulls(*_split(name), tag, counts.pulls, datetime.fromtimestamp(counts.at, UTC))
-        for (name, tag), counts in found.items()
-    ]
-
-
-def _split(name: str) -> tuple[str, str]:
-    tenant, _, path = name.partition("/")
-    return tenant, path
+def _batches(memory: Mapping[_Group, Counts]) -> Iterator[list[CountedPulls]]:
+    """Of so many different things each that nobody waits long for one to be put together."""
+    batch: list[CountedPulls] = []
+    room = _AT_ONCE
+    for (day, name, kind), counts in memory.items():
+        tenant, _, path = name.partition("/")
+        on = datetime.fromtimestamp(day * _DAY_S, UTC).date()
+        totals = counts.requests, counts.pulls, counts.sent_bytes, counts.redirected_bytes
+        asked, pulls_of = list(counts.pulls_of), list(counts.pulls_of.values())
+        at = 0
+        while True:
+            part = slice(at, at + max(room, 1))
+            batch.append(CountedPulls(tenant, path, on, kind, *totals, asked[part], pulls_of[part]))
+            room -= len(asked[part]) + 1
+            if room <= 0:
+                yield batch
+                batch, room = [], _AT_ONCE
+            at, totals = part.stop, (0, 0, 0, 0)  # which are written once
+            if at >= len(asked):
+                break
+    if batch:
+        yield batch

@@ -18,6 +18,7 @@ from distsql.registry.context import Backend, RepositoryContext
 from distsql.registry.deletion_effects import DeletionEffects
 from distsql.registry.manifest_reviews import SOON_S
 from distsql.registry.mass_deletions import delete_content
+from distsql.registry.pulls import add_up
 from distsql.registry.retention_rules import Policy, Rule
 from distsql.sql import (
     audit,
@@ -179,8 +180,10 @@ class Retention:
         if name is not None:
             tenant_id, repository_id = await self.database.transact(partial(self._find, name=name))
             if repository_id is not None:
+                await add_up(self.database)
                 yield RetainedRow(tenant_id, repository_id, tenant, path)
                 return
+        await add_up(self.database)  # what was pulled lately is no candidate
         after = (-1, 0)
         while page := await self.database.read(
             retention.list_retained_repositories, tenant=tenant or None, after=after, limit=_PAGE

@@ -11,6 +11,7 @@ from distsql.sql import (
     retention_tables,
     seal_tables,
     tenant_tables,
+    turn_tables,
     verification_tables,
     webhook_tables,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "retention_tables",
     "seal_tables",
     "tenant_tables",
+    "turn_tables",
     "verification_tables",
     "webhook_tables",
 ]

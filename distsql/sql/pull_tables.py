@@ -1,16 +1,18 @@
-"""The catalogue's tables of who pulled what: written in batches, a few seconds after the pulls."""
+"""The catalogue's tables of who pulled what: a few seconds after the pulls they are in batches, then added up."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     CheckConstraint,
     Column,
     Date,
     DateTime,
     ForeignKeyConstraint,
+    Identity,
     PrimaryKeyConstraint,
     Table,
     Text,
@@ -20,7 +22,11 @@ from sqlalchemy import (
 from distsql.sql.tables import metadata
 from distsql.sql.types import DigestType
 
+if TYPE_CHECKING:
+    from sqlalchemy.types import TypeEngine
+
 _NAME = Text(collation="C")
+_LAST_PULLED: Final = "To a few seconds; to a minute while a great many different things are pulled."
 
 
 def _key(name: str, comment: str) -> Column[int]:
@@ -40,7 +46,7 @@ def _count(name: str, comment: str) -> Column[int]:
 
 
 def _last_pulled_at() -> Column[object]:
-    return Column("last_pulled_at", DateTime(timezone=True), nullable=False, comment="To a few seconds.")
+    return Column("last_pulled_at", DateTime(timezone=True), nullable=False, comment=_LAST_PULLED)
 
 
 daily_pulls: Final = Table(
@@ -88,4 +94,41 @@ tag_pulls: Final = Table(
     PrimaryKeyConstraint("tenant_id", "repository_id", "name"),
     ForeignKeyConstraint(["tenant_id", "repository_id"], ["repositories.tenant_id", "repositories.id"]),
     comment="When tags were last asked for; a HEAD counts here too, for clients then pull by digest.",
+)
+
+
+def _list(name: str, type_: TypeEngine[Any], comment: str) -> Column[Any]:
+    return Column(name, ARRAY(type_), nullable=False, comment=comment)
+
+
+pull_batches: Final = Table(
+    "pull_batches",
+    metadata,
+    Column("tenant_id", BigInteger, nullable=False, comment="0: the server itself, for pulls of all tenants."),
+    Column("id", BigInteger, Identity(always=False), nullable=False, comment="In the order of writing, about."),
+    Column(
+        "written_at",
+        DateTime(timezone=True),
+        nullable=False,
+        server_default=text("now()"),
+        comment="When; what is in it was asked for a few seconds before.",
+    ),
+    _list("tenants", Text(), "Of what a kind of actor was given out of a repository on a day: its tenant."),
+    _list("paths", Text(), "And its path below that."),
+    _list("days", Date(), "And the day."),
+    _list("actor_kinds", Text(), "And of whom."),
+    _list("requests", BigInteger(), "What is to be added to daily_pulls.requests."),
+    _list("pulls", BigInteger(), "To its pulls."),
+    _list("sent_bytes", BigInteger(), "To its sent_bytes."),
+    _list("redirected_bytes", BigInteger(), "To its redirected_bytes."),
+    _list(
+        "asked_places",
+        BigInteger(),
+        "Of each thing that was asked for: its place in the lists above, from 1.",
+    ),
+    _list("asked_tags", Text(), "And its tag; null: by digest."),
+    _list("asked_digests", DigestType(), "And the manifest that was given out; null: none was."),
+    _list("asked_pulls", BigInteger(), "How often."),
+    PrimaryKeyConstraint("tenant_id", "id"),
+    comment="What servers counted and nobody has added up yet; each row is what one of them wrote at once.",
 )

@@ -1,62 +1,15 @@
-"""What was pulled: statements of the owner's, each for many repositories at once.
-
-Every server writes in the order of the keys, so that no two wait for each other in a circle.
-"""
+"""What was pulled: batches of what servers counted are added to the rows, by one server at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import date, datetime, timedelta
-from typing import Any, Final, NamedTuple
+from datetime import timedelta
+from typing import Final, NamedTuple
 
-from sqlalchemy import (
-    BigInteger,
-    ColumnElement,
-    Date,
-    DateTime,
-    FromClause,
-    Interval,
-    Table,
-    TableValuedAlias,
-    Text,
-    bindparam,
-    func,
-    select,
-    text,
-    true,
-)
-from sqlalchemy.dialects.postgresql import Insert, insert
-from sqlalchemy.types import TypeEngine
+from sqlalchemy import ARRAY, BigInteger, Interval, Text, bindparam, text
 
-from distsql.oci.digest import Digest
 from distsql.sql.database import Transaction
-from distsql.sql.pull_tables import daily_pulls, manifest_pulls, tag_pulls
-from distsql.sql.statements import LIMIT, ONE, Nothing, statement, unnested
-from distsql.sql.tables import manifests, repositories, tenants
-from distsql.sql.types import DigestType
-
-
-class DailyPulls(NamedTuple):
-    """What one kind of actor was given out of a repository on a day."""
-
-    tenant: str
-    path: str
-    day: date
-    actor_kind: str
-    requests: int
-    pulls: int
-    sent_bytes: int
-    redirected_bytes: int
-
-
-class ManifestPulls(NamedTuple):
-    """How often a manifest was given out, and when last."""
-
-    tenant: str
-    path: str
-    digest: Digest
-    pulls: int
-    last_pulled_at: datetime
+from distsql.sql.pull_batches import delete_pull_batches, lock_pull_batches
+from distsql.sql.statements import LIMIT, Nothing, statement
 
 
 class ForgottenRow(NamedTuple):
@@ -68,104 +21,142 @@ class ForgottenRow(NamedTuple):
     forgotten: int
 
 
-class TagPulls(NamedTuple):
-    """How often a manifest was given out by a tag, and when the tag was asked for last."""
-
-    tenant: str
-    path: str
-    name: str
-    pulls: int
-    last_pulled_at: datetime
-
-
-_NAMES: Final[dict[str, TypeEngine[Any]]] = {"tenant": Text(), "path": Text()}
-_LAST: Final[dict[str, TypeEngine[Any]]] = {"pulls": BigInteger(), "last_pulled_at": DateTime(timezone=True)}
-
-
-def _with_repository(new: TableValuedAlias) -> tuple[FromClause, FromClause]:
-    """The live repository of each name, one by one; it stays until the end of the transaction."""
-    tenant = select(tenants.c.id).where(tenants.c.name == new.c.tenant).limit(ONE).lateral("tenant")
-    repository = (
-        select(repositories.c.tenant_id, repositories.c.id)
-        .where(
-            repositories.c.tenant_id == tenant.c.id,
-            repositories.c.path == new.c.path,
-            repositories.c.deleted_at.is_(None),
-        )
-        .limit(ONE)
-        .with_for_update(key_share=True, read=True)
-        .lateral("repository")
-    )
-    return new.join(tenant, true()).join(repository, true()), repository
-
-
-def _adding(table: Table, values: dict[str, ColumnElement[Any]], source: FromClause, counts: Sequence[str]) -> Insert:
-    """Rows in the order of their keys; what is there already is added to."""
-    key = [column.name for column in table.primary_key]
-    rows = select(*(value.label(name) for name, value in values.items())).select_from(source)
-    new = insert(table).from_select(list(values), rows.order_by(*(values[name] for name in key)))
-    changes: dict[str, Any] = {name: table.c[name] + new.excluded[name] for name in counts}
-    if "last_pulled_at" in values:
-        changes["last_pulled_at"] = func.greatest(table.c.last_pulled_at, new.excluded.last_pulled_at)
-    return new.on_conflict_do_update(index_elements=key, set_=changes)
-
-
-def _values(new: TableValuedAlias, repository: FromClause, *names: str) -> dict[str, ColumnElement[Any]]:
-    return {
-        "tenant_id": repository.c.tenant_id,
-        "repository_id": repository.c.id,
-        **{name: new.c[name] for name in names},
-    }
-
-
-_COUNTS: Final = ("requests", "pulls", "sent_bytes", "redirected_bytes")
-_days = unnested(
-    {**_NAMES, "day": Date(), "actor_kind": Text(), **dict.fromkeys(_COUNTS, BigInteger())}, suffix="_each"
-)
-_joined, _repository = _with_repository(_days)
+_IDS: Final = bindparam("ids", type_=ARRAY(BigInteger()))
+# Once for each name in a batch, not for each of its rows. A repository that is found stays until the end.
+_NAMED: Final = """
+with batch as (select * from pull_batches where tenant_id = 0 and id = any (:ids)),
+named as materialized (
+    select b.id as batch_id, n.place, r.tenant_id, r.id as repository_id
+    from batch b
+    cross join lateral unnest(b.tenants, b.paths) with ordinality n (tenant, path, place)
+    cross join lateral (select t.id from tenants t where t.name = n.tenant limit 1) t
+    cross join lateral (
+        select r.tenant_id, r.id from repositories r
+        where r.tenant_id = t.id and r.path = n.path and r.deleted_at is null limit 1 for key share
+    ) r
+), """
+# What is there is updated, without a look at what it refers to; only what is new is inserted, in the order of its key.
+# Usually all is there: then nothing is looked for twice.
+_SUMS: Final = "sum(e.pulls)::bigint as pulls, max(b.written_at) as last_pulled_at"
 
 ADD_DAILY_PULLS: Final = statement(
     "add_daily_pulls",
     "What was given out of repositories since the last time, by day and kind of actor.",
-    _adding(daily_pulls, _values(_days, _repository, "day", "actor_kind", *_COUNTS), _joined, _COUNTS),
-    Nothing,
+    text(
+        f"""{_NAMED}
+counted as (
+    select n.tenant_id, e.day, n.repository_id, e.actor_kind,
+        sum(e.requests)::bigint as requests, sum(e.pulls)::bigint as pulls,
+        sum(e.sent_bytes)::bigint as sent_bytes, sum(e.redirected_bytes)::bigint as redirected_bytes
+    from batch b
+    cross join lateral unnest(
+        b.days, b.actor_kinds, b.requests, b.pulls, b.sent_bytes, b.redirected_bytes
+    ) with ordinality e (day, actor_kind, requests, pulls, sent_bytes, redirected_bytes, place)
+    join named n on n.batch_id = b.id and n.place = e.place
+    group by n.tenant_id, e.day, n.repository_id, e.actor_kind
 )
-
-_pulled = unnested({**_NAMES, "digest": DigestType(), **_LAST}, suffix="_each")
-_joined, _repository = _with_repository(_pulled)
-_manifest = (
-    select(manifests.c.digest)
-    .where(
-        manifests.c.tenant_id == _repository.c.tenant_id,
-        manifests.c.repository_id == _repository.c.id,
-        manifests.c.digest == _pulled.c.digest,
-    )
-    .limit(ONE)
-    .with_for_update(key_share=True, read=True)
-    .lateral("manifest")
+insert into daily_pulls as p (
+    tenant_id, day, repository_id, actor_kind, requests, pulls, sent_bytes, redirected_bytes
+)
+select * from counted order by tenant_id, day, repository_id, actor_kind
+on conflict (tenant_id, day, repository_id, actor_kind) do update set
+    requests = p.requests + excluded.requests, pulls = p.pulls + excluded.pulls,
+    sent_bytes = p.sent_bytes + excluded.sent_bytes,
+    redirected_bytes = p.redirected_bytes + excluded.redirected_bytes
+"""  # noqa: S608  # of constants
+    ).bindparams(_IDS),
+    Nothing,
 )
 
 ADD_MANIFEST_PULLS: Final = statement(
     "add_manifest_pulls",
     "Manifests that were given out since the last time; those that are gone are left out.",
-    _adding(
-        manifest_pulls,
-        _values(_pulled, _repository, "digest", *_LAST),
-        _joined.join(_manifest, true()),
-        ["pulls"],
-    ),
+    text(
+        f"""{_NAMED}
+pulled as materialized (
+    select n.tenant_id, n.repository_id, e.digest, {_SUMS}
+    from batch b
+    cross join lateral unnest(b.asked_places, b.asked_digests, b.asked_pulls)
+        e (place, digest, pulls)
+    join named n on n.batch_id = b.id and n.place = e.place
+    where e.digest is not null
+    group by n.tenant_id, n.repository_id, e.digest
+), known as (
+    update manifest_pulls p
+    set pulls = p.pulls + n.pulls, last_pulled_at = greatest(p.last_pulled_at, n.last_pulled_at)
+    from pulled n
+    where p.tenant_id = n.tenant_id and p.repository_id = n.repository_id and p.digest = n.digest
+    returning 1
+), unknown as materialized (
+    select n.* from pulled n
+    where (select count(*) from known) < (select count(*) from pulled)
+    and not exists (
+        select from manifest_pulls o
+        where o.tenant_id = n.tenant_id and o.repository_id = n.repository_id and o.digest = n.digest
+    )
+)
+insert into manifest_pulls as p (tenant_id, repository_id, digest, pulls, last_pulled_at)
+select n.* from unknown n
+cross join lateral (
+    select from manifests m
+    where m.tenant_id = n.tenant_id and m.repository_id = n.repository_id and m.digest = n.digest
+    limit 1 for key share
+) m
+order by n.tenant_id, n.repository_id, n.digest
+on conflict (tenant_id, repository_id, digest) do update set
+    pulls = p.pulls + excluded.pulls, last_pulled_at = greatest(p.last_pulled_at, excluded.last_pulled_at)
+"""  # noqa: S608  # of constants
+    ).bindparams(_IDS),
     Nothing,
 )
-
-_asked = unnested({**_NAMES, "name": Text(), **_LAST}, suffix="_each")
-_joined, _repository = _with_repository(_asked)
 
 ADD_TAG_PULLS: Final = statement(
     "add_tag_pulls",
     "Tags that were asked for since the last time.",
-    _adding(tag_pulls, _values(_asked, _repository, "name", *_LAST), _joined, ["pulls"]),
+    text(
+        f"""{_NAMED}
+asked as materialized (
+    select n.tenant_id, n.repository_id, e.name collate "C" as name, {_SUMS}
+    from batch b
+    cross join lateral unnest(b.asked_places, b.asked_tags, b.asked_pulls)
+        e (place, name, pulls)
+    join named n on n.batch_id = b.id and n.place = e.place
+    where e.name is not null
+    group by n.tenant_id, n.repository_id, e.name collate "C"
+), known as (
+    update tag_pulls p
+    set pulls = p.pulls + n.pulls, last_pulled_at = greatest(p.last_pulled_at, n.last_pulled_at)
+    from asked n
+    where p.tenant_id = n.tenant_id and p.repository_id = n.repository_id and p.name = n.name
+    returning 1
+)
+insert into tag_pulls as p (tenant_id, repository_id, name, pulls, last_pulled_at)
+select n.* from asked n
+where (select count(*) from known) < (select count(*) from asked)
+and not exists (
+    select from tag_pulls o
+    where o.tenant_id = n.tenant_id and o.repository_id = n.repository_id and o.name = n.name
+)
+order by n.tenant_id, n.repository_id, n.name
+on conflict (tenant_id, repository_id, name) do update set
+    pulls = p.pulls + excluded.pulls, last_pulled_at = greatest(p.last_pulled_at, excluded.last_pulled_at)
+"""  # noqa: S608  # of constants
+    ).bindparams(_IDS),
     Nothing,
 )
+
+
+async def add_pulls(tx: Transaction, *, limit: int) -> int:
+    """Adds the oldest batches to what was pulled before, and tells how many they were.
+
+    What belongs to no live repository (any more) is left out.
+    """
+    ids = await lock_pull_batches(tx, limit=limit)
+    if ids:
+        for each in (ADD_DAILY_PULLS, ADD_MANIFEST_PULLS, ADD_TAG_PULLS):
+            tx.queue(each, ids=ids)
+        delete_pull_batches(tx, ids)
+    return len(ids)
 
 
 FORGET_TAG_PULLS: Final = statement(
@@ -215,16 +206,3 @@ async def forget_tag_pulls(
     return await tx.one(
         FORGET_TAG_PULLS, tenant_id=after[0], repository_id=after[1], name=after[2], age=age, limit=limit
     )
-
-
-async def add_pulls(
-    tx: Transaction, *, days: Sequence[DailyPulls], manifests: Sequence[ManifestPulls], tags: Sequence[TagPulls]
-) -> None:
-    """Adds to what was pulled before. What belongs to no live repository (any more) is left out."""
-    for each, rows in ((ADD_DAILY_PULLS, days), (ADD_MANIFEST_PULLS, manifests), (ADD_TAG_PULLS, tags)):
-        if rows:
-            await tx.all(each, **_arrays(rows))
-
-
-def _arrays(rows: Sequence[DailyPulls] | Sequence[ManifestPulls] | Sequence[TagPulls]) -> dict[str, list[object]]:
-    return {f"{name}_each": list(column) for name, column in zip(rows[0]._fields, zip(*rows, strict=True), strict=True)}

@@ -40,6 +40,8 @@ MAY_BE_EMPTY: Final = {
     "retention_policies",
     "retention_rules",
     "retention_runs",
+    "pull_batches",
+    "turns",
     "verification_findings",
     "verifications",
     "signing_keys",

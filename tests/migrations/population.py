@@ -36,7 +36,12 @@ GARBAGE = """
     insert into verifications (tenant_id, id, rehashes) values (0, 1, true);
     insert into verification_findings (tenant_id, verification_id, kind, subject, explanation)
     values (0, 1, 'missing', 'acme sha256:0', 'no bytes');
-    insert into retention_runs (tenant_id, ran_at) values (0, now())
+    insert into retention_runs (tenant_id, ran_at) values (0, now());
+    insert into turns (tenant_id, name, next_at) values (0, 'adding up pulls', now());
+    insert into pull_batches (tenant_id, tenants, paths, days, actor_kinds, requests, pulls, sent_bytes,
+        redirected_bytes, asked_places, asked_tags, asked_digests, asked_pulls)
+    values (0, '{acme}', '{web}', '{2026-11-26}', '{robot}', '{1}', '{0}', '{0}', '{0}', '{1}', '{latest}', '{null}',
+        '{0}')
 """
 NOTATION = "application/vnd.cncf.notary.signature"
 
@@ -77,7 +82,7 @@ async def populate(url: str, folder: Path) -> None:
         await Retention(registry.backend, Caller("ann")).set(
             "acme/web", own_policy(["v*: latest 2"], ["any: beyond 9"])
         )
-        registry.pulls.add(("acme/web", "robot", "latest", first.digest), 1)
+        registry.pulls.add(("acme/web", "robot", "latest", first.digest, 1, 0, 0))
     await asyncio.to_thread(_condemn, url)
 
 

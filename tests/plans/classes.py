@@ -176,6 +176,7 @@ _DELIVERY: Final = "events for webhooks: once a second, after the changes, by th
 _SEALING: Final = "sealing the audit, once in a while, and checking it"
 _EXPORT: Final = "old months of the audit leave: by the owner, once a month"
 _COUNTING: Final = "what was pulled, for many pulls at once, every few seconds"
+_TURNS: Final = "whose turn it is of all servers: every few seconds, one row"
 _ADMINISTRATION: Final = "administration: by the owner, one tenant or repository at a time"
 _VERIFICATION: Final = "distsql verify: a walk over everything"
 
@@ -249,9 +250,20 @@ COLD: Final[dict[str, str]] = {
     "count_unsealed_events": _EXPORT,
     "mark_seals_exported": _EXPORT,
     "drop_audit_month": _EXPORT,
-    "add_daily_pulls": _COUNTING,
-    "add_manifest_pulls": _COUNTING,
-    "add_tag_pulls": _COUNTING,
+    **dict.fromkeys(
+        (
+            "add_daily_pulls",
+            "add_manifest_pulls",
+            "add_tag_pulls",
+            "delete_pull_batches",
+            "insert_pull_batch",
+            "list_pull_batches",
+            "lock_pull_batches",
+        ),
+        _COUNTING,
+    ),
+    "claim_turn": _TURNS,
+    "keep_turn": _TURNS,
     "mark_repositories_of_tenant": PURGE,
     "purge_tenant_accounts": PURGE,
     "purge_tenant_tenant_usage": PURGE,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
 
 import psycopg
 import pytest
@@ -17,12 +17,14 @@ from distsql.oci.digest import Digest
 from distsql.registry import pulls as pulls_module
 from distsql.registry.garbage import GarbageCollector
 from distsql.registry.namespace import StoredNamespace
-from distsql.registry.pulls import Pulls, forget_ended_tags
+from distsql.registry.pulls import Pulls, add_up_in_turn, forget_ended_tags
 from distsql.registry.reviews import Periods
 from distsql.settings import Settings
-from distsql.sql import pulls as statements
+from distsql.sql import health, pull_batches
 from distsql.sql.database import Database, Transaction
+from distsql.sql.pull_batches import CountedPulls
 from distsql.values import ActorKind, Caller
+from tests.registry.counting import count_pulls
 from tests.registry.pushing import push_image
 
 Sql = psycopg.Connection[tuple[object, ...]]
@@ -30,7 +32,11 @@ ACTOR_KINDS: tuple[ActorKind, ...] = ("account", "robot")
 
 
 def pulls_of(sql: Sql) -> int:
-    [(found,)] = sql.execute("select coalesce(sum(pulls), 0)::bigint from daily_pulls").fetchall()
+    """Those that are added up, and those that are written down only."""
+    [(found,)] = sql.execute(
+        "select coalesce(sum(pulls), 0)::bigint from "
+        "(select pulls from daily_pulls union all select unnest(pulls) from pull_batches) c"
+    ).fetchall()
     assert isinstance(found, int)
     return found
 
@@ -44,7 +50,7 @@ async def web(namespace: StoredNamespace) -> str:
 async def test_they_are_written_by_themselves_after_the_interval(registry: Registry, web: str, sql: Sql) -> None:
     pulls = Pulls(registry.backend.everything, interval_s=0.05)
     for _ in range(2):
-        pulls.add((web, "robot", None, None), 1)
+        pulls.add((web, "robot", None, None, 1, 0, 0))
         before = pulls_of(sql)
         async with asyncio.timeout(20):
             while pulls_of(sql) == before:
@@ -57,16 +63,16 @@ async def test_what_comes_while_others_are_written_is_written_next(
     registry: Registry, web: str, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pulls = Pulls(registry.backend.everything, interval_s=0.05)
-    add, added = statements.add_pulls, list[bool]()
+    insert, added = pull_batches.insert_pull_batch, list[bool]()
 
-    async def slow(tx: Transaction, **rows: Any) -> None:
-        await add(tx, **rows)
+    async def slow(tx: Transaction, counted: Sequence[CountedPulls]) -> None:
+        await insert(tx, counted)
         if not added:
-            pulls.add((web, "robot", None, None), 1)
+            pulls.add((web, "robot", None, None, 1, 0, 0))
             added.append(True)
 
-    monkeypatch.setattr(statements, "add_pulls", slow)
-    pulls.add((web, "robot", None, None), 1)
+    monkeypatch.setattr(pull_batches, "insert_pull_batch", slow)
+    pulls.add((web, "robot", None, None, 1, 0, 0))
     async with asyncio.timeout(20):
         while pulls_of(sql) < 2:
             await asyncio.sleep(0.02)
@@ -75,7 +81,7 @@ async def test_what_comes_while_others_are_written_is_written_next(
 
 async def test_a_process_that_stops_writes_what_is_left(registry: Registry, web: str, sql: Sql) -> None:
     pulls = Pulls(registry.backend.everything, interval_s=3600)
-    pulls.add((web, "robot", None, None), 1)
+    pulls.add((web, "robot", None, None, 1, 0, 0))
     await pulls.close()
     assert pulls_of(sql) == 1
 
@@ -89,14 +95,14 @@ async def test_while_the_catalogue_is_away_they_are_kept(
         raise CatalogueUnavailableError("away")
 
     for _ in range(3):
-        pulls.add((web, "robot", "latest", None), 1)
+        pulls.add((web, "robot", "latest", None, 1, 0, 0))
         with monkeypatch.context() as patched:
             patched.setattr(Database, "transact", away)
             assert await pulls.flush()
     assert not await pulls.flush()
     assert pulls_of(sql) == 3
-    assert sql.execute("select pulls from tag_pulls").fetchall() == [(3,)]
     await pulls.close()
+    assert sql.execute("select pulls from tag_pulls").fetchall() == [(3,)]
 
 
 async def test_a_commit_of_unknown_outcome_is_not_repeated(
@@ -109,7 +115,7 @@ async def test_a_commit_of_unknown_outcome_is_not_repeated(
         await commit(tx)
         raise psycopg.OperationalError("the connection was lost")
 
-    pulls.add((web, "robot", None, None), 1)
+    pulls.add((web, "robot", None, None, 1, 0, 0))
     with monkeypatch.context() as patched:
         patched.setattr(Transaction, "commit", lost)
         assert not await pulls.flush()
@@ -124,12 +130,70 @@ async def test_memory_is_bounded(registry: Registry, web: str, sql: Sql, monkeyp
     monkeypatch.setattr(pulls_module, "_MOST", 5)
     pulls = Pulls(registry.backend.everything, interval_s=3600)
     for number in range(100):
-        pulls.add((web, "robot", f"v{number}", None), 1)
-        assert len(pulls._memory) <= 5
+        pulls.add((web, "robot", f"v{number}", None, 1, 0, 0))
+        assert pulls._size <= 5
     async with asyncio.timeout(20):
-        while not sql.execute("select 1 from tag_pulls").fetchall():
+        while not pulls_of(sql):
             await asyncio.sleep(0.02)
     await pulls.close()
+
+
+async def test_many_different_things_are_several_batches(
+    registry: Registry, web: str, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each thing in one of them, and what was given out by day in one only."""
+    monkeypatch.setattr(pulls_module, "_AT_ONCE", 3)
+    for number in range(10):
+        registry.pulls.add((web, "robot", f"v{number}", None, 1, 7, 0))
+    registry.pulls.add(("acme/other", "robot", None, None, 0, 0, 0))
+    await registry.pulls.flush()
+    batches = "select array_length(asked_tags, 1) from pull_batches order by id"
+    assert sql.execute(batches).fetchall() == [(3,), (3,), (3,), (1,)]
+    await count_pulls(registry)
+    assert sql.execute("select requests, pulls, sent_bytes from daily_pulls").fetchall() == [(10, 10, 70)]
+    assert sql.execute("select count(*), min(pulls), max(pulls) from tag_pulls").fetchall() == [(10, 1, 1)]
+
+
+async def test_what_a_killed_server_wrote_is_added_up_by_another(
+    registry: Registry, settings: Settings, web: str, sql: Sql
+) -> None:
+    registry.pulls.add((web, "robot", "latest", None, 1, 0, 0))
+    await registry.pulls.flush()
+    quick = replace(settings, pull_flush_interval=timedelta(seconds=0.01))
+    async with Registry(quick, check_schema=False, serving=True), asyncio.timeout(20):
+        while not sql.execute("select 1 from tag_pulls").fetchall():
+            await asyncio.sleep(0.02)
+    assert sql.execute("select count(*) from pull_batches").fetchall() == [(0,)]
+
+
+async def test_new_and_known_things_are_added_up_together(registry: Registry, web: str, sql: Sql) -> None:
+    """Batches of several servers, for some of whose things there are rows already."""
+    [(digest,)] = sql.execute("select digest_text(digest) from manifests where pushed_by <> ''").fetchall()
+    found = Digest.parse(str(digest))
+    for tags in (("a", "b"), ("b", "c"), ("c", "d", "b")):
+        for tag in tags:
+            registry.pulls.add((web, "robot", tag, found, 1, 0, 0))
+        await registry.pulls.flush()
+        if "d" not in tags:
+            await count_pulls(registry)
+    registry.pulls.add((web, "account", "d", None, 1, 0, 0))
+    await count_pulls(registry)
+    added = sql.execute("select name, pulls from tag_pulls order by 1").fetchall()
+    assert added == [("a", 1), ("b", 3), ("c", 2), ("d", 2)]
+    assert sql.execute("select pulls from manifest_pulls").fetchall() == [(7,)]
+
+
+async def test_servers_take_turns_to_add_up(registry: Registry, web: str, sql: Sql) -> None:
+    """It rests a hundred times as long as it took, whoever did it."""
+    everything = registry.backend.everything
+    assert await add_up_in_turn(everything)
+    sql.execute("update turns set next_at = now() + interval '1 minute'")
+    registry.pulls.add((web, "robot", "latest", None, 1, 0, 0))
+    await registry.pulls.flush()
+    assert not await add_up_in_turn(everything)
+    sql.execute("update turns set next_at = now()")
+    assert sorted(await asyncio.gather(*(add_up_in_turn(everything) for _ in range(3)))) == [False, False, True]
+    assert sql.execute("select pulls from tag_pulls").fetchall() == [(1,)]
 
 
 async def test_repositories_that_are_gone_are_left_out(
@@ -140,8 +204,8 @@ async def test_repositories_that_are_gone_are_left_out(
     await gone.remove()
     kept = await push_image(namespace.repository(web), b"other", tags=["other"])
     for name, manifest in (("acme/gone", deleted), ("acme/none", deleted), (web, kept), (web, deleted)):
-        registry.pulls.add((name, "account", "latest", manifest.digest), 1)
-    await registry.pulls.flush()
+        registry.pulls.add((name, "account", "latest", manifest.digest, 1, 0, 0))
+    await count_pulls(registry)
     assert pulls_of(sql) == 2
     assert sql.execute("select count(*) from manifest_pulls").fetchall() == [(1,)]
     assert sql.execute("select count(*) from tag_pulls").fetchall() == [(1,)]
@@ -151,8 +215,8 @@ async def test_they_go_with_what_was_pulled(registry: Registry, namespace: Store
     """Garbage collection takes last pulls along; what was given out by day stays, for it is charged for."""
     repository = namespace.repository("acme/gone")
     manifest = await push_image(repository, b"layer", tags=["latest"])
-    registry.pulls.add(("acme/gone", "account", "latest", manifest.digest), 1)
-    await registry.pulls.flush()
+    registry.pulls.add(("acme/gone", "account", "latest", manifest.digest, 1, 0, 0))
+    await count_pulls(registry)
     await repository.remove()
     collector = GarbageCollector(
         registry.backend, Caller(), periods=Periods(timedelta(0), timedelta(0)), notify=lambda what, count: None
@@ -171,9 +235,9 @@ async def test_what_was_asked_for_in_several_ways_is_added_up(registry: Registry
     found = Digest.parse(str(digest))
     for kind in ACTOR_KINDS:
         for tag in ("latest", "v1", None):
-            registry.pulls.add((web, kind, tag, found), 1)
-        registry.pulls.add((web, kind, "latest", None), 0)  # a HEAD
-    await registry.pulls.flush()
+            registry.pulls.add((web, kind, tag, found, 1, 0, 0))
+        registry.pulls.add((web, kind, "latest", None, 0, 0, 0))  # a HEAD
+    await count_pulls(registry)
     assert sql.execute("select actor_kind, requests, pulls from daily_pulls order by 1").fetchall() == [
         ("account", 4, 3),
         ("robot", 4, 3),
@@ -201,8 +265,8 @@ async def test_tags_that_ended_long_ago_are_forgotten(
         "acme/other": ("first", "second"),
     }.items():
         for name in names:
-            registry.pulls.add((repository, "robot", name, None), 1)
-    await registry.pulls.flush()
+            registry.pulls.add((repository, "robot", name, None, 1, 0, 0))
+    await count_pulls(registry)
     everything, age = registry.backend.everything, timedelta(days=30)
     assert await forget_ended_tags(everything, age=age, pause_s=0) == 0  # they were pulled just now
     sql.execute("update tag_pulls set last_pulled_at = now() - interval '50 days' where name <> 'moved'")
@@ -213,15 +277,26 @@ async def test_tags_that_ended_long_ago_are_forgotten(
     assert [name for (name,) in left] == ["back", "lately", "latest", "moved", "second"]
 
 
-async def test_a_server_forgets_them_by_itself(sql: Sql, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    called = asyncio.Event()
+async def test_servers_forget_them_by_themselves(sql: Sql, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of two does it for both."""
+    called = list[timedelta]()
 
     async def forget(database: Database, *, age: timedelta) -> None:
-        assert age == timedelta(days=40)
-        called.set()
+        called.append(age)
 
     monkeypatch.setattr(app, "forget_ended_tags", forget)
     monkeypatch.setattr(app, "_FORGET_S", 0.01)
+    monkeypatch.setattr(app, "_ASKED_S", 0.01)
     patient = replace(settings, restore_period=timedelta(days=40))
-    async with Registry(patient, check_schema=False, serving=True), asyncio.timeout(20):
-        await called.wait()
+    async with (
+        Registry(patient, check_schema=False, serving=True) as one,
+        Registry(patient, check_schema=False, serving=True),
+        asyncio.timeout(20),
+    ):
+        due = "select 1 from turns where name = 'forgetting pulls of ended tags' and next_at > now() + interval '2 min'"
+        while not sql.execute(due).fetchall():
+            await asyncio.sleep(0.01)
+        for _ in range(10):  # asked again
+            await one.backend.everything.read(health.ping)
+            await asyncio.sleep(0.01)
+    assert called == [timedelta(days=40)]

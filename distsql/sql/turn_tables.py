@@ -1,0 +1,24 @@
+"""The catalogue's table of what servers do by turns."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Column, DateTime, PrimaryKeyConstraint, Table, Text
+
+from distsql.sql.tables import metadata
+
+turns: Final = Table(
+    "turns",
+    metadata,
+    Column("tenant_id", BigInteger, nullable=False, comment="0: the server itself."),
+    Column("name", Text(collation="C"), nullable=False, comment="What is done by one server at a time."),
+    Column(
+        "next_at",
+        DateTime(timezone=True),
+        nullable=False,
+        comment="Until when nobody else begins: while it is done, and until it is due again.",
+    ),
+    PrimaryKeyConstraint("tenant_id", "name"),
+    comment="Whose turn it is, of all servers and their workers, to do what one of them does for all.",
+)
