@@ -60,9 +60,9 @@ class Traces:
                             span.set_status(trace.StatusCode.ERROR)
                     await send(message)
 
-                traced: list[Request] = []
-                await application({**scope, "distsql.traced": traced}, receive, watched)
-                [request] = traced
+                requests: list[Request] = []
+                await application({**scope, "distsql.traced": requests}, receive, watched)
+                [request] = requests
                 span.update_name(f"{request.method} {request.route}")
                 span.set_attributes(
                     {

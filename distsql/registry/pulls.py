@@ -33,7 +33,7 @@ _MANY: Final = 20_000
 _MOST: Final = 50_000
 _AT_ONCE: Final = 2000  # of them in a batch: requests wait no longer than it takes to put these together, some 5 ms
 _BATCHES: Final = 50  # in a transaction that adds them up
-_REST: Final = 100  # times as long as it took to add up, until it is somebody's turn again
+_REST: Final = 200  # times as long as it took to add up, until it is somebody's turn again
 _LONGEST_REST: Final = timedelta(minutes=1)
 
 
@@ -160,7 +160,7 @@ async def add_up(database: Database) -> int:
 
 
 async def add_up_in_turn(database: Database) -> bool:
-    """As `add_up`, unless another server does or did so lately: all of them together do it a hundredth of the time."""
+    """As `add_up`, unless another server does or did so lately: all of them together do it half a percent of the time."""
     return await Turns(database, "adding up pulls").take(functools.partial(add_up, database), rest=_rest)
 
 

@@ -184,7 +184,7 @@ async def test_new_and_known_things_are_added_up_together(registry: Registry, we
 
 
 async def test_servers_take_turns_to_add_up(registry: Registry, web: str, sql: Sql) -> None:
-    """It rests a hundred times as long as it took, whoever did it."""
+    """It rests, whoever did it."""
     everything = registry.backend.everything
     assert await add_up_in_turn(everything)
     sql.execute("update turns set next_at = now() + interval '1 minute'")
