@@ -6,8 +6,8 @@ afterwards in the background included, as in benchmarks/isolation.py. With `--we
 by one, for they are all of one repository: the dearest case there is. With `--tags` so many different ones are pulled,
 in no order, each of a manifest of its own.
 
-Pulls are written down at the end of each round, and added up when a server would do it, by the clock: what that costs
-is shared among all rounds.
+Pulls are written down at the end of each round, and added up at the end of all: what that costs is shared among as many
+as a server would answer until it adds up again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from distsql.cli.workers import collect_seldom
 from distsql.embedded import PrivatePostgres
 from distsql.oci.digest import Digest
 from distsql.registry.audit_seals import AuditSeals
-from distsql.registry.pulls import add_up_in_turn
+from distsql.registry.pulls import add_up, rest_after
 from distsql.registry.webhooks import Deliverer, Webhooks
 from distsql.settings import Settings
 from distsql.sql import audit, schema
@@ -144,24 +144,23 @@ class _Background:
     """What a server does by itself, done at the end of a round for all of it: nothing is left to the next one."""
 
     def __init__(self, registry: Registry) -> None:
-        self._registry = registry
-        self.added = Cost(0, 0)
-        """What adding up pulls took, in seconds."""
+        self.registry = registry
         self._seals = AuditSeals(registry.backend.everything)
         self._deliverer = Deliverer(registry.backend.everything, _take)
 
     async def catch_up(self) -> None:
-        await self._registry.pulls.flush()
-        await self._registry.incidents.flush()
+        await self.registry.pulls.flush()
+        await self.registry.incidents.flush()
         await self._seals.seal()
         await self._deliverer.run()
 
-    async def add_up(self, folder: Path) -> None:
-        """Adds up pulls, if a server would do so now."""
-        postgres, own = postgres_cpu(folder), time.process_time()
-        await add_up_in_turn(self._registry.backend.everything)
-        own = time.process_time() - own
-        self.added = Cost(self.added.own + own, self.added.postgres + postgres_cpu(folder) - postgres)
+    async def add_up(self, folder: Path, *, pull: Cost) -> Cost:
+        """What adding up costs each pull, in ms: a server does nothing but pulls of that cost until it is due again."""
+        postgres, own, started = postgres_cpu(folder), time.process_time(), time.monotonic()
+        await add_up(self.registry.backend.everything)
+        own, took = time.process_time() - own, time.monotonic() - started
+        pulls = rest_after(took).total_seconds() * 1000 / pull.together
+        return Cost(*(each * 1000 / pulls for each in (own, postgres_cpu(folder) - postgres)))
 
 
 async def _measure(application: Application, operation: str, folder: Path, *, requests: int) -> Cost:
@@ -250,21 +249,18 @@ async def measure(
             await asyncio.to_thread(fill, url, tags)
         collect_seldom()  # as a server's workers do
         for number in range(rounds + 1):
-            if number == 1:
-                background.added = Cost(0, 0)
             for operation in operations:
                 many = requests * _MANY[operation]
                 with_all, without = await _measure_round(on, off, background, operation, folder, requests=many)
+                if not number:
+                    await add_up(background.registry.backend.everything)  # rows that are new cost more
                 if number:
                     measured.setdefault((operation, "on"), []).append(with_all)
                     measured.setdefault((operation, "off"), []).append(without)
-                if operation == "pull":
-                    await background.add_up(folder)
         if "pull" in operations:
-            share = Cost(*(each * 1000 / (rounds * requests * _MANY["pull"]) for each in background.added))
-            measured["pull", "on"] = [
-                Cost(each.own + share.own, each.postgres + share.postgres) for each in measured["pull", "on"]
-            ]
+            costs = measured["pull", "on"]
+            share = await background.add_up(folder, pull=costs[-1])
+            costs[:] = [Cost(each.own + share.own, each.postgres + share.postgres) for each in costs]
     return measured
 
 

@@ -160,11 +160,12 @@ async def add_up(database: Database) -> int:
 
 
 async def add_up_in_turn(database: Database) -> bool:
-    """As `add_up`, unless another server does or did so lately: all of them together do it half a percent of the time."""
-    return await Turns(database, "adding up pulls").take(functools.partial(add_up, database), rest=_rest)
+    """As `add_up`, unless another server does, or did lately: together they do it half a percent of the time."""
+    return await Turns(database, "adding up pulls").take(functools.partial(add_up, database), rest=rest_after)
 
 
-def _rest(took: float) -> timedelta:
+def rest_after(took: float) -> timedelta:
+    """Until when nobody adds up again, after it took so many seconds."""
     return min(timedelta(seconds=took * _REST), _LONGEST_REST)
 
 
