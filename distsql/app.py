@@ -115,11 +115,7 @@ class Registry:
                 seconds=_ROLL_UP.total_seconds(),
                 first=_FIRST_ROLL_UP_S,
             ),
-            Repeated(
-                "adding up pulls",
-                functools.partial(add_up_in_turn, self._everything),
-                seconds=settings.pull_flush_interval.total_seconds(),
-            ),
+            self._adding_up(settings),
             Repeated(
                 "forgetting changes of access",
                 lambda: self._everything.transact(functools.partial(delete_access_changes, age=_ACCESS_CHANGES_AGE)),
@@ -159,6 +155,10 @@ class Registry:
                 )
             )
         return repeated
+
+    def _adding_up(self, settings: Settings) -> Repeated:
+        add_up = functools.partial(add_up_in_turn, self._everything)
+        return Repeated("adding up pulls", add_up, seconds=settings.pull_flush_interval.total_seconds())
 
     def _by_turns(
         self, name: str, work: Callable[[], Awaitable[object]], *, interval: timedelta, first: float | None = None

@@ -119,8 +119,8 @@ pull_batches: Final = Table(
     _list("actor_kinds", Text(), "And of whom."),
     _list("requests", BigInteger(), "What is to be added to daily_pulls.requests."),
     _list("pulls", BigInteger(), "To its pulls."),
-    _list("sent_bytes", BigInteger(), "To its sent_bytes."),
-    _list("redirected_bytes", BigInteger(), "To its redirected_bytes."),
+    _list("sent", BigInteger(), "To its sent_bytes."),
+    _list("redirected", BigInteger(), "To its redirected_bytes."),
     _list(
         "asked_places",
         BigInteger(),

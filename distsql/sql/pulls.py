@@ -50,7 +50,7 @@ counted as (
         sum(e.sent_bytes)::bigint as sent_bytes, sum(e.redirected_bytes)::bigint as redirected_bytes
     from batch b
     cross join lateral unnest(
-        b.days, b.actor_kinds, b.requests, b.pulls, b.sent_bytes, b.redirected_bytes
+        b.days, b.actor_kinds, b.requests, b.pulls, b.sent, b.redirected
     ) with ordinality e (day, actor_kind, requests, pulls, sent_bytes, redirected_bytes, place)
     join named n on n.batch_id = b.id and n.place = e.place
     group by n.tenant_id, e.day, n.repository_id, e.actor_kind

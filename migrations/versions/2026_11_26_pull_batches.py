@@ -56,8 +56,8 @@ def upgrade() -> None:
         _list("actor_kinds", sa.Text(), "And of whom."),
         _list("requests", sa.BigInteger(), "What is to be added to daily_pulls.requests."),
         _list("pulls", sa.BigInteger(), "To its pulls."),
-        _list("sent_bytes", sa.BigInteger(), "To its sent_bytes."),
-        _list("redirected_bytes", sa.BigInteger(), "To its redirected_bytes."),
+        _list("sent", sa.BigInteger(), "To its sent_bytes."),
+        _list("redirected", sa.BigInteger(), "To its redirected_bytes."),
         _list(
             "asked_places",
             sa.BigInteger(),

@@ -38,8 +38,8 @@ GARBAGE = """
     values (0, 1, 'missing', 'acme sha256:0', 'no bytes');
     insert into retention_runs (tenant_id, ran_at) values (0, now());
     insert into turns (tenant_id, name, next_at) values (0, 'adding up pulls', now());
-    insert into pull_batches (tenant_id, tenants, paths, days, actor_kinds, requests, pulls, sent_bytes,
-        redirected_bytes, asked_places, asked_tags, asked_digests, asked_pulls)
+    insert into pull_batches (tenant_id, tenants, paths, days, actor_kinds, requests, pulls, sent, redirected,
+        asked_places, asked_tags, asked_digests, asked_pulls)
     values (0, '{acme}', '{web}', '{2026-11-26}', '{robot}', '{1}', '{0}', '{0}', '{0}', '{1}', '{latest}', '{null}',
         '{0}')
 """
