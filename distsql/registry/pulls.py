@@ -59,13 +59,14 @@ class Counts:
 class Pulls:
     """Of one process. What it has not written when it is killed is lost: the last few seconds."""
 
-    __slots__ = ("_database", "_deferred", "_memory", "_new", "_size", "_unwritten")
+    __slots__ = ("_counted", "_database", "_deferred", "_memory", "_new", "_size", "_unwritten")
 
     def __init__(self, database: Database, *, interval_s: float) -> None:
         self._database = database
         self._deferred = Deferred(self.flush, seconds=interval_s)
         self._memory: dict[_Group, Counts] = {}
         self._new: list[Counted] = []
+        self._counted = False
         self._size = 0  # how many different things are in it
         self._unwritten: list[list[CountedPulls]] = []
 
@@ -74,6 +75,7 @@ class Pulls:
         new = self._new
         new.append(request)
         if len(new) == 1:
+            self._counted = True
             self._deferred.want()
         if len(new) >= _TOGETHER:
             self._make_room()
@@ -108,8 +110,10 @@ class Pulls:
             self._deferred.hurry()
 
     async def close(self) -> None:
-        """Writes what is left, and adds it up."""
+        """Writes what is left, and adds it up; nothing of a process that counted nothing, as a command's."""
         await self._deferred.close()
+        if not self._counted:
+            return
         try:
             await add_up(self._database)
         except UnavailableError as error:

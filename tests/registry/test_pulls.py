@@ -84,6 +84,14 @@ async def test_a_process_that_stops_writes_what_is_left(registry: Registry, web:
     pulls.add((web, "robot", None, None, 1, 0, 0))
     await pulls.close()
     assert pulls_of(sql) == 1
+    assert sql.execute("select count(*) from pull_batches").fetchall() == [(0,)]
+
+
+async def test_a_process_that_counts_nothing_asks_nothing_of_the_catalogue() -> None:
+    """A command, or one whose catalogue may not be written."""
+    away = Database("postgresql://127.0.0.1:1/none")
+    await Pulls(away, interval_s=3600).close()
+    await away.close()
 
 
 async def test_while_the_catalogue_is_away_they_are_kept(
