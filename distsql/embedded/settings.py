@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from distsql.embedded.homes import PORT
+from distsql.embedded.memory import MIB, buffers
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +28,6 @@ SETTINGS: Final = {
     "port": str(PORT),
     "unix_socket_permissions": "0700",
     "max_connections": "100",
-    "shared_buffers": "128MB",
     "password_encryption": "scram-sha-256",
     "jit": "off",  # compiling costs more than the registry's short queries
     "timezone": "UTC",
@@ -41,7 +41,11 @@ SETTINGS: Final = {
 def write_settings(home: Home, socket_folder: Path) -> None:
     """Write our file of conf.d, readable for the server's user."""
     home.make_folder(home.settings_dir, mode=0o750)
-    values = {**SETTINGS, "unix_socket_directories": str(socket_folder)}
+    values = {
+        **SETTINGS,
+        "shared_buffers": f"{buffers() // MIB}MB",
+        "unix_socket_directories": str(socket_folder),
+    }
     lines = "".join(f"{name} = {_quoted(value)}\n" for name, value in values.items())
     home.write_file(home.settings_dir / FILE_NAME, HEADER + lines, mode=0o640)
 

@@ -30,7 +30,15 @@ from distsql.registry import paging
 from distsql.registry.admissions import Admission
 from distsql.registry.context import RepositoryContext
 from distsql.registry.tags import Tags, point
-from distsql.sql import garbage_queue, manifest_deletions, manifests, promises, referrers, signatures, tags
+from distsql.sql import (
+    garbage_queue,
+    manifest_deletions,
+    manifest_marks,
+    manifests,
+    promises,
+    referrers,
+    signatures,
+)
 from distsql.sql.database import TenantDatabase, Transaction, transactional
 from distsql.sql.manifests import FoundManifestRow, ManifestRow
 from distsql.sql.repositories import RepositoryRow
@@ -264,7 +272,8 @@ class Manifests:
         self, tx: Transaction, repository: RepositoryRow, admission: Admission, digest: Digest, *, force: bool
     ) -> None:
         actor = self._context.caller.actor
-        if not await manifest_deletions.mark_manifest_deleted(tx, repository, digest, actor=actor):
+        place = await manifest_marks.lock_manifest(tx, repository, digest)
+        if place is None:
             raise _unknown(digest)
         parent = None if force else await manifests.find_parent(tx, repository, digest)
         if parent is not None:
@@ -272,11 +281,9 @@ class Manifests:
                 f"The index {parent} still has {digest} as a child: delete the index first, or force it",
                 detail={"digest": str(digest), "referrer": str(parent)},
             )
-        ended = await tags.end_tags_of_digest(tx, repository, digest, actor=actor)
-        names = [row.name for row in ended]
+        names = await manifest_marks.mark_manifest_deleted(tx, repository, digest, place=place, actor=actor)
         admission.check_fixed(names)
         signatures.delete_cosign_tags(tx, repository, names)
-        signatures.delete_signatures(tx, repository, digest)
         manifest_deletions.delete_references(tx, repository, digest)
         self._context.audit(tx, repository.tenant_id, "manifest.delete", references=names or (None,), digest=digest)
         add_usage(tx, repository.tenant_id, manifests=-1, tags=-len(names))

@@ -28,8 +28,9 @@ async def delete_content(
     """Ends the tags and deletes the manifests, which the transaction has locked at their places; each by its actor.
 
     What the manifests need was released before (`manifest_deletions.release_layers`), and their signatures are taken
-    afterwards (`take_signatures`). Of a manifest all tags have to be among them. They can be restored, and are in the
-    audit, as any others. However many there are, it takes the same few statements, and some for each actor.
+    afterwards (`take_signatures`). Of a manifest all tags have to be among them. They can be restored, each by itself,
+    and are in the audit, as any others. However many there are, it takes the same few statements, and some for each
+    actor.
     """
     ended = await mass_deletions.end_tags(tx, repository, tags) if tags else []
     signatures.delete_cosign_tags(tx, repository, [row.name for row in ended])

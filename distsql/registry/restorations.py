@@ -98,7 +98,7 @@ class Restorations:
         await self._revive(repository, admission, parsed)
         await self._restore_tags(repository, row)
         followers = await self.database.read(
-            restorations.list_followers, repository, row.digest, period=self._context.backend.restore_period
+            restorations.list_followers, repository, row, period=self._context.backend.restore_period
         )
         for follower in followers:
             await self._restore(repository, admission, follower)
@@ -115,7 +115,8 @@ class Restorations:
             if digest not in await manifests.lock_references(tx, repository, manifests={digest}, blobs=()):
                 raise _gone(digest)
             return
-        linked = await restorations.relink_layers(tx, repository, digest)
+        needed = {part.descriptor.digest for part in manifest.parts}
+        linked = await restorations.relink_layers(tx, repository, digest, needed=needed)
         missing = sorted(
             {
                 str(part.descriptor.digest)

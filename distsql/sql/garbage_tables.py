@@ -72,7 +72,7 @@ kept_references: Final = Table(
     _tenant_id(),
     _repository_id(),
     Column("manifest_digest", DigestType, nullable=False, comment="The deleted manifest: manifests.digest."),
-    Column("digest", DigestType, nullable=False, comment="What it referred to, all but its subject."),
+    Column("digest", DigestType, nullable=False, comment="What it referred to, its subject too."),
     Column("deleted_at", _INSTANT, nullable=False, server_default=_NOW, comment="When the manifest was deleted."),
     # With the instant, so that adding never has to look for what an earlier deletion kept.
     PrimaryKeyConstraint("tenant_id", "repository_id", "manifest_digest", "digest", "deleted_at"),

@@ -87,66 +87,12 @@ class _Places(UserDefinedType[str]):
         return "tid[]"
 
 
-class DeletedDigestRow(NamedTuple):
-    """A manifest that was deleted just now."""
-
-    digest: Digest
-
-
 _HERE: Final = (manifests.c.tenant_id == TENANT_ID, manifests.c.repository_id == REPOSITORY_ID)
+_NO_TAGS: Final = literal_column("'{}'::text[]", ARRAY(Text()))
 _SUBJECT: Final = literal_column("'subject'", Text())
 _MANIFEST: Final = literal_column("'manifest'", Text())
 
 # -- one, by a caller -------------------------------------------------------------------------------------------------
-
-MARK_MANIFEST_DELETED: Final = statement(
-    "mark_manifest_deleted",
-    "A manifest is deleted, once those who refer to it just now are done: it is there for nobody any more.",
-    update(manifests)
-    .where(*_HERE, manifests.c.digest == DIGEST, manifests.c.deleted_at.is_(None))
-    .values(deleted_at=func.now(), deleted_by=ACTOR, followed_digest=null(), deleted_signatures=null())
-    .returning(manifests.c.digest),
-    DeletedDigestRow,
-)
-
-
-async def mark_manifest_deleted(tx: Transaction, repository: RepositoryRow, digest: Digest, *, actor: str) -> bool:
-    """Whether the manifest was there; if so nobody else can refer to it, and nobody did who is not visible now."""
-    row = await tx.one(
-        MARK_MANIFEST_DELETED,
-        tenant_id=repository.tenant_id,
-        repository_id=repository.id,
-        digest=digest,
-        actor=actor,
-    )
-    return row is not None
-
-
-# As an array, so that the layers are looked up one by one. Joined, PostgreSQL may walk over all of a repository's,
-# for it believes that repositories have few.
-_NEEDED: Final = func.array(
-    select(descriptors.c.digest)
-    .where(
-        descriptors.c.tenant_id == TENANT_ID,
-        descriptors.c.repository_id == REPOSITORY_ID,
-        descriptors.c.manifest_digest == DIGEST,
-    )
-    .scalar_subquery(),
-    type_=ARRAY(DigestType()),
-)
-
-RELEASE_LAYERS: Final = statement(
-    "release_layers",
-    "Blobs that a manifest needed until now: their grace begins.",
-    update(layers)
-    .where(
-        layers.c.tenant_id == TENANT_ID,
-        layers.c.repository_id == REPOSITORY_ID,
-        layers.c.digest == any_(_NEEDED),
-    )
-    .values(needed_at=func.now()),
-    Nothing,
-)
 
 
 def _forgotten(*conditions: ColumnElement[bool]) -> CTE:
@@ -165,9 +111,9 @@ def _forgotten(*conditions: ColumnElement[bool]) -> CTE:
 
 
 def _keeping(forgotten: CTE) -> Insert:
-    """What the manifests referred to is kept."""
+    """What the manifests referred to is kept: their subject too, by which they are found when it is restored."""
     names = ["tenant_id", "repository_id", "manifest_digest", "digest"]
-    kept = select(*(forgotten.c[name] for name in names)).where(forgotten.c.role != _SUBJECT).distinct()
+    kept = select(*(forgotten.c[name] for name in names)).distinct()
     return insert(kept_references).from_select(names, kept)
 
 
@@ -201,18 +147,32 @@ _one = select(
     TENANT_ID.label("tenant_id"), REPOSITORY_ID.label("repository_id"), cast(DIGEST, DigestType).label("digest")
 ).subquery("deleted")
 
+_released = (
+    update(layers)
+    .where(
+        layers.c.tenant_id == TENANT_ID,
+        layers.c.repository_id == REPOSITORY_ID,
+        # As an array, so that the layers are looked up one by one. Joined, PostgreSQL may walk over all of a
+        # repository's, for it believes that repositories have few.
+        layers.c.digest
+        == any_(func.array(select(_forgotten_one.c.digest).scalar_subquery(), type_=ARRAY(DigestType()))),
+    )
+    .values(needed_at=func.now())
+    .cte("released")
+)
+
 DELETE_DESCRIPTORS: Final = statement(
     "delete_descriptors",
-    "A deleted manifest refers to nothing. What it referred to is kept for a while, and queued.",
-    _queueing(_forgotten_one, _one).add_cte(_keeping(_forgotten_one).cte("kept")),
+    "A deleted manifest refers to nothing. What it referred to is kept for a while, and queued; the blobs' grace "
+    "begins.",
+    _queueing(_forgotten_one, _one).add_cte(_keeping(_forgotten_one).cte("kept"), _released),
     Nothing,
 )
 
 
 def delete_references(tx: Transaction, repository: RepositoryRow, digest: Digest) -> None:
     """Forgets what a manifest that was marked as deleted needed: it is kept aside."""
-    for each in (RELEASE_LAYERS, DELETE_DESCRIPTORS):
-        tx.queue(each, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest)
+    tx.queue(DELETE_DESCRIPTORS, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest)
 
 
 # -- many, by garbage collection and retention ------------------------------------------------------------------------
@@ -262,6 +222,7 @@ MARK_MANIFESTS_DELETED: Final = statement(
         deleted_by=ACTOR,
         followed_digest=case((parameter("following", Boolean()), manifests.c.subject_digest), else_=null()),
         deleted_signatures=null(),
+        deleted_tags=_NO_TAGS,
     )
     .returning(manifests.c.tenant_id, manifests.c.repository_id, manifests.c.digest),
     ManifestKeyRow,

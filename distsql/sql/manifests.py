@@ -265,6 +265,7 @@ _put_manifest = _new_manifest.on_conflict_do_update(
         "deleted_by": null(),
         "followed_digest": null(),
         "deleted_signatures": null(),
+        "deleted_tags": null(),
     },
     # A live one was pushed by somebody else just now: its descriptors conflict, and all of this is tried again.
     where=manifests.c.deleted_at.is_not(None),

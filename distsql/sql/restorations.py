@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -15,6 +16,7 @@ from sqlalchemy import (
     literal_column,
     null,
     select,
+    true,
     update,
 )
 from sqlalchemy.dialects.postgresql import insert
@@ -23,13 +25,25 @@ from distsql.oci.digest import Digest
 from distsql.sql.database import Transaction
 from distsql.sql.garbage_tables import kept_references
 from distsql.sql.repositories import RepositoryRow
-from distsql.sql.statements import ACTOR, DIGEST, ONE, PATH, REPOSITORY_ID, TENANT, TENANT_ID, parameter, statement
+from distsql.sql.statements import (
+    ACTOR,
+    DIGEST,
+    DIGESTS,
+    ONE,
+    PATH,
+    REPOSITORY_ID,
+    TENANT,
+    TENANT_ID,
+    parameter,
+    statement,
+    unnested,
+)
 from distsql.sql.tables import blobs, layers, manifests, repositories, tags, tenants
 from distsql.sql.usage import add_usage
 
 
 class DeletedManifestRow(NamedTuple):
-    """A manifest that can be restored, with its payload."""
+    """A manifest that can be restored, with its payload; without ``tags`` an earlier version deleted it."""
 
     digest: Digest
     media_type: str
@@ -37,6 +51,7 @@ class DeletedManifestRow(NamedTuple):
     deleted_at: datetime
     deleted_by: str
     signatures: list[bytes] | None
+    tags: list[str] | None
 
 
 class LinkedRow(NamedTuple):
@@ -70,6 +85,7 @@ _MANIFEST: Final = (
     manifests.c.deleted_at,
     manifests.c.deleted_by,
     manifests.c.deleted_signatures,
+    manifests.c.deleted_tags,
 )
 
 # -- manifests --------------------------------------------------------------------------------------------------------
@@ -88,10 +104,36 @@ LOCK_DELETED_MANIFEST: Final = statement(
     DeletedManifestRow,
 )
 
+# By what they keep, each once: an index on their rows would be one more for every push to write and to lock.
+_referrer = (
+    select(kept_references.c.manifest_digest)
+    .where(
+        kept_references.c.tenant_id == TENANT_ID,
+        kept_references.c.repository_id == REPOSITORY_ID,
+        kept_references.c.digest == DIGEST,
+    )
+    .distinct()
+    .subquery("referrer")
+)
+_followed = (manifests.c.followed_digest == DIGEST, manifests.c.deleted_at > _SINCE)
+_follower = (
+    select(*_MANIFEST)
+    .where(*_HERE, manifests.c.digest == _referrer.c.manifest_digest, *_followed)
+    .limit(ONE)
+    .lateral("follower")
+)
+
 LIST_FOLLOWERS: Final = statement(
     "list_followers",
     "Referrers that garbage collection deleted after a manifest.",
-    select(*_MANIFEST).where(*_HERE, manifests.c.followed_digest == DIGEST, manifests.c.deleted_at > _SINCE),
+    select(*_follower.c).select_from(_referrer.join(_follower, true())),
+    DeletedManifestRow,
+)
+
+SEARCH_FOLLOWERS: Final = statement(
+    "search_followers",
+    "The same of a manifest that a version before 0036 deleted, among all of the repository's.",
+    select(*_MANIFEST).where(*_HERE, *_followed),
     DeletedManifestRow,
 )
 
@@ -111,10 +153,11 @@ async def lock_deleted_manifest(
 
 
 async def list_followers(
-    tx: Transaction, repository: RepositoryRow, digest: Digest, *, period: timedelta
+    tx: Transaction, repository: RepositoryRow, subject: DeletedManifestRow, *, period: timedelta
 ) -> list[DeletedManifestRow]:
-    """Manifests that went because the digest, their subject, had been deleted."""
-    return await tx.all(LIST_FOLLOWERS, digest=digest, restore_period=period, **_ids(repository))
+    """Manifests that went because their subject had been deleted."""
+    found = SEARCH_FOLLOWERS if subject.tags is None else LIST_FOLLOWERS
+    return await tx.all(found, digest=subject.digest, restore_period=period, **_ids(repository))
 
 
 def _ids(repository: RepositoryRow) -> dict[str, int]:
@@ -140,7 +183,8 @@ RELINK_LAYERS: Final = statement(
                 (blobs.c.tenant_id == kept_references.c.tenant_id) & (blobs.c.digest == kept_references.c.digest),
             )
         )
-        .where(*_kept, blobs.c.state == literal_column("'live'", Text()))
+        # Of all that it kept only what it needs: its subject may be a blob that another repository has.
+        .where(*_kept, kept_references.c.digest == func.any(DIGESTS), blobs.c.state == literal_column("'live'", Text()))
         .distinct()
         .order_by(kept_references.c.digest),
     )
@@ -156,16 +200,21 @@ REVIVE_MANIFEST: Final = statement(
     "A deleted manifest is there again, as it was.",
     update(manifests)
     .where(*_HERE, manifests.c.digest == DIGEST)
-    .values(deleted_at=null(), deleted_by=null(), followed_digest=null(), deleted_signatures=null())
+    .values(
+        deleted_at=null(), deleted_by=null(), followed_digest=null(), deleted_signatures=null(), deleted_tags=null()
+    )
     .add_cte(delete(kept_references).where(*_kept).cte("released"))
     .returning(manifests.c.digest),
     LinkedRow,
 )
 
 
-async def relink_layers(tx: Transaction, repository: RepositoryRow, digest: Digest) -> set[Digest]:
-    """Blobs that the repository has again, or still, for this deleted manifest."""
-    return {row.digest for row in await tx.all(RELINK_LAYERS, digest=digest, **_ids(repository))}
+async def relink_layers(
+    tx: Transaction, repository: RepositoryRow, digest: Digest, *, needed: Collection[Digest]
+) -> set[Digest]:
+    """Those of the blobs which this deleted manifest needs that the repository has again, or still."""
+    found = await tx.all(RELINK_LAYERS, digest=digest, digests=list(needed), **_ids(repository))
+    return {row.digest for row in found}
 
 
 async def revive_manifest(tx: Transaction, repository: RepositoryRow, digest: Digest) -> None:
@@ -173,18 +222,38 @@ async def revive_manifest(tx: Transaction, repository: RepositoryRow, digest: Di
     await tx.one(REVIVE_MANIFEST, digest=digest, **_ids(repository))
 
 
-_later = tags.alias("later")
+_INSTANT: Final = parameter("deleted_at", DateTime(timezone=True))
+_names = unnested({"name": Text(collation="C")})
+_last = (
+    select(tags.c.digest, tags.c.valid_to, tags.c.ended_by)
+    .where(tags.c.tenant_id == TENANT_ID, tags.c.repository_id == REPOSITORY_ID, tags.c.name == _names.c.name)
+    .order_by(tags.c.valid_from.desc())
+    .limit(ONE)
+    .lateral("last")
+)
 
 LIST_TAGS_ENDED_WITH: Final = statement(
     "list_tags_ended_with",
-    "Tags that ended when their manifest was deleted, and have not been used since.",
+    "Those of the tags that ended when their manifest was deleted which have not been used since.",
+    select(_names.c.name)
+    .select_from(_names.join(_last, true()))
+    .where(_last.c.digest == DIGEST, _last.c.valid_to >= _INSTANT, _last.c.ended_by == ACTOR)
+    .order_by(_names.c.name),
+    EndedTagRow,
+)
+
+_later = tags.alias("later")
+
+SEARCH_TAGS_ENDED_WITH: Final = statement(
+    "search_tags_ended_with",
+    "The same of a manifest that a version before 0036 deleted, among all tags that the repository ever had.",
     select(tags.c.name)
     .where(
         tags.c.tenant_id == TENANT_ID,
         tags.c.repository_id == REPOSITORY_ID,
         tags.c.digest == DIGEST,
         # In the transaction of the deletion, whose instant is that of its beginning.
-        tags.c.valid_to >= parameter("deleted_at", DateTime(timezone=True)),
+        tags.c.valid_to >= _INSTANT,
         tags.c.ended_by == ACTOR,
         ~select(_later.c.name)
         .where(
@@ -202,13 +271,11 @@ LIST_TAGS_ENDED_WITH: Final = statement(
 
 async def list_tags_ended_with(tx: Transaction, repository: RepositoryRow, manifest: DeletedManifestRow) -> list[str]:
     """Names of the tags that went with the manifest."""
-    rows = await tx.all(
-        LIST_TAGS_ENDED_WITH,
-        digest=manifest.digest,
-        deleted_at=manifest.deleted_at,
-        actor=manifest.deleted_by,
-        **_ids(repository),
-    )
+    asked = {"digest": manifest.digest, "deleted_at": manifest.deleted_at, "actor": manifest.deleted_by}
+    if manifest.tags is None:
+        rows = await tx.all(SEARCH_TAGS_ENDED_WITH, **asked, **_ids(repository))
+    else:
+        rows = await tx.all(LIST_TAGS_ENDED_WITH, names=manifest.tags, **asked, **_ids(repository))
     return [row.name for row in rows]
 
 

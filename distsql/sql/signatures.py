@@ -18,7 +18,7 @@ from sqlalchemy import (
     union_all,
     update,
 )
-from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
+from sqlalchemy.dialects.postgresql import insert
 
 from distsql.oci.digest import Digest
 from distsql.oci.manifest import ParsedManifest
@@ -133,32 +133,6 @@ def replace_unsigned_payload(tx: Transaction, repository: RepositoryRow, manifes
         payload=manifest.payload,
         canonical=manifest.canonical,
     )
-
-
-_forgotten = delete(signatures).where(*_HERE).returning(signatures.c.id, signatures.c.payload).cte("forgotten")
-
-DELETE_SIGNATURES: Final = statement(
-    "delete_signatures",
-    "A manifest is deleted: pushed again, it is unsigned; restored, it is signed.",
-    update(manifests)
-    .where(
-        manifests.c.tenant_id == TENANT_ID,
-        manifests.c.repository_id == REPOSITORY_ID,
-        manifests.c.digest == DIGEST,
-        select(_forgotten.c.id).exists(),
-    )
-    .values(
-        deleted_signatures=select(
-            func.array_agg(aggregate_order_by(_forgotten.c.payload, _forgotten.c.id))
-        ).scalar_subquery()
-    ),
-    Nothing,
-)
-
-
-def delete_signatures(tx: Transaction, repository: RepositoryRow, digest: Digest) -> None:
-    """Takes all JWS signatures from the manifest, which was marked as deleted and keeps them to itself."""
-    tx.queue(DELETE_SIGNATURES, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest)
 
 
 # -- manifests that are signatures ------------------------------------------------------------------------------------

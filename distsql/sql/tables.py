@@ -139,6 +139,11 @@ manifests: Final = Table(
     Column("deleted_by", Text, comment="Who deleted it."),
     Column("followed_digest", DigestType, comment="The subject that it was deleted after, as its referrer."),
     Column("deleted_signatures", ARRAY(LargeBinary), comment="Its JWS signatures, while it is deleted."),
+    Column(
+        "deleted_tags",
+        ARRAY(_NAME),
+        comment="Tags that ended with it, while it is deleted; null: a version before this column deleted it.",
+    ),
     PrimaryKeyConstraint("tenant_id", "repository_id", "digest"),
     ForeignKeyConstraint(["tenant_id", "repository_id"], ["repositories.tenant_id", "repositories.id"]),
     CheckConstraint("length = octet_length(payload)", name="length"),

@@ -334,21 +334,3 @@ async def end_tag(tx: Transaction, repository: RepositoryRow, name: str, *, acto
     """What the tag pointed to until now, or None when it was not live."""
     row = await tx.one(END_TAG, tenant_id=repository.tenant_id, repository_id=repository.id, name=name, actor=actor)
     return row.digest if row else None
-
-
-END_TAGS_OF_DIGEST: Final = statement(
-    "end_tags_of_digest",
-    "All tags on a manifest that is being deleted end.",
-    update(tags)
-    .where(*_HERE, tags.c.live_digest == DIGEST)
-    .values(valid_to=END_NOW, ended_by=ACTOR)
-    .returning(tags.c.name),
-    TagRow,
-)
-
-
-async def end_tags_of_digest(tx: Transaction, repository: RepositoryRow, digest: Digest, *, actor: str) -> list[TagRow]:
-    """Names of the tags that pointed to the manifest until now."""
-    return await tx.all(
-        END_TAGS_OF_DIGEST, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest, actor=actor
-    )

@@ -61,12 +61,16 @@ HOT: Final[dict[str, set[str] | list[set[str]]]] = {
     "list_signature_relations": {"manifests_pkey", "signatures_pkey", "signing_manifests_pkey"},
     "ping": set(),
     "find_log_position": set(),
+    # Undo, where there may be many
+    "list_followers": {"kept_references_digest_idx", "manifests_pkey"},
+    "list_tags_ended_with": {"tags_pkey"},
     # Locking
     "lock_layer": [{layer} for layer in _EITHER_LAYER],
     "lock_mountable_blob": [
         {"blobs_pkey", "repositories_live_key", "repositories_pkey", "layers_digest_idx", layer}
         for layer in _EITHER_LAYER
     ],
+    "lock_manifest": {"manifests_pkey"},
     "lock_references": [{"manifests_pkey", layer} for layer in _EITHER_LAYER],
     "lock_tag": {"tags_live_key"},
     "lock_slots": {"tenant_usage_pkey"},
@@ -79,12 +83,10 @@ HOT: Final[dict[str, set[str] | list[set[str]]]] = {
     "create_tag": {"tags_pkey"},
     "delete_cosign_tags": {"signing_manifests_pkey"},
     "delete_layer": [{layer} for layer in _EITHER_LAYER],
-    "delete_descriptors": {"descriptors_pkey"},
-    "delete_signatures": {"manifests_pkey", "signatures_pkey"},
+    "delete_descriptors": [{"descriptors_pkey", layer} for layer in _EITHER_LAYER],
     "delete_upload": {"uploads_pkey"},
     "ensure_tenant": set(),
     "end_tag": {"tags_live_key"},
-    "end_tags_of_digest": {"tags_live_digest_idx"},
     "insert_annotations": set(),
     "insert_audit_events": set(),
     "insert_blob": set(),
@@ -97,7 +99,7 @@ HOT: Final[dict[str, set[str] | list[set[str]]]] = {
     "insert_signatures": set(),
     "insert_signing_manifest": set(),
     "insert_upload": set(),
-    "mark_manifest_deleted": {"manifests_pkey"},
+    "mark_manifest_deleted": {"signatures_pkey", "tags_live_digest_idx"},
     "mark_repository_deleted": {"repositories_pkey", "manifests_pkey", "tags_live_key"},
     "queue": set(),
     "move_cosign_tags": {"signing_manifests_pkey"},
@@ -105,7 +107,6 @@ HOT: Final[dict[str, set[str] | list[set[str]]]] = {
     "point_tags": {"tags_pkey"},
     "point_tags_and_queue": {"tags_pkey"},
     "promise_manifest": {"manifests_pkey"},
-    "release_layers": [{"descriptors_pkey", layer} for layer in _EITHER_LAYER],
     "renew_layer": [{layer} for layer in _EITHER_LAYER],
     "replace_bytes": [{"blobs_pkey"}, {"blobs_store_key_idx"}],
     "replace_unsigned_payload": {"manifests_pkey"},
@@ -181,13 +182,14 @@ _ADMINISTRATION: Final = "administration: by the owner, one tenant or repository
 _VERIFICATION: Final = "distsql verify: a walk over everything"
 
 _UNDO: Final = "undo: for people, one thing at a time"
+_UNDO_OF_EARLIER: Final = "undo of what a version before 0036 deleted: a walk over the repository"
 
 COLD: Final[dict[str, str]] = {
     "find_deleted_manifest": _UNDO,
     "list_deleted_things": _UNDO,
     "list_deleted_of_repository": _UNDO,
-    "list_followers": _UNDO,
-    "list_tags_ended_with": _UNDO,
+    "search_followers": _UNDO_OF_EARLIER,
+    "search_tags_ended_with": _UNDO_OF_EARLIER,
     "lock_deleted_manifest": _UNDO,
     "relink_layers": _UNDO,
     "restore_repository": _UNDO,

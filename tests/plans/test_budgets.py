@@ -61,7 +61,7 @@ BUDGETS = {
     "put signature by referrer": Budget(operations.put_signature_by_referrer, 10, 3, 16, 15),
     "put schema 1": Budget(operations.put_schema1, 9, 3, 18, 19),
     "put schema 1 by another signer": Budget(operations.put_schema1_by_another_signer, 9, 3, 16, 15),
-    "delete manifest": Budget(operations.delete_manifest, 12, 5, 20, 20),
+    "delete manifest": Budget(operations.delete_manifest, 10, 5, 20, 20),
     "tag": Budget(operations.tag, 7, 3, 14, 16),
     "swap tag": Budget(operations.swap_tag, 8, 4, 16, 16),
     "untag": Budget(operations.untag, 7, 3, 8, 9),

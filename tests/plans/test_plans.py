@@ -200,9 +200,9 @@ def test_reads_by_name_touch_few_pages(crowd: Connection, name: str, parameters:
         # It counts what is in the repository, once in its life.
         ("mark_repository_deleted", {"actor": "ann", "most": 2**62}, 45_000),
         ("lock_layer", {"digest": LAYER}, 15),
-        ("mark_manifest_deleted", {"digest": MANIFEST, "actor": "ann"}, 50),
+        ("lock_manifest", {"digest": MANIFEST}, 10),
         ("find_parent", {"digest": LAYER}, 15),
-        ("release_layers", {"digest": MANIFEST}, 100),
+        ("delete_descriptors", {"digest": MANIFEST}, 400),
         ("list_deletion_effects", {"tags": ["v3"], "digests": []}, 100),
         ("list_deletion_effects", {"tags": [], "digests": [digest("manifest 4")]}, 250),
         (

@@ -52,8 +52,18 @@ async def tags_of(repository: Repository) -> list[str]:
     return [tag async for tag in repository.tags.list()]
 
 
+def forget_what_went_with_it(sql: Sql) -> None:
+    """As a version before 0036 leaves it, or one that still serves beside this one."""
+    sql.execute(
+        "delete from kept_references k using manifests m where k.digest = m.subject_digest and "
+        "(m.tenant_id, m.repository_id, m.digest) = (k.tenant_id, k.repository_id, k.manifest_digest)"
+    )
+    assert sql.execute("update manifests set deleted_tags = null where deleted_at is not null").rowcount > 0
+
+
+@pytest.mark.parametrize("earlier", [False, True])
 async def test_a_deleted_manifest_comes_back_with_its_tags_and_signatures(
-    registry: Registry, namespace: StoredNamespace
+    registry: Registry, namespace: StoredNamespace, sql: Sql, earlier: bool
 ) -> None:
     repository = namespace.repository("acme/web")
     manifest = await push_image(repository, b"layer", tags=["v1", "latest", "moved"], title="first")
@@ -64,6 +74,8 @@ async def test_a_deleted_manifest_comes_back_with_its_tags_and_signatures(
     await collect(registry)
     assert not await repository.manifests.exists(manifest.digest)
     assert not await repository.layers.exists(Digest.of(b"layer"))
+    if earlier:
+        forget_what_went_with_it(sql)
     await repository.restorations.restore_manifest(manifest.digest)
     assert (await repository.manifests.get_by_tag("v1")).payload == manifest.payload
     # "latest" had ended before, and "moved" is another's now.
@@ -76,8 +88,9 @@ async def test_a_deleted_manifest_comes_back_with_its_tags_and_signatures(
         await repository.restorations.restore_manifest(manifest.digest)
 
 
+@pytest.mark.parametrize("earlier", [False, True])
 async def test_an_index_comes_back_with_its_children_and_its_referrers(
-    registry: Registry, namespace: StoredNamespace
+    registry: Registry, namespace: StoredNamespace, sql: Sql, earlier: bool
 ) -> None:
     """PROTOCOL 5.2: parents, children, then blobs are deleted in one go, and nothing of that is lost."""
     repository = namespace.repository("acme/web")
@@ -90,11 +103,24 @@ async def test_an_index_comes_back_with_its_children_and_its_referrers(
     await repository.layers.delete(Digest.of(b"layer"))
     assert (await collect(registry)).manifests == 1
     assert not await repository.manifests.exists(referrer.digest)
+    if earlier:
+        forget_what_went_with_it(sql)
     await repository.restorations.restore_manifest(parent.digest)
     assert await tags_of(repository) == ["multi"]
     assert [each.digest async for each in repository.manifests.referrers(parent.digest)] == [referrer.digest]
     await collect(registry, restore=NOW)
     await assert_whole(registry, repository, b"layer", b"sbom")
+
+
+async def test_a_subject_that_is_another_repository_s_blob_stays_out_of_reach(namespace: StoredNamespace) -> None:
+    """What a deleted manifest keeps tells its subject too; restoring gives it only what it needs."""
+    secret = await push_blob(namespace.repository("acme/secret"), b"secret")
+    web = namespace.repository("acme/web")
+    about = await push_image(web, b"layer", subject=secret)
+    await web.manifests.delete(about.digest)
+    await web.restorations.restore_manifest(about.digest)
+    assert await web.manifests.exists(about.digest)
+    assert not await web.layers.exists(secret)
 
 
 async def test_bytes_go_when_nothing_can_be_restored_any_more(

@@ -8,7 +8,7 @@ from typing import Any
 from distsql.oci.digest import Digest
 from distsql.oci.manifest import ParsedManifest
 from distsql.oci.names import RepositoryName
-from distsql.sql import layers, manifests, repositories
+from distsql.sql import layers, manifest_marks, manifests, repositories
 from distsql.sql.database import Transaction
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import unnamed
@@ -55,6 +55,13 @@ async def make_manifest(
     manifest = image(b"layer", subject=subject, what=str(what))
     manifests.insert_manifest(tx, repository, manifest, actor="maker")
     return manifest
+
+
+async def mark_deleted(tx: Transaction, repository: RepositoryRow, target: Digest, *, actor: str) -> list[str]:
+    """Deletes the manifest, which has to be there, as a caller does; gives the tags that ended with it."""
+    place = await manifest_marks.lock_manifest(tx, repository, target)
+    assert place is not None
+    return await manifest_marks.mark_manifest_deleted(tx, repository, target, place=place, actor=actor)
 
 
 async def make_digests(tx: Transaction, repository: RepositoryRow, whats: Sequence[object]) -> list[Digest]:

@@ -5,11 +5,11 @@ from datetime import timedelta
 from distsql.oci.digest import Digest
 from distsql.oci.manifest import parse
 from distsql.oci.names import RepositoryName
-from distsql.sql import manifest_deletions, manifests, tags
+from distsql.sql import manifest_deletions, manifest_marks, manifests, tags
 from distsql.sql.database import Transaction
 from distsql.sql.repositories import RepositoryRow
 from tests.registry.pushing import image, index
-from tests.sql.rows import digest, look, make_layer, make_manifest, make_repository
+from tests.sql.rows import digest, look, make_layer, make_manifest, make_repository, mark_deleted
 
 HERE = RepositoryName("acme", "web")
 HOUR = timedelta(hours=1)
@@ -110,7 +110,7 @@ async def test_a_deleted_manifest_is_there_for_nobody(tx: Transaction, repositor
     gone = await make_manifest(tx, repository, "gone")
     kept = await make_manifest(tx, repository, "kept")
     await delete_manifest(tx, repository, gone.digest)
-    assert not await manifest_deletions.mark_manifest_deleted(tx, repository, gone.digest, actor="bob")
+    assert await manifest_marks.lock_manifest(tx, repository, gone.digest) is None
     assert await manifests.find_manifest(tx, HERE, gone.digest, fresh=HOUR) is None
     found = await manifests.list_manifests(tx, repository, after=None, limit=10)
     assert [row.digest for row in found] == [kept.digest]
@@ -131,7 +131,7 @@ async def test_a_deleted_manifest_is_pushed_again_as_a_new_one(tx: Transaction, 
 
 
 async def delete_manifest(tx: Transaction, repository: RepositoryRow, target: Digest) -> None:
-    assert await manifest_deletions.mark_manifest_deleted(tx, repository, target, actor="ann")
+    assert await mark_deleted(tx, repository, target, actor="ann") == []
     manifest_deletions.delete_references(tx, repository, target)
 
 

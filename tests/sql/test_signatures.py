@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 from distsql.oci.digest import Digest
-from distsql.sql import manifest_deletions, signatures
+from distsql.sql import signatures
 from distsql.sql.database import Transaction
 from distsql.sql.repositories import RepositoryRow
-from tests.sql.rows import digest, look, make_digests, make_manifest, make_repository
+from tests.sql.rows import digest, look, make_digests, make_manifest, make_repository, mark_deleted
 
 
 def cosign_tag(signed: Digest) -> str:
@@ -41,7 +41,7 @@ async def test_signatures_are_of_one_manifest_in_one_repository(tx: Transaction,
 async def test_signatures_go_with_their_manifest(tx: Transaction, repository: RepositoryRow) -> None:
     target = (await make_manifest(tx, repository)).digest
     signatures.insert_signatures(tx, repository, target, [b"one"])
-    signatures.delete_signatures(tx, repository, target)
+    await mark_deleted(tx, repository, target, actor="ann")
     assert await stored(tx, repository, target) == []
 
 
@@ -84,7 +84,7 @@ async def test_relations_go_with_their_manifest(tx: Transaction, repository: Rep
     signatures.point_cosign_tags(tx, repository, [cosign_tag(one)], digest=first, moved=True)
     signatures.insert_signing_manifest(tx, repository, first, subject=one)
     assert await related(tx, repository, one) == [("cosign", first), ("referrer", first)]
-    assert await manifest_deletions.mark_manifest_deleted(tx, repository, first, actor="ann")
+    await mark_deleted(tx, repository, first, actor="ann")
     assert await related(tx, repository, one) == []
 
 

@@ -11,7 +11,7 @@ from distsql.sql import tag_pages, tags
 from distsql.sql.database import Transaction
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.tags import TagMoveRow
-from tests.sql.rows import digest, look, make_digests, make_repository
+from tests.sql.rows import look, make_digests, make_repository, mark_deleted
 
 END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
@@ -268,9 +268,11 @@ async def test_all_tags_of_a_manifest_end_together(
 ) -> None:
     tags.point_tags(tx, repository, ["a", "b", "c"], digest=targets[0], actor="ann")
     point(tx, repository, "b", targets[1])
-    ended = await tags.end_tags_of_digest(tx, repository, targets[0], actor="bob")
-    assert sorted(row.name for row in ended) == ["a", "c"]
+    ended = await mark_deleted(tx, repository, targets[0], actor="bob")
+    assert sorted(ended) == ["a", "c"]
     assert await names_of(tx) == ["b"]
+    rows = await look(tx, "select deleted_by, deleted_tags from manifests where deleted_at is not null")
+    assert rows == [("bob", ended)]
 
 
 async def test_tags_of_one_repository_are_not_another_s(
@@ -283,5 +285,5 @@ async def test_tags_of_one_repository_are_not_another_s(
     point(tx, other, "there", target)
     assert await names_of(tx) == ["here"]
     assert await tags.end_tag(tx, repository, "there", actor="ann") is None
-    assert await tags.end_tags_of_digest(tx, repository, digest("nothing"), actor="ann") == []
+    assert await mark_deleted(tx, repository, targets[3], actor="ann") == []
     assert await tags.find_tag(tx, other, "there") is not None
