@@ -38,9 +38,11 @@ insert into tenants (id, name) select n, 'tenant-' || n from generate_series(1, 
 insert into repositories (tenant_id, id, path) select n, n, 'web' from generate_series(1, {tenants}) n;
 insert into manifests (tenant_id, repository_id, digest, media_type, length, payload, pushed_by)
     select n, n, '\\x01'::bytea || sha256(payload), 'application/vnd.oci.image.manifest.v1+json', 500, payload, 'ann'
-    from generate_series(1, {tenants}) n, convert_to(rpad(n::text, 500, 'x'), 'UTF8') payload;
+    from generate_series(1, {tenants}) n, generate_series(1, {tags}) t,
+        convert_to(rpad(n || '-' || t || '-', 500, 'x'), 'UTF8') payload;
 insert into tags (tenant_id, repository_id, name, digest, valid_from, actor)
-    select tenant_id, repository_id, 'latest', digest, now(), 'ann' from manifests;
+    select tenant_id, repository_id, case tag when '1' then 'latest' else 'v' || tag end, digest, now(), 'ann'
+    from manifests, split_part(convert_from(payload, 'UTF8'), '-', 2) tag;
 vacuum analyze
 """
 AT_ONCE: Final = 16
@@ -122,13 +124,13 @@ async def measure(
 
 
 @contextmanager
-def filled_catalogue(folder: Path, *, tenants: int) -> Iterator[str]:
-    """The URL of a private PostgreSQL with tenants of one tagged manifest each."""
+def filled_catalogue(folder: Path, *, tenants: int, tags: int = 1) -> Iterator[str]:
+    """The URL of a private PostgreSQL with tenants of so many tagged manifests each."""
     with PrivatePostgres(folder) as postgres:
         url = postgres.url(folder)
         schema.migrate(url)
         with psycopg.connect(url, autocommit=True) as connection:
-            for statement in _FILL.format(tenants=tenants).split(";\n"):
+            for statement in _FILL.format(tenants=tenants, tags=tags).split(";\n"):
                 connection.execute(statement.encode())
         yield url
 

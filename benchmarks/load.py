@@ -13,7 +13,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -86,12 +86,22 @@ def ask(server: Server, method: str, path: str, headers: str = "", *, status: in
     return body
 
 
-def get(server: Server, path: str, pace: Pace, headers: str = "") -> Load:
+def get(
+    server: Server,
+    path: str,
+    pace: Pace,
+    headers: str = "",
+    *,
+    script: Path = WRK_SCRIPT,
+    given: Sequence[str] = (),
+) -> Load:
+    """By wrk; another script than ours reports as that does, and is `given` arguments."""
     command = [
         *("wrk", "--threads", "1", "--connections", str(pace.connections), "--timeout", f"{TIMEOUT}s"),
-        *("--duration", f"{math.ceil(pace.seconds) + 5}s", "--script", str(WRK_SCRIPT)),
+        *("--duration", f"{math.ceil(pace.seconds) + 5}s", "--script", str(script)),
         *(part for line in _lines(server, headers) for part in ("--header", line)),
         f"http://127.0.0.1:{server.port}{path}",
+        *(("--", *given) if given else ()),
     ]
     done = json.loads(_run(command, stop_after=pace.seconds).splitlines()[-1])
     errors = {name: done[name] for name in ("connect", "read", "write", "status", "timeout") if done[name]}
@@ -100,7 +110,7 @@ def get(server: Server, path: str, pace: Pace, headers: str = "") -> Load:
     if not done["requests"]:  # the time was too short for one, so there is nothing to tell of
         if pace.seconds > TIMEOUT:
             raise LoadFailed(f"{server.name}: GET {path}: no answer within {pace.seconds:.0f} s")
-        return get(server, path, Pace(2 * pace.seconds, pace.connections), headers)
+        return get(server, path, Pace(2 * pace.seconds, pace.connections), headers, script=script, given=given)
     latencies = Latencies(done["p50"] / 1e6, done["p99"] / 1e6)
     return Load(done["requests"], done["bytes"], done["microseconds"] / 1e6, latencies)
 

@@ -2,8 +2,9 @@
 
 A manifest GET by tag through the whole application, without a web server: with `--auth token` under row-level security,
 against the same without either; and that with few tenants and with many, whose clients ask at random, each with a
-token of its own. Rounds are in turn, so what else the machine does meets all alike; CPU time is of our own process and
-of PostgreSQL's. The rates' ratios say more than the rates.
+token of its own. Few tenants have as many tags as many, so that the one difference is whose they are. Rounds are in
+turn, so what else the machine does meets all alike; CPU time is of our own process and of PostgreSQL's. The rates'
+ratios say more than the rates.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextma
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Protocol
 
 import psycopg
 from rich.console import Console
@@ -53,13 +54,32 @@ vacuum analyze
 """
 
 
+class Catalogue(NamedTuple):
+    """A filled one: tenants with so many tags each."""
+
+    url: str
+    folder: Path
+    tenants: int
+    tags: int
+
+    @property
+    def paths(self) -> list[str]:
+        """A request for each tag."""
+        return [
+            f"/v2/tenant-{tenant}/web/manifests/{'latest' if tag == 1 else f'v{tag}'}"
+            for tenant in range(1, self.tenants + 1)
+            for tag in range(1, self.tags + 1)
+        ]
+
+
 @dataclass
 class Side:
-    """What is measured: an application, and what its clients show, by the number of their tenant."""
+    """What is measured: an application, its requests, and what clients show with each."""
 
     name: str
     folder: Path
     application: Application
+    paths: Sequence[str]
     headers: Sequence[list[tuple[bytes, bytes]]]
     costs: list[Cost] = field(default_factory=list)
 
@@ -72,11 +92,11 @@ class Side:
 
     async def _ask(self, requests: int) -> None:
         for _ in range(requests):
-            await self.get(random.randrange(len(self.headers)))
+            await self.get(random.randrange(len(self.paths)))
 
     async def get(self, number: int) -> None:
-        """A manifest by its tag, of this tenant."""
-        path = f"/v2/tenant-{number + 1}/web/manifests/latest"
+        """A manifest by its tag."""
+        path = self.paths[number]
         scope = {
             "type": "http",
             "method": "GET",
@@ -112,7 +132,7 @@ class _Fronted:
     async def check(self) -> None: ...
 
 
-async def _tokens(authenticator: Authenticator, tenants: int) -> list[str]:
+async def issue_tokens(authenticator: Authenticator, tenants: int) -> list[str]:
     """One for an account of each tenant, as the token endpoint issues it."""
     tokens = []
     for tenant in range(1, tenants + 1):
@@ -125,8 +145,9 @@ async def _tokens(authenticator: Authenticator, tenants: int) -> list[str]:
 
 
 @asynccontextmanager
-async def open_sides(url: str, folder: Path, *, tenants: int) -> AsyncIterator[tuple[Side, Side]]:
+async def open_sides(catalogue: Catalogue) -> AsyncIterator[tuple[Side, Side]]:
     """With tokens and row-level security, and without."""
+    url, folder, tenants, tags = catalogue
     settings = Settings(database_url=url, storage=(folder / "bytes").as_uri(), access_log=False, auth="token")
     common: list[tuple[bytes, bytes]] = [(b"host", b"127.0.0.1:5000"), (b"accept", b"*/*")]
 
@@ -136,25 +157,31 @@ async def open_sides(url: str, folder: Path, *, tenants: int) -> AsyncIterator[t
     async with Registry(settings) as registry:
         plain = replace(registry.backend, database=without_policies(registry.backend))
         authorizer = create_authorizer(registry.backend, settings)
-        shown = await _tokens(authorizer.authenticator, tenants)
-        headers = [[*common, (b"authorization", f"Bearer {token}".encode())] for token in shown]
-        guarded = Side(f"{tenants} tenants, tokens", folder, application(registry, authorizer=authorizer), headers)
-        fronted = _Fronted(registry, StoredNamespace(plain, Caller()))
-        yield guarded, Side(f"{tenants} tenants, open", folder, application(fronted), [common] * tenants)
+        shown = await issue_tokens(authorizer.authenticator, tenants)
+        paths = catalogue.paths
+        with_tokens = [
+            [*common, (b"authorization", f"Bearer {token}".encode())] for token in shown for _ in range(tags)
+        ]
+        guarded = application(registry, authorizer=authorizer)
+        fronted = application(_Fronted(registry, StoredNamespace(plain, Caller())))
+        yield (
+            Side(f"{tenants} tenants, tokens", folder, guarded, paths, with_tokens),
+            Side(f"{tenants} tenants, open", folder, fronted, paths, [common] * len(paths)),
+        )
         await authorizer.authenticator.close()
 
 
 async def measure(
-    catalogues: Sequence[tuple[str, Path, int]], *, rounds: int, requests: int, tell: Callable[[str], None]
+    catalogues: Sequence[Catalogue], *, rounds: int, requests: int, tell: Callable[[str], None]
 ) -> list[Side]:
     """Every side's rounds, in turn. Before them each client asks once: tokens live for minutes, and are read once."""
     async with AsyncExitStack() as stack:
         sides: list[Side] = []
-        for url, folder, tenants in catalogues:
-            sides += await stack.enter_async_context(open_sides(url, folder, tenants=tenants))
+        for catalogue in catalogues:
+            sides += await stack.enter_async_context(open_sides(catalogue))
         for side in sides:
             tell(f"{side.name}: every client once")
-            for number in range(len(side.headers)):
+            for number in range(len(side.paths)):
                 await side.get(number)
             await side.run(requests)
             side.costs.clear()
@@ -166,17 +193,24 @@ async def measure(
 
 
 @contextmanager
-def catalogue(folder: Path, *, tenants: int) -> Iterator[tuple[str, Path, int]]:
-    """Tenants with a tagged manifest each, and accounts."""
+def fill(folder: Path, *, tenants: int, tags: int = 1) -> Iterator[Catalogue]:
+    """Tenants with tagged manifests each, and accounts."""
     folder.mkdir(mode=0o755)
-    with filled_catalogue(folder, tenants=tenants) as url:
+    with filled_catalogue(folder, tenants=tenants, tags=tags) as url:
         with psycopg.connect(url, autocommit=True) as connection:
             for statement in _FILL.format(tenants=tenants, accounts=ACCOUNTS).split(";\n"):
                 connection.execute(statement.encode())
-        yield url, folder, tenants
+        yield Catalogue(url, folder, tenants, tags)
 
 
-def ratios(one: Side, other: Side) -> tuple[list[float], list[float]]:
+class Measured(Protocol):
+    """What has been measured."""
+
+    name: str
+    costs: list[Cost]
+
+
+def ratios(one: Measured, other: Measured) -> tuple[list[float], list[float]]:
     """Of each round, how the other's cost is to the one's: by the clock (rates, the other way round), and in CPU."""
     pairs = list(zip(one.costs, other.costs, strict=True))
     clock = [theirs.clock / ours.clock for ours, theirs in pairs]
@@ -185,6 +219,27 @@ def ratios(one: Side, other: Side) -> tuple[list[float], list[float]]:
 
 def describe(values: Sequence[float]) -> str:
     return f"{median(values):.2f} ({min(values):.2f} - {max(values):.2f})"
+
+
+def show(sides: Sequence[Measured], *, both: str) -> None:
+    """What few and many tenants cost, each with tokens and without, and how they compare."""
+    few, few_open, many, many_open = sides
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    table = Table("manifest GET by tag", "server ms", "PostgreSQL ms", "together", "clock ms")
+    for side in sides:
+        own, postgres, clock = (median(figures) for figures in zip(*side.costs, strict=True))
+        table.add_row(side.name, *(f"{each:.3f}" for each in (own, postgres, own + postgres, clock)))
+    console.print(table)
+    compared = Table("ratio, median (least - most of a round)", "requests/s", "requests for the same CPU", "promised")
+    for name, one, other, bar in (
+        (f"{both}, few tenants", few, few_open, "0.70"),
+        (f"{both}, many tenants", many, many_open, "0.70"),
+        ("many tenants against few, with tokens", many, few, "0.90"),
+        ("many tenants against few, open", many_open, few_open, ""),
+    ):
+        clock, cpu = ratios(one, other)
+        compared.add_row(name, describe(clock), describe(cpu), bar)
+    console.print(compared)
 
 
 def main() -> int:
@@ -196,28 +251,13 @@ def main() -> int:
     progress = Console(stderr=True)
     with make_folder() as folder, ExitStack() as stack, progress.status("", refresh_per_second=2) as status:
         catalogues = [
-            stack.enter_context(catalogue(folder / str(tenants), tenants=tenants)) for tenants in arguments.tenants
+            stack.enter_context(fill(folder / str(tenants), tenants=tenants, tags=max(arguments.tenants) // tenants))
+            for tenants in arguments.tenants
         ]
         sides = asyncio.run(
             measure(catalogues, rounds=arguments.rounds, requests=arguments.requests, tell=status.update)
         )
-    few, few_open, many, many_open = sides
-    console = Console(width=None if sys.stdout.isatty() else 150)
-    table = Table("manifest GET by tag", "server ms", "PostgreSQL ms", "together", "clock ms")
-    for side in sides:
-        own, postgres, clock = (median(figures) for figures in zip(*side.costs, strict=True))
-        table.add_row(side.name, *(f"{each:.3f}" for each in (own, postgres, own + postgres, clock)))
-    console.print(table)
-    compared = Table("ratio, median (least - most of a round)", "requests/s", "requests for the same CPU", "promised")
-    for name, one, other, bar in (
-        ("tokens and row-level security against none, few tenants", few, few_open, "0.70"),
-        ("tokens and row-level security against none, many tenants", many, many_open, "0.70"),
-        ("many tenants against few, with tokens", many, few, "0.90"),
-        ("many tenants against few, open", many_open, few_open, ""),
-    ):
-        clock, cpu = ratios(one, other)
-        compared.add_row(name, describe(clock), describe(cpu), bar)
-    console.print(compared)
+    show(sides, both="tokens and row-level security against none")
     return 0
 
 
