@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 from urllib.parse import urlencode
 
 from benchmarks.processes import Memory, find_processes, read_cpu, read_memory, reset_peak
@@ -174,6 +174,8 @@ class Server(ABC):
 
 
 class Distsql(Server):
+    program: ClassVar = "distsql"
+
     def __init__(self, name: str, folder: Path) -> None:
         super().__init__(name, folder, environment={"DISTSQL_ACCESS_LOG": "off"})  # the peer writes none either
 
@@ -181,7 +183,7 @@ class Distsql(Server):
         data = str(self.folder / "data")
         # distsql would make it root's alone, and then keep PostgreSQL's files elsewhere, where they would stay behind.
         Path(data).mkdir(mode=0o755, exist_ok=True)
-        return [sys.executable, "-m", "distsql", "serve", "--data", data, "--port", str(self.port), "--workers", "1"]
+        return [sys.executable, "-m", self.program, "serve", "--data", data, "--port", str(self.port), "--workers", "1"]
 
     @property
     def bytes_folder(self) -> Path:
@@ -189,6 +191,12 @@ class Distsql(Server):
 
     def is_ready(self) -> bool:
         return f"distsql is ready on http://127.0.0.1:{self.port}" in self.log.read_text(errors="replace")
+
+
+class Uncounted(Distsql):
+    """Doesn't count pulls."""
+
+    program = "benchmarks.uncounted"
 
 
 class GuardedDistsql(Distsql):
