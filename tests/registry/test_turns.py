@@ -8,10 +8,16 @@ from datetime import timedelta
 import psycopg
 import pytest
 
+from distsql import app
+from distsql.app import Registry
 from distsql.errors import CatalogueUnavailableError
 from distsql.registry import turns as turns_module
 from distsql.registry.context import Backend
+from distsql.registry.image_labels import ImageLabels
 from distsql.registry.turns import Turns, every
+from distsql.settings import Settings
+from distsql.sql import health
+from distsql.sql.database import Database
 
 Sql = psycopg.Connection[tuple[object, ...]]
 DAILY = every(timedelta(days=1))
@@ -66,3 +72,34 @@ async def test_who_works_for_long_keeps_the_turn(backend: Backend, sql: Sql, mon
         assert not await turns.take(lambda: asyncio.sleep(0), rest=DAILY)
 
     assert await turns.take(work, rest=DAILY)
+
+
+async def test_one_of_two_servers_reads_labels_and_ends_long_sessions(
+    settings: Settings, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = list[str]()
+
+    async def read_rest(labels: ImageLabels) -> None:
+        called.append("labels")
+
+    async def end(database: Database) -> None:
+        called.append("sessions")
+
+    monkeypatch.setattr(ImageLabels, "read_rest", read_rest)
+    monkeypatch.setattr(app, "end_long_sessions", end)
+    monkeypatch.setattr(app, "_LONG_SESSIONS", timedelta(hours=1))
+    monkeypatch.setattr(app, "_ASKED_S", 0.01)
+    monkeypatch.setattr(app, "_FIRST_UNREAD_LABELS_S", 0.01)
+    names = ["reading labels", "ending long sessions of tenants' own roles"]
+    done = "select 1 from turns where name = any(%s) and next_at > now() + interval '2 min'"
+    async with (
+        Registry(settings, check_schema=False, serving=True) as one,
+        Registry(settings, check_schema=False, serving=True),
+        asyncio.timeout(20),
+    ):
+        while len(sql.execute(done, [names]).fetchall()) < len(names):
+            await asyncio.sleep(0.01)
+        for _ in range(10):  # asked again
+            await one.backend.everything.read(health.ping)
+            await asyncio.sleep(0.01)
+    assert sorted(called) == ["labels", "sessions"]
