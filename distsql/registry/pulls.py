@@ -32,6 +32,7 @@ _TOGETHER: Final = 32
 _MANY: Final = 20_000
 _MOST: Final = 50_000
 _AT_ONCE: Final = 2000  # of them in a batch: requests wait no longer than it takes to put these together, some 5 ms
+_CLOSING_S: Final = 5.0  # a server that stops has other things to end: what it wrote is safe, and others add it up
 _BATCHES: Final = 50  # in a transaction that adds them up
 _REST: Final = 200  # times as long as it took to add up, until it is somebody's turn again
 _LONGEST_REST: Final = timedelta(minutes=1)
@@ -115,9 +116,12 @@ class Pulls:
         if not self._counted:
             return
         try:
-            await add_up(self._database)
+            async with asyncio.timeout(_CLOSING_S):
+                await add_up(self._database)
         except UnavailableError as error:
             _log.warning("Pulls are added up by whoever is next: %s", error)
+        except TimeoutError:
+            _log.warning("Pulls are added up by whoever is next: it takes over %g s", _CLOSING_S)
 
     async def flush(self) -> bool:
         """Writes what is remembered, and tells whether it has to be tried again."""

@@ -15,6 +15,7 @@ from distsql.app import Registry
 from distsql.errors import CatalogueUnavailableError
 from distsql.oci.digest import Digest
 from distsql.registry import pulls as pulls_module
+from distsql.registry.context import Backend
 from distsql.registry.garbage import GarbageCollector
 from distsql.registry.namespace import StoredNamespace
 from distsql.registry.pulls import Pulls, add_up_in_turn, forget_ended_tags
@@ -308,3 +309,19 @@ async def test_servers_forget_them_by_themselves(sql: Sql, settings: Settings, m
             await one.backend.everything.read(health.ping)
             await asyncio.sleep(0.01)
     assert called == [timedelta(days=40)]
+
+
+async def test_a_server_that_stops_does_not_wait_long_for_adding_up(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def never(_: Database) -> int:
+        await asyncio.Event().wait()
+        return 0
+
+    monkeypatch.setattr(pulls_module, "add_up", never)
+    monkeypatch.setattr(pulls_module, "_CLOSING_S", 0.01)
+    counted = Pulls(backend.everything, interval_s=60)
+    counted.add(("acme/web", "anonymous", "v1", None, 0, 0, 0))
+    async with asyncio.timeout(5):
+        await counted.close()
+    assert "added up by whoever is next" in caplog.text
