@@ -22,19 +22,33 @@ class ForgottenRow(NamedTuple):
 
 
 _IDS: Final = bindparam("ids", type_=ARRAY(BigInteger()))
-# Once for each name in a batch, not for each of its rows. A repository that is found stays until the end.
+# Once for each name in a batch, not for each of its rows; as lists, so that a thing's repository is at its place.
+# Joined by their places PostgreSQL compares all with all, as it takes lists for short. A repository that is found stays
+# until the end; 0: there is none.
 _NAMED: Final = """
-with batch as (select * from pull_batches where tenant_id = 0 and id = any (:ids)),
-named as materialized (
-    select b.id as batch_id, n.place, r.tenant_id, r.id as repository_id
-    from batch b
+with named as materialized (
+    select b.id, array_agg(coalesce(r.tenant_id, 0) order by n.place) as tenant_ids,
+        array_agg(coalesce(r.id, 0) order by n.place) as repository_ids
+    from pull_batches b
     cross join lateral unnest(b.tenants, b.paths) with ordinality n (tenant, path, place)
-    cross join lateral (select t.id from tenants t where t.name = n.tenant limit 1) t
-    cross join lateral (
-        select r.tenant_id, r.id from repositories r
-        where r.tenant_id = t.id and r.path = n.path and r.deleted_at is null limit 1 for key share
-    ) r
+    left join lateral (
+        select r.tenant_id, r.id
+        from (select t.id from tenants t where t.name = n.tenant limit 1) t
+        cross join lateral (
+            select r.tenant_id, r.id from repositories r
+            where r.tenant_id = t.id and r.path = n.path and r.deleted_at is null limit 1 for key share
+        ) r
+    ) r on true
+    where b.tenant_id = 0 and b.id = any (:ids)
+    group by b.id
+), batch as (
+    select n.tenant_ids, n.repository_ids, b.* from named n join pull_batches b on b.tenant_id = 0 and b.id = n.id
 ), """
+_OF_ITS: Final = """
+    cross join lateral (
+        select b.tenant_ids[e.place] as tenant_id, b.repository_ids[e.place] as repository_id
+    ) n
+    where n.repository_id <> 0"""
 # What is there is updated, without a look at what it refers to; only what is new is inserted, in the order of its key.
 # Usually all is there: then nothing is looked for twice.
 _SUMS: Final = "sum(e.pulls)::bigint as pulls, max(b.written_at) as last_pulled_at"
@@ -51,8 +65,7 @@ counted as (
     from batch b
     cross join lateral unnest(
         b.days, b.actor_kinds, b.requests, b.pulls, b.sent, b.redirected
-    ) with ordinality e (day, actor_kind, requests, pulls, sent_bytes, redirected_bytes, place)
-    join named n on n.batch_id = b.id and n.place = e.place
+    ) with ordinality e (day, actor_kind, requests, pulls, sent_bytes, redirected_bytes, place){_OF_ITS}
     group by n.tenant_id, e.day, n.repository_id, e.actor_kind
 )
 insert into daily_pulls as p (
@@ -77,9 +90,7 @@ pulled as materialized (
     select n.tenant_id, n.repository_id, e.digest, {_SUMS}
     from batch b
     cross join lateral unnest(b.asked_places, b.asked_digests, b.asked_pulls)
-        e (place, digest, pulls)
-    join named n on n.batch_id = b.id and n.place = e.place
-    where e.digest is not null
+        e (place, digest, pulls){_OF_ITS} and e.digest is not null
     group by n.tenant_id, n.repository_id, e.digest
 ), known as (
     update manifest_pulls p
@@ -119,9 +130,7 @@ asked as materialized (
     select n.tenant_id, n.repository_id, e.name collate "C" as name, {_SUMS}
     from batch b
     cross join lateral unnest(b.asked_places, b.asked_tags, b.asked_pulls)
-        e (place, name, pulls)
-    join named n on n.batch_id = b.id and n.place = e.place
-    where e.name is not null
+        e (place, name, pulls){_OF_ITS} and e.name is not null
     group by n.tenant_id, n.repository_id, e.name collate "C"
 ), known as (
     update tag_pulls p
