@@ -10,7 +10,6 @@ from sqlalchemy import (
     ARRAY,
     BigInteger,
     Boolean,
-    ColumnElement,
     Interval,
     Select,
     TableValuedAlias,
@@ -49,6 +48,7 @@ from distsql.sql.statements import (
     parameter,
     statement,
 )
+from distsql.sql.stores import store_of
 from distsql.sql.tables import blobs, descriptors, layers, manifests, repositories, tenants
 from distsql.sql.types import DigestType
 from distsql.sql.usage import add_usage
@@ -86,11 +86,6 @@ _LOST: Final = func.starts_with(blobs.c.store_key, literal_column("'lost:'", Tex
 _READABLE: Final = (blobs.c.state == _STATE_LIVE) & ~_LOST
 _BLOB: Final = (blobs.c.digest, blobs.c.length, blobs.c.store_key, blobs.c.created_at, false().label("at_risk"))
 _STORE_KEY: Final = parameter("store_key", Text())
-
-
-def store_of(key: ColumnElement[Any]) -> ColumnElement[str | None]:
-    """The store that the key is of, by what is in front of its colon; null: that of the settings."""
-    return func.nullif(func.split_part(key, literal_column("':'", Text()), literal_column("1")), key)
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -24,10 +24,14 @@ from sqlalchemy.dialects.postgresql import insert
 from distsql.oci.digest import Digest
 from distsql.sql.database import Transaction
 from distsql.sql.garbage_tables import condemned_bytes
-from distsql.sql.layers import store_of
 from distsql.sql.statements import DIGEST, LIMIT, TENANT_ID, Nothing, parameter, statement
 from distsql.sql.tables import SERVER_TENANT_ID, blobs, tenants, uploads
 from distsql.sql.tenant_tables import byte_stores
+
+
+def store_of(key: ColumnElement[Any]) -> ColumnElement[str | None]:
+    """The store that the key is of, by what is in front of its colon; null: that of the settings."""
+    return func.nullif(func.split_part(key, literal_column("':'", Text()), literal_column("1")), key)
 
 
 class StoreRow(NamedTuple):
