@@ -6,17 +6,15 @@ Its workers import this module as the main process does, so they leave it out to
 from __future__ import annotations
 
 import sys
-from typing import Any, Final
+from typing import Any
 
 from distsql import app
 from distsql.api.application import Application
 from distsql.cli import main
 
-_PULLS: Final = "pulls"
-
 
 def _uncounting(*arguments: Any, **options: Any) -> Application:
-    options.pop(_PULLS)
+    options.pop("pulls")
     return Application(*arguments, **options)
 
 

@@ -20,6 +20,28 @@ def full_name_bound(after: str) -> tuple[str, str]:
     return (tenant, path) if slash or not tenant else (f"{tenant}\x01", "")
 
 
+async def pages(
+    fetch: Callable[[Key, int], Awaitable[list[Item]]],
+    key: Callable[[Item], Key],
+    *,
+    after: Key,
+    limit: int | None,
+) -> AsyncIterator[list[Item]]:
+    """Items behind ``after``, at most ``limit``; ``fetch`` gives a page behind a key, ``key`` an item's.
+
+    It is asked once even for none at all: it may have to say that there is nothing to list.
+    """
+    left = limit
+    while True:
+        size = PAGE if left is None else min(PAGE, left)
+        page = await fetch(after, size)
+        yield page
+        left = None if left is None else left - size
+        if len(page) < size or left == 0:
+            return
+        after = key(page[-1])
+
+
 async def iterate(
     fetch: Callable[[Key, int], Awaitable[list[Item]]],
     key: Callable[[Item], Key],
@@ -27,14 +49,7 @@ async def iterate(
     after: Key,
     limit: int | None,
 ) -> AsyncIterator[Item]:
-    """Items behind ``after``, at most ``limit``; ``fetch`` gives a page behind a key, ``key`` an item's."""
-    left = limit
-    while left is None or left > 0:
-        size = PAGE if left is None else min(PAGE, left)
-        page = await fetch(after, size)
+    """The same one by one."""
+    async for page in pages(fetch, key, after=after, limit=limit):
         for item in page:
             yield item
-        if len(page) < size:
-            return
-        after = key(page[-1])
-        left = None if left is None else left - size

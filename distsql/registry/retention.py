@@ -176,14 +176,13 @@ class Retention:
                 _log.info("retention of %s deleted %d tags and manifests", context.name, len(outcome.deleted))
 
     async def _retained(self, name: str | None) -> AsyncIterator[RetainedRow]:
+        await add_up(self.database)  # what was pulled lately is no candidate
         tenant, _, path = (name or "").partition("/")
         if name is not None:
             tenant_id, repository_id = await self.database.transact(partial(self._find, name=name))
             if repository_id is not None:
-                await add_up(self.database)
                 yield RetainedRow(tenant_id, repository_id, tenant, path)
                 return
-        await add_up(self.database)  # what was pulled lately is no candidate
         after = (-1, 0)
         while page := await self.database.read(
             retention.list_retained_repositories, tenant=tenant or None, after=after, limit=_PAGE

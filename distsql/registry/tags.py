@@ -11,10 +11,9 @@ from distsql.oci.descriptor import Descriptor
 from distsql.oci.digest import Digest
 from distsql.oci.names import check_tag, is_tag, name_bound
 from distsql.oci.signing import signed_by_tags
-from distsql.registry import paging
 from distsql.registry.admissions import Admission
 from distsql.registry.context import RepositoryContext
-from distsql.registry.paging import iterate
+from distsql.registry.paging import iterate, pages
 from distsql.sql import manifests, signatures, tag_pages, tags
 from distsql.sql.database import TenantDatabase, Transaction, transactional
 from distsql.sql.repositories import RepositoryRow
@@ -50,18 +49,17 @@ class Tags:
 
     async def list(self, *, after: str = "", limit: int | None = None) -> AsyncIterator[str]:
         """Names of the live tags behind ``after``."""
-        last, left = name_bound(after), limit
-        while True:
-            size = paging.PAGE if left is None else min(paging.PAGE, left)
+
+        async def fetch(last: str, size: int) -> list[str]:
             names = await self.database.pull(tag_pages.list_tags, self._context.name, after=last, limit=size)
             if names is None:
                 raise self._context.unknown()
-            for name in names:
+            return names
+
+        # By pages, for a step of another iterator is a fifth of what a name costs.
+        async for page in pages(fetch, str, after=name_bound(after), limit=limit):
+            for name in page:
                 yield name
-            left = None if left is None else left - size
-            if len(names) < size or left == 0:
-                return
-            last = names[-1]
 
     async def lookup(self, digest: Digest, *, after: str = "", limit: int | None = None) -> AsyncIterator[str]:
         """Names of the live tags on this digest."""
