@@ -1,4 +1,4 @@
-"""Adding pulls up looks at each thing a few times, however many repositories are in a batch: never at each with each."""
+"""Adding pulls up looks at each thing a few times, however many repositories a batch is of: never at all with all."""
 
 from __future__ import annotations
 
