@@ -29,6 +29,8 @@ from tests.places import make_place
 # Not the module's own numbers: all workers begin with the same seed, and would take the same ports.
 _chance = random.SystemRandom()
 
+_WORKERS = 16  # more than anybody tests with at once on one machine
+
 IMAGE = "chrislusf/seaweedfs:4.48"
 BUCKET = "distsql-test"
 READY_S = 60
@@ -138,10 +140,15 @@ def _program() -> Iterator[ObjectStore]:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, nor on the one 10000 above each; below those that clients are given (32768)."""
+    """Ports that nobody listens on, nor on the one 10000 above each, which the server takes too.
+
+    None of the one kind may be of the other, and none another test worker's, which looks for some at the same time:
+    each has numbers of its own. Below those that clients are given (32768).
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     found: list[int] = []
     while len(found) < count:
-        port = _chance.randint(12000, 22700)
+        port = _chance.randrange(12000 + worker % _WORKERS, 22000, _WORKERS)
         if port not in found and all(_is_free(each) for each in (port, port + 10000)):
             found.append(port)
     return found
