@@ -31,17 +31,22 @@ def nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def looks(sql: Sql, name: str, ids: list[int]) -> float:
-    """At how many rows all steps of the statement look together, with the plan that servers use."""
+    """At how many rows all steps of the statement look together, with the plan that servers use.
+
+    Not at those of the tables that aren't wanted: PostgreSQL may walk over one as small as here.
+    """
     with psycopg.ClientCursor(sql) as cursor:
         cursor.execute("set plan_cache_mode = force_generic_plan")
         cursor.execute(b"prepare adding as " + registered[name].numbered_sql)
         cursor.execute("explain (analyze, format json) execute adding (%s)", [ids])
         [(explained,)] = cursor.fetchall()
         cursor.execute("deallocate adding")
-    counted = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Join Filter")
-    return float(
-        sum(sum(node.get(each, 0) for each in counted) * node["Actual Loops"] for node in nodes(explained[0]["Plan"]))
-    )
+    return float(sum(map(_looks_of, nodes(explained[0]["Plan"]))))
+
+
+def _looks_of(node: Mapping[str, Any]) -> float:
+    left_out = ("Rows Removed by Join Filter", *(() if "Relation Name" in node else ("Rows Removed by Filter",)))
+    return float((node["Actual Rows"] + sum(node.get(each, 0) for each in left_out)) * node["Actual Loops"])
 
 
 @pytest.mark.parametrize("name", ["add_daily_pulls", "add_manifest_pulls", "add_tag_pulls"])
