@@ -19,7 +19,7 @@ BATCH: Final = 256 * 1024
 
 # All uploads of a process together gather so much, and store as much at the same time: where there are many, each has
 # smaller batches.
-_GATHERED: Final = 8 * 1024 * 1024
+_GATHERED: Final = 6 * 1024 * 1024
 
 # A piece of this size is passed on as it is, smaller ones are put together: a thread's steps cost more than their copy.
 _UNCOPIED: Final = 64 * 1024
