@@ -6,7 +6,21 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from sqlalchemy import ARRAY, Boolean, DateTime, Text, delete, false, func, or_, select, true, update
+from sqlalchemy import (
+    ARRAY,
+    Boolean,
+    DateTime,
+    Interval,
+    Text,
+    delete,
+    false,
+    func,
+    literal_column,
+    or_,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert
 
 from distsql.oci.names import RepositoryName
@@ -153,13 +167,17 @@ async def list_accesses(tx: Transaction, tenant: str, paths: Sequence[str]) -> l
 
 
 _SINCE: Final = parameter("since", DateTime(timezone=True))
+# A repository's instant is the beginning of the transaction that makes it: one that was on its way when a token was
+# issued, which didn't see it, looks older than the token, and is the first of the name all the same.
+_MAKING: Final = literal_column("interval '1 minute'", Interval())
 _named: Final = (repositories.c.tenant_id == TENANT_ID, repositories.c.path == PATH)
 _now = select(repositories.c.id).where(*_named, repositories.c.deleted_at.is_(None))
 _before = select(repositories.c.id).where(
     *_named,
     or_(
         repositories.c.deleted_at >= _SINCE,
-        (repositories.c.created_at <= _SINCE) & repositories.c.deleted_at.is_(None),
+        repositories.c.deleted_at.is_(None)
+        & or_(repositories.c.named_at.is_not(None), repositories.c.created_at <= _SINCE - _MAKING),
     ),
 )
 

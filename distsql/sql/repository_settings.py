@@ -164,7 +164,7 @@ LEAVE_PATHS: Final = statement(
     "A repository and everything below it leave their names; they are on their way to new ones.",
     update(repositories)
     .where(repositories.c.tenant_id == TENANT_ID, repositories.c.deleted_at.is_(None), _subtree)
-    .values(path=_MOVING + _NEW_PATH + _tail)
+    .values(path=_MOVING + _NEW_PATH + _tail, named_at=func.now())
     .returning(repositories.c.path, repositories.c.read_only),
     LeftPathRow,
 )

@@ -306,6 +306,7 @@ RESTORE_REPOSITORY: Final = statement(
     update(repositories)
     .where(repositories.c.tenant_id == _newest.c.tenant_id, repositories.c.id == _newest.c.id)
     .values(
+        named_at=func.now(),
         deleted_at=null(),
         deleted_by=null(),
         uncounted_manifests=literal_column("0", BigInteger()),

@@ -151,6 +151,7 @@ repositories: Final = Table(
         comment="Whether manifests may refer to children and layers that the repository lacks.",
     ),
     Column("created_at", _INSTANT, nullable=False, server_default=_NOW, comment="When it was first written to."),
+    Column("named_at", _INSTANT, comment="When it got its name by being renamed or restored; null: it always had it."),
     Column("deleted_at", _INSTANT, comment="When it was deleted: it is there for nobody, and its rows go later."),
     Column("deleted_by", Text, comment="Who deleted it."),
     Column(

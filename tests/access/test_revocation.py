@@ -208,6 +208,40 @@ async def test_a_token_for_a_free_name_is_for_the_first_repository_only(world: W
     assert await all_statuses(world, token) == {401}
 
 
+async def test_a_token_for_a_free_name_is_for_the_repository_that_is_on_its_way(
+    world: World, sql: psycopg.Connection[tuple[object, ...]]
+) -> None:
+    """Clients push several layers at once: the first makes the repository while the second asks for its token."""
+    await world.make("acme/ci", "acme/**:pull,push")
+    with sql.transaction():
+        sql.execute("insert into repositories (tenant_id, path) select id, 'web' from tenants where name = 'acme'")
+        token = await world.token("acme/ci", "repository:acme/web:pull,push")
+    assert await world.status("POST", "/v2/acme/web/blobs/uploads/", token) == 202
+
+
+async def _rename(world: World) -> None:
+    await RepositoryAdministration(world.registry.backend.everything, ADMINISTRATOR).rename("acme/before", "acme/web")
+
+
+async def _restore(world: World) -> None:
+    await world.repository("acme/web").restorations.restore_repository()
+
+
+@pytest.mark.parametrize(("own", "give_name"), [("before", _rename), ("web", _restore)])
+async def test_a_token_for_a_free_name_is_for_no_older_repository(
+    world: World, own: str, give_name: Callable[[World], Awaitable[None]]
+) -> None:
+    """However young: one that was made in the same second, and got the name only after the token was issued."""
+    await world.make("acme/ci", "acme/**:pull,push,delete,admin")
+    await world.push(f"acme/{own}", b"secret")
+    if give_name is _restore:
+        await world.repository("acme/web").remove()
+    token = await world.token("acme/ci", EVERYTHING)
+    await give_name(world)
+    assert await all_statuses(world, token) == {401}
+    assert await world.status("GET", PULL, await world.token("acme/ci", EVERYTHING)) == 200
+
+
 @pytest.mark.parametrize("way", ["renamed", "deleted"])
 async def test_a_tenant_of_the_same_name_is_another(pushed: World, way: str) -> None:
     """Its name free again and taken by others: old accounts, grants and tokens have no part in it."""
