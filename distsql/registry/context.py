@@ -174,3 +174,17 @@ class RepositoryContext:
     def unknown(self) -> NameUnknownError:
         """There is no such repository."""
         return NameUnknownError(f"There is no repository {self.name}", detail={"name": str(self.name)})
+
+
+class RepositoryService:
+    """What may be done with one repository, of some kind."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: RepositoryContext) -> None:
+        self._context = context
+
+    @property
+    def database(self) -> TenantDatabase:
+        """The catalogue, as the repository's tenant sees it."""
+        return self._context.database

@@ -10,29 +10,21 @@ from distsql.errors import BlobUnknownError, InUseError, UploadUnknownError
 from distsql.oci.digest import SHA256, Digest, new_hash
 from distsql.oci.names import RepositoryName
 from distsql.registry.admissions import Admission
-from distsql.registry.context import RepositoryContext
+from distsql.registry.context import RepositoryService
 from distsql.registry.stored_layer import StoredLayer
 from distsql.registry.uploads import Upload
 from distsql.sql import layers, manifests, uploads
-from distsql.sql.database import TenantDatabase, Transaction, transactional
+from distsql.sql.database import Transaction, transactional
 from distsql.sql.layers import BlobRow
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.uploads import UploadRow
 from distsql.values import Action
 
 
-class Layers:
+class Layers(RepositoryService):
     """`distsql.contract.LayerService` over the catalogue and a byte store."""
 
-    __slots__ = ("_context",)
-
-    def __init__(self, context: RepositoryContext) -> None:
-        self._context = context
-
-    @property
-    def database(self) -> TenantDatabase:
-        """The catalogue, as the repository's tenant sees it."""
-        return self._context.database
+    __slots__ = ()
 
     async def exists(self, digest: Digest) -> bool:
         """Whether the repository has the blob."""

@@ -28,7 +28,7 @@ from distsql.oci.names import RepositoryName, check_tag, is_tag
 from distsql.oci.signing import signed_by_referrer
 from distsql.registry import paging
 from distsql.registry.admissions import Admission
-from distsql.registry.context import RepositoryContext
+from distsql.registry.context import RepositoryService
 from distsql.registry.tags import Tags, point
 from distsql.sql import (
     garbage_queue,
@@ -39,7 +39,7 @@ from distsql.sql import (
     referrers,
     signatures,
 )
-from distsql.sql.database import TenantDatabase, Transaction, transactional
+from distsql.sql.database import Transaction, transactional
 from distsql.sql.manifests import FoundManifestRow, ManifestRow
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.usage import add_usage
@@ -80,18 +80,10 @@ class StoredManifest(NamedTuple):
         return self._parsed().references()
 
 
-class Manifests:
+class Manifests(RepositoryService):
     """`distsql.contract.ManifestService` over the catalogue."""
 
-    __slots__ = ("_context",)
-
-    def __init__(self, context: RepositoryContext) -> None:
-        self._context = context
-
-    @property
-    def database(self) -> TenantDatabase:
-        """The catalogue, as the repository's tenant sees it."""
-        return self._context.database
+    __slots__ = ()
 
     # -- reading ------------------------------------------------------------------------------------------------------
 

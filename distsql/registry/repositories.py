@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 from distsql.registry.admissions import Admission, as_like
-from distsql.registry.context import RepositoryContext
+from distsql.registry.context import RepositoryService
 from distsql.registry.layers import Layers
 from distsql.registry.manifests import Manifests
 from distsql.registry.restorations import Restorations
 from distsql.registry.signatures import Signatures
 from distsql.registry.tags import Tags
 from distsql.sql import admissions, garbage_queue, grants, repositories
-from distsql.sql.database import TenantDatabase, Transaction, transactional
+from distsql.sql.database import Transaction, transactional
 from distsql.sql.repositories import RepositoryRow
 from distsql.values import Action
 
 
-class StoredRepository:
+class StoredRepository(RepositoryService):
     """`distsql.contract.Repository` over the catalogue and a byte store."""
 
-    __slots__ = ("_context",)
-
-    def __init__(self, context: RepositoryContext) -> None:
-        self._context = context
-
-    @property
-    def database(self) -> TenantDatabase:
-        """The catalogue, as the repository's tenant sees it."""
-        return self._context.database
+    __slots__ = ()
 
     @property
     def name(self) -> str:

@@ -22,7 +22,7 @@ from distsql.oci.manifest import ParsedManifest, Role, parse
 from distsql.oci.names import is_tag
 from distsql.oci.signing import signed_by_referrer
 from distsql.registry.admissions import Admission
-from distsql.registry.context import RepositoryContext
+from distsql.registry.context import RepositoryService
 from distsql.registry.tags import Tags
 from distsql.sql import (
     deleted_things,
@@ -34,25 +34,17 @@ from distsql.sql import (
     signatures,
     tags,
 )
-from distsql.sql.database import TenantDatabase, Transaction, transactional
+from distsql.sql.database import Transaction, transactional
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.restorations import DeletedManifestRow
 from distsql.sql.usage import add_usage
 from distsql.values import Action, DeletedThing
 
 
-class Restorations:
+class Restorations(RepositoryService):
     """What can be restored in one repository, or of the repository itself."""
 
-    __slots__ = ("_context",)
-
-    def __init__(self, context: RepositoryContext) -> None:
-        self._context = context
-
-    @property
-    def database(self) -> TenantDatabase:
-        """The catalogue, as the repository's tenant sees it."""
-        return self._context.database
+    __slots__ = ()
 
     async def deleted(self, *, limit: int = 1000) -> Sequence[DeletedThing]:
         """What can be restored, the newest first."""

@@ -6,24 +6,16 @@ from collections.abc import Sequence
 
 from distsql.errors import ManifestUnknownError
 from distsql.oci.digest import Digest
-from distsql.registry.context import RepositoryContext
+from distsql.registry.context import RepositoryService
 from distsql.sql import manifests, signatures
-from distsql.sql.database import TenantDatabase, Transaction, transactional
+from distsql.sql.database import Transaction, transactional
 from distsql.sql.repositories import RepositoryRow
 
 
-class Signatures:
+class Signatures(RepositoryService):
     """`distsql.contract.SignatureService` over the catalogue."""
 
-    __slots__ = ("_context",)
-
-    def __init__(self, context: RepositoryContext) -> None:
-        self._context = context
-
-    @property
-    def database(self) -> TenantDatabase:
-        """The catalogue, as the repository's tenant sees it."""
-        return self._context.database
+    __slots__ = ()
 
     async def get(self, digest: Digest) -> Sequence[bytes]:
         """Every signature of the manifest, in the order of arrival."""

@@ -12,10 +12,10 @@ from distsql.oci.digest import Digest
 from distsql.oci.names import check_tag, is_tag, name_bound
 from distsql.oci.signing import signed_by_tags
 from distsql.registry.admissions import Admission
-from distsql.registry.context import RepositoryContext
+from distsql.registry.context import RepositoryService
 from distsql.registry.paging import iterate, pages
 from distsql.sql import manifests, signatures, tag_pages, tags
-from distsql.sql.database import TenantDatabase, Transaction, transactional
+from distsql.sql.database import Transaction, transactional
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.tags import TagMoveRow, TagRow
 from distsql.sql.usage import add_usage
@@ -24,18 +24,10 @@ from distsql.values import ANY, Action, Anything, TagMove
 _END_OF_TIME: Final = datetime.max.replace(tzinfo=UTC)
 
 
-class Tags:
+class Tags(RepositoryService):
     """`distsql.contract.TagService` over the catalogue."""
 
-    __slots__ = ("_context",)
-
-    def __init__(self, context: RepositoryContext) -> None:
-        self._context = context
-
-    @property
-    def database(self) -> TenantDatabase:
-        """The catalogue, as the repository's tenant sees it."""
-        return self._context.database
+    __slots__ = ()
 
     # -- reading ------------------------------------------------------------------------------------------------------
 

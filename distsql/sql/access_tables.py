@@ -8,7 +8,6 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
-    DateTime,
     ForeignKeyConstraint,
     Identity,
     Index,
@@ -16,20 +15,16 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    func,
     text,
 )
 
+from distsql.sql.columns import INSTANT, NAME, NOW, tenant_id
 from distsql.sql.tables import metadata
-
-_NAME = Text(collation="C")
-_INSTANT = DateTime(timezone=True)
-_NOW = func.now()
 
 accounts: Final = Table(
     "accounts",
     metadata,
-    Column("tenant_id", BigInteger, nullable=False, comment="The tenant: tenants.id."),
+    tenant_id(),
     Column(
         "id",
         BigInteger,
@@ -37,13 +32,13 @@ accounts: Final = Table(
         nullable=False,
         comment="Joins with account_id, together with tenant_id; tokens name it.",
     ),
-    Column("name", _NAME, nullable=False, comment="The login name without the tenant and its slash."),
+    Column("name", NAME, nullable=False, comment="The login name without the tenant and its slash."),
     Column("kind", Text, nullable=False, comment="person, robot, or token: to be thrown away."),
     Column("secret_hash", Text, nullable=False, comment="Argon2id hash of its secret, which nobody has."),
-    Column("created_at", _INSTANT, nullable=False, server_default=_NOW, comment="When it was made."),
-    Column("expires_at", _INSTANT, comment="From when on it opens nothing."),
-    Column("disabled_at", _INSTANT, comment="Since when it is switched off."),
-    Column("last_used_at", _INSTANT, comment="When it was last used, to a few seconds."),
+    Column("created_at", INSTANT, nullable=False, server_default=NOW, comment="When it was made."),
+    Column("expires_at", INSTANT, comment="From when on it opens nothing."),
+    Column("disabled_at", INSTANT, comment="Since when it is switched off."),
+    Column("last_used_at", INSTANT, comment="When it was last used, to a few seconds."),
     Column(
         "generation",
         BigInteger,
@@ -68,16 +63,16 @@ accounts: Final = Table(
 grants: Final = Table(
     "grants",
     metadata,
-    Column("tenant_id", BigInteger, nullable=False, comment="The tenant: tenants.id."),
+    tenant_id(),
     Column("account_id", BigInteger, nullable=False, comment="The account: accounts.id."),
     Column(
         "pattern",
-        _NAME,
+        NAME,
         nullable=False,
         comment="Paths within the tenant: * is one component, ** at the end any number.",
     ),
     Column("action", Text, nullable=False, comment="pull, push, delete or admin."),
-    Column("created_at", _INSTANT, nullable=False, server_default=_NOW, comment="When it was given."),
+    Column("created_at", INSTANT, nullable=False, server_default=NOW, comment="When it was given."),
     PrimaryKeyConstraint("tenant_id", "account_id", "pattern", "action"),
     ForeignKeyConstraint(["tenant_id", "account_id"], ["accounts.tenant_id", "accounts.id"], ondelete="CASCADE"),
     CheckConstraint("action in ('pull', 'push', 'delete', 'admin')", name="action"),
@@ -88,7 +83,7 @@ grants: Final = Table(
 access_changes: Final = Table(
     "access_changes",
     metadata,
-    Column("tenant_id", BigInteger, nullable=False, comment="The tenant: tenants.id."),
+    tenant_id(),
     Column("id", BigInteger, Identity(always=False), nullable=False, comment="Tells changes apart."),
     Column("account_id", BigInteger, comment="The account: accounts.id; null: all of the tenant's."),
     Column(
@@ -98,7 +93,7 @@ access_changes: Final = Table(
         server_default=text("pg_current_xact_id()::text::bigint"),
         comment="Whose change it is: what is read again until all before it are over.",
     ),
-    Column("at", _INSTANT, nullable=False, server_default=_NOW, comment="When."),
+    Column("at", INSTANT, nullable=False, server_default=NOW, comment="When."),
     PrimaryKeyConstraint("tenant_id", "id"),
     Index("access_changes_transaction_id_idx", "transaction_id"),
     comment="Whose rights have changed, of the last day: servers forget what they know of them.",
@@ -109,12 +104,12 @@ signing_keys: Final = Table(
     metadata,
     Column("tenant_id", BigInteger, nullable=False, comment="0: keys are the server's."),
     Column("id", BigInteger, Identity(always=False), nullable=False, comment="Order of making."),
-    Column("kid", _NAME, nullable=False, comment="Name of the key in tokens: its thumbprint (RFC 7638)."),
+    Column("kid", NAME, nullable=False, comment="Name of the key in tokens: its thumbprint (RFC 7638)."),
     Column("algorithm", Text, nullable=False, comment="JWS algorithm that it signs with."),
     Column("private_key", Text, nullable=False, comment="The key in PEM (PKCS #8); it leaves no server."),
-    Column("created_at", _INSTANT, nullable=False, server_default=_NOW, comment="When it was made."),
-    Column("retired_at", _INSTANT, comment="Since when it signs nothing any more."),
-    Column("expires_at", _INSTANT, comment="Until when what it has signed counts."),
+    Column("created_at", INSTANT, nullable=False, server_default=NOW, comment="When it was made."),
+    Column("retired_at", INSTANT, comment="Since when it signs nothing any more."),
+    Column("expires_at", INSTANT, comment="Until when what it has signed counts."),
     PrimaryKeyConstraint("tenant_id", "id"),
     UniqueConstraint("tenant_id", "kid"),
     CheckConstraint("algorithm in ('ES256')", name="algorithm"),
@@ -127,10 +122,10 @@ signing_keys: Final = Table(
 sql_roles: Final = Table(
     "sql_roles",
     metadata,
-    Column("tenant_id", BigInteger, nullable=False, comment="The tenant: tenants.id."),
+    tenant_id(),
     Column("role_name", Text, nullable=False, comment="The role that sees this tenant's rows: pg_roles.rolname."),
-    Column("created_at", _INSTANT, nullable=False, server_default=_NOW, comment="When it was made, or made anew."),
-    Column("closed_at", _INSTANT, comment="Since when it sees nothing: its tenant is suspended."),
+    Column("created_at", INSTANT, nullable=False, server_default=NOW, comment="When it was made, or made anew."),
+    Column("closed_at", INSTANT, comment="Since when it sees nothing: its tenant is suspended."),
     Column(
         "timeout_ms",
         BigInteger,

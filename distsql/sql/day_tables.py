@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Date, DateTime, PrimaryKeyConstraint, Table, Text, text
+from sqlalchemy import Column, Date, PrimaryKeyConstraint, Table
 
+from distsql.sql.columns import INSTANT, NAME, counter, tenant_id
 from distsql.sql.tables import metadata
-
-_NAME = Text(collation="C")
-
-
-def _count(name: str, comment: str) -> Column[int]:
-    return Column(name, BigInteger, nullable=False, server_default=text("0"), comment=comment)
-
 
 # No foreign keys: what was stored is charged for, also when the tenant is gone.
 daily_usage: Final = Table(
     "daily_usage",
     metadata,
-    Column("tenant_id", BigInteger, nullable=False, comment="The tenant: tenants.id."),
+    tenant_id(),
     Column("day", Date, nullable=False, comment="In UTC."),
-    Column("tenant", _NAME, nullable=False, comment="What the tenant was called on that day."),
-    _count("stored_bytes", "Bytes of blobs, each counted once, when it was last looked on that day."),
+    Column("tenant", NAME, nullable=False, comment="What the tenant was called on that day."),
+    counter("stored_bytes", "Bytes of blobs, each counted once, when it was last looked on that day."),
     PrimaryKeyConstraint("tenant_id", "day"),
     comment="What each tenant stored, by day.",
 )
@@ -30,11 +24,11 @@ daily_usage: Final = Table(
 daily_pushes: Final = Table(
     "daily_pushes",
     metadata,
-    Column("tenant_id", BigInteger, nullable=False, comment="The tenant: tenants.id."),
+    tenant_id(),
     Column("day", Date, nullable=False, comment="In UTC."),
-    Column("repository", _NAME, nullable=False, comment="Full name of the repository, as it was then."),
-    _count("pushes", "Manifests that were pushed."),
-    _count("bytes", "Of blobs that were uploaded."),
+    Column("repository", NAME, nullable=False, comment="Full name of the repository, as it was then."),
+    counter("pushes", "Manifests that were pushed."),
+    counter("bytes", "Of blobs that were uploaded."),
     PrimaryKeyConstraint("tenant_id", "day", "repository"),
     comment="What arrived, by day, as far as it is rolled up: counted from the audit, which doesn't stay.",
 )
@@ -42,10 +36,10 @@ daily_pushes: Final = Table(
 day_roll_ups: Final = Table(
     "day_roll_ups",
     metadata,
-    Column("tenant_id", BigInteger, nullable=False, comment="The tenant: tenants.id."),
+    tenant_id(),
     Column(
         "pushes_until",
-        DateTime(timezone=True),
+        INSTANT,
         nullable=False,
         comment="What was pushed before is in daily_pushes; of tenant 0: when a server last rolled up.",
     ),

@@ -9,38 +9,26 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
-    DateTime,
     Index,
     Interval,
     PrimaryKeyConstraint,
     Table,
     Text,
-    func,
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from distsql.sql.columns import INSTANT, NOW, repository_id, tenant_id
 from distsql.sql.tables import metadata
 from distsql.sql.types import DigestType
 
-_INSTANT = DateTime(timezone=True)
-_NOW = func.now()
-
 KINDS: Final = ("layer", "blob", "manifest", "subject", "deleted_manifest", "repository", "tenant", "untagged")
-
-
-def _tenant_id() -> Column[int]:
-    return Column("tenant_id", BigInteger, nullable=False, comment="The tenant: tenants.id.")
-
-
-def _repository_id(comment: str = "The repository: repositories.id.") -> Column[int]:
-    return Column("repository_id", BigInteger, nullable=False, comment=comment)
 
 
 # Only added to by those who push and delete, so nobody waits for anybody: the same thing may be in it several times.
 garbage_queue: Final = Table(
     "garbage_queue",
     metadata,
-    _tenant_id(),
+    tenant_id(),
     # Random, as the audit's: a sequence is one more lock in every transaction.
     Column("id", BigInteger, nullable=False, comment="Tells entries apart; random."),
     Column(
@@ -51,13 +39,13 @@ garbage_queue: Final = Table(
         "deleted, its referrers follow; deleted_manifest, repository, tenant: was deleted, its rows go; untagged: "
         "untagged manifests of the repository (0: of all) are collected from now on.",
     ),
-    _repository_id("The repository: repositories.id; 0 for what belongs to none."),
+    repository_id("The repository: repositories.id; 0 for what belongs to none."),
     Column("digest", DigestType, comment="The blob or manifest; none for a whole repository or tenant."),
     Column(
         "queued_at",
-        _INSTANT,
+        INSTANT,
         nullable=False,
-        server_default=_NOW,
+        server_default=NOW,
         comment="From here the grace, or the time in which it can be restored, is counted.",
     ),
     PrimaryKeyConstraint("tenant_id", "id"),
@@ -69,11 +57,11 @@ garbage_queue: Final = Table(
 kept_references: Final = Table(
     "kept_references",
     metadata,
-    _tenant_id(),
-    _repository_id(),
+    tenant_id(),
+    repository_id(),
     Column("manifest_digest", DigestType, nullable=False, comment="The deleted manifest: manifests.digest."),
     Column("digest", DigestType, nullable=False, comment="What it referred to, its subject too."),
-    Column("deleted_at", _INSTANT, nullable=False, server_default=_NOW, comment="When the manifest was deleted."),
+    Column("deleted_at", INSTANT, nullable=False, server_default=NOW, comment="When the manifest was deleted."),
     # With the instant, so that adding never has to look for what an earlier deletion kept.
     PrimaryKeyConstraint("tenant_id", "repository_id", "manifest_digest", "digest", "deleted_at"),
     # Whether anything in the tenant needs a blob to be restored.
@@ -84,7 +72,7 @@ kept_references: Final = Table(
 condemned_bytes: Final = Table(
     "condemned_bytes",
     metadata,
-    _tenant_id(),
+    tenant_id(),
     Column("store_key", Text, nullable=False, comment="Where the byte store has them."),
     Column("digest", DigestType, comment="Of a blob; none for what an upload had collected."),
     Column("length", BigInteger, nullable=False, comment="In bytes."),
@@ -92,9 +80,9 @@ condemned_bytes: Final = Table(
     Column("complete", Boolean, nullable=False, comment="Whether it is a blob's; else it is an unfinished upload's."),
     Column(
         "condemned_at",
-        _INSTANT,
+        INSTANT,
         nullable=False,
-        server_default=_NOW,
+        server_default=NOW,
         comment="Since when no row needs them: they go once a recovery window has passed.",
     ),
     PrimaryKeyConstraint("tenant_id", "store_key"),
@@ -109,7 +97,7 @@ garbage_periods: Final = Table(
     Column("grace", Interval, nullable=False, comment="How long something has to be unreferenced."),
     Column("restore_period", Interval, nullable=False, comment="How long what was deleted can be restored."),
     Column("recovery_window", Interval, nullable=False, comment="How long condemned bytes stay."),
-    Column("ran_at", _INSTANT, nullable=False, server_default=_NOW, comment="When garbage was last collected."),
+    Column("ran_at", INSTANT, nullable=False, server_default=NOW, comment="When garbage was last collected."),
     PrimaryKeyConstraint("tenant_id"),
     comment="The periods that garbage collection goes by, as of its last run; one row, of tenant 0.",
 )

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, DateTime, ForeignKeyConstraint, PrimaryKeyConstraint, Table, Text, func
+from sqlalchemy import Column, ForeignKeyConstraint, PrimaryKeyConstraint, Table, Text
 
+from distsql.sql.columns import INSTANT, NAME, NOW, tenant_id
 from distsql.sql.tables import metadata
 from distsql.sql.types import DigestType
-
-
-def _tenant_id() -> Column[int]:
-    return Column("tenant_id", BigInteger, nullable=False, comment="The tenant: tenants.id.")
 
 
 def _digest() -> Column[object]:
@@ -22,9 +19,9 @@ def _digest() -> Column[object]:
 image_configs: Final = Table(
     "image_configs",
     metadata,
-    _tenant_id(),
+    tenant_id(),
     _digest(),
-    Column("read_at", DateTime(timezone=True), nullable=False, server_default=func.now(), comment="When it was read."),
+    Column("read_at", INSTANT, nullable=False, server_default=NOW, comment="When it was read."),
     Column("problem", Text, comment="Why nothing was learned from it; null: its labels are in image_labels."),
     PrimaryKeyConstraint("tenant_id", "digest"),
     comment="Configs of images that were read.",
@@ -33,9 +30,9 @@ image_configs: Final = Table(
 image_labels: Final = Table(
     "image_labels",
     metadata,
-    _tenant_id(),
+    tenant_id(),
     _digest(),
-    Column("key", Text(collation="C"), nullable=False, comment="Name of the label."),
+    Column("key", NAME, nullable=False, comment="Name of the label."),
     Column("value", Text, nullable=False, comment="Its text."),
     PrimaryKeyConstraint("tenant_id", "digest", "key"),
     ForeignKeyConstraint(

@@ -10,7 +10,6 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Date,
-    DateTime,
     ForeignKeyConstraint,
     Identity,
     PrimaryKeyConstraint,
@@ -19,13 +18,13 @@ from sqlalchemy import (
     text,
 )
 
+from distsql.sql.columns import INSTANT, NAME, counter, repository_id, tenant_id
 from distsql.sql.tables import metadata
 from distsql.sql.types import DigestType
 
 if TYPE_CHECKING:
     from sqlalchemy.types import TypeEngine
 
-_NAME = Text(collation="C")
 _LAST_PULLED: Final = "To a few seconds; to a minute while a great many different things are pulled."
 
 
@@ -33,33 +32,21 @@ def _key(name: str, comment: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False, comment=comment)
 
 
-def _tenant_id() -> Column[int]:
-    return _key("tenant_id", "The tenant: tenants.id.")
-
-
-def _repository_id() -> Column[int]:
-    return _key("repository_id", "The repository: repositories.id.")
-
-
-def _count(name: str, comment: str) -> Column[int]:
-    return Column(name, BigInteger, nullable=False, server_default=text("0"), comment=comment)
-
-
 def _last_pulled_at() -> Column[object]:
-    return Column("last_pulled_at", DateTime(timezone=True), nullable=False, comment=_LAST_PULLED)
+    return Column("last_pulled_at", INSTANT, nullable=False, comment=_LAST_PULLED)
 
 
 daily_pulls: Final = Table(
     "daily_pulls",
     metadata,
-    _tenant_id(),
+    tenant_id(),
     Column("day", Date, nullable=False, comment="In UTC."),
-    _repository_id(),
+    repository_id(),
     Column("actor_kind", Text, nullable=False, comment="Of who asked: anonymous, account or robot."),
-    _count("requests", "Requests about the repository that were answered well, of any kind."),
-    _count("pulls", "Manifests that were given out."),
-    _count("sent_bytes", "Of manifests and blobs, given out by the registry itself."),
-    _count("redirected_bytes", "Of blobs that clients were sent to the byte store for."),
+    counter("requests", "Requests about the repository that were answered well, of any kind."),
+    counter("pulls", "Manifests that were given out."),
+    counter("sent_bytes", "Of manifests and blobs, given out by the registry itself."),
+    counter("redirected_bytes", "Of blobs that clients were sent to the byte store for."),
     PrimaryKeyConstraint("tenant_id", "day", "repository_id", "actor_kind"),
     CheckConstraint("actor_kind in ('anonymous', 'account', 'robot')", name="actor_kind"),
     # No foreign key: what was given out is charged for, also when the repository is gone.
@@ -69,10 +56,10 @@ daily_pulls: Final = Table(
 manifest_pulls: Final = Table(
     "manifest_pulls",
     metadata,
-    _tenant_id(),
-    _repository_id(),
+    tenant_id(),
+    repository_id(),
     Column("digest", DigestType, nullable=False, comment="The manifest: manifests.digest."),
-    _count("pulls", "How often it was given out, by tag or by digest."),
+    counter("pulls", "How often it was given out, by tag or by digest."),
     _last_pulled_at(),
     PrimaryKeyConstraint("tenant_id", "repository_id", "digest"),
     ForeignKeyConstraint(
@@ -86,10 +73,10 @@ manifest_pulls: Final = Table(
 tag_pulls: Final = Table(
     "tag_pulls",
     metadata,
-    _tenant_id(),
-    _repository_id(),
-    Column("name", _NAME, nullable=False, comment="The tag, whatever it points to."),
-    _count("pulls", "How often a manifest was given out by it."),
+    tenant_id(),
+    repository_id(),
+    Column("name", NAME, nullable=False, comment="The tag, whatever it points to."),
+    counter("pulls", "How often a manifest was given out by it."),
     _last_pulled_at(),
     PrimaryKeyConstraint("tenant_id", "repository_id", "name"),
     ForeignKeyConstraint(["tenant_id", "repository_id"], ["repositories.tenant_id", "repositories.id"]),
@@ -108,7 +95,7 @@ pull_batches: Final = Table(
     Column("id", BigInteger, Identity(always=False), nullable=False, comment="In the order of writing, about."),
     Column(
         "written_at",
-        DateTime(timezone=True),
+        INSTANT,
         nullable=False,
         server_default=text("now()"),
         comment="When; what is in it was asked for a few seconds before.",

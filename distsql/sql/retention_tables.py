@@ -9,7 +9,6 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
-    DateTime,
     ForeignKeyConstraint,
     Identity,
     Integer,
@@ -18,10 +17,10 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    func,
     text,
 )
 
+from distsql.sql.columns import INSTANT, NOW
 from distsql.sql.tables import metadata
 
 
@@ -42,7 +41,7 @@ retention_policies: Final = Table(
         comment="own: of tags, and keep wins; ecr: of images with all their tags, and the first rule that selects one "
         "decides.",
     ),
-    Column("set_at", DateTime(timezone=True), nullable=False, server_default=func.now(), comment="When it was set."),
+    Column("set_at", INSTANT, nullable=False, server_default=NOW, comment="When it was set."),
     Column("set_by", Text, nullable=False, comment="Who set it."),
     PrimaryKeyConstraint("tenant_id", "id"),
     UniqueConstraint("tenant_id", "repository_id", postgresql_nulls_not_distinct=True),

@@ -15,7 +15,6 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     Computed,
-    DateTime,
     ForeignKeyConstraint,
     Identity,
     Index,
@@ -30,6 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from distsql.sql.columns import INSTANT, NAME, NOW, repository_id, tenant_id
 from distsql.sql.tenant_tables import SERVER_TENANT_ID, metadata, repositories, tenants
 from distsql.sql.types import DigestType
 
@@ -50,23 +50,11 @@ __all__ = [
     "uploads",
 ]
 
-_NAME = Text(collation="C")
-_INSTANT = DateTime(timezone=True)
-_NOW = func.now()
-
-
-def _tenant_id() -> Column[int]:
-    return Column("tenant_id", BigInteger, nullable=False, comment="The tenant: tenants.id.")
-
-
-def _repository_id() -> Column[int]:
-    return Column("repository_id", BigInteger, nullable=False, comment="The repository: repositories.id.")
-
 
 blobs: Final = Table(
     "blobs",
     metadata,
-    _tenant_id(),
+    tenant_id(),
     Column("digest", DigestType, nullable=False, comment="Of the content; digest_text(digest) is as clients write it."),
     Column("length", BigInteger, nullable=False, comment="In bytes."),
     Column("store_key", Text, nullable=False, comment="Where the byte store has the content."),
@@ -77,10 +65,8 @@ blobs: Final = Table(
         server_default=text("'live'"),
         comment="live; condemned: nothing needs it and its bytes are being deleted; deleted.",
     ),
-    Column(
-        "created_at", _INSTANT, nullable=False, server_default=_NOW, comment="When the tenant first had the content."
-    ),
-    Column("condemned_at", _INSTANT, comment="When garbage collection condemned it."),
+    Column("created_at", INSTANT, nullable=False, server_default=NOW, comment="When the tenant first had the content."),
+    Column("condemned_at", INSTANT, comment="When garbage collection condemned it."),
     Column("store", Text, comment="Which byte store has it: byte_stores.name; null: the settings' store."),
     PrimaryKeyConstraint("tenant_id", "digest"),
     # No foreign key to tenants: a blob comes with a layer, which has one to its repository. Every upload would lock the
@@ -96,14 +82,14 @@ blobs: Final = Table(
 layers: Final = Table(
     "layers",
     metadata,
-    _tenant_id(),
-    _repository_id(),
+    tenant_id(),
+    repository_id(),
     Column("digest", DigestType, nullable=False, comment="The blob: blobs.digest."),
     Column(
         "needed_at",
-        _INSTANT,
+        INSTANT,
         nullable=False,
-        server_default=_NOW,
+        server_default=NOW,
         comment="When it was last pushed, mounted or referred to: garbage collection waits from here.",
     ),
     Column("length", BigInteger, comment="The blob's; null where a version before this column linked it."),
@@ -119,8 +105,8 @@ layers: Final = Table(
 manifests: Final = Table(
     "manifests",
     metadata,
-    _tenant_id(),
-    _repository_id(),
+    tenant_id(),
+    repository_id(),
     Column("digest", DigestType, nullable=False, comment="Of the payload; of Docker schema 1 without its signatures."),
     Column("media_type", Text, nullable=False, comment="As pushed, without parameters."),
     Column("artifact_type", Text, comment="As written, else an image's config media type."),
@@ -128,20 +114,20 @@ manifests: Final = Table(
     Column("subject_digest", DigestType, comment="The content that it says something about; it may be absent."),
     Column("length", BigInteger, nullable=False, comment="Of the payload, in bytes."),
     Column("payload", LargeBinary, nullable=False, comment="The exact bytes as pushed."),
-    Column("pushed_at", _INSTANT, nullable=False, server_default=_NOW, comment="When it was first pushed."),
+    Column("pushed_at", INSTANT, nullable=False, server_default=NOW, comment="When it was first pushed."),
     Column("pushed_by", Text, nullable=False, comment="Who pushed it first."),
     Column(
         "promised_at",
-        _INSTANT,
+        INSTANT,
         comment="When somebody was told that it is there although nothing holds it: collection waits from here.",
     ),
-    Column("deleted_at", _INSTANT, comment="When it was deleted: it is there for nobody, and the row goes later."),
+    Column("deleted_at", INSTANT, comment="When it was deleted: it is there for nobody, and the row goes later."),
     Column("deleted_by", Text, comment="Who deleted it."),
     Column("followed_digest", DigestType, comment="The subject that it was deleted after, as its referrer."),
     Column("deleted_signatures", ARRAY(LargeBinary), comment="Its JWS signatures, while it is deleted."),
     Column(
         "deleted_tags",
-        ARRAY(_NAME),
+        ARRAY(NAME),
         comment="Tags that ended with it, while it is deleted; null: a version before this column deleted it.",
     ),
     PrimaryKeyConstraint("tenant_id", "repository_id", "digest"),
@@ -153,8 +139,8 @@ manifests: Final = Table(
 descriptors: Final = Table(
     "descriptors",
     metadata,
-    _tenant_id(),
-    _repository_id(),
+    tenant_id(),
+    repository_id(),
     Column("manifest_digest", DigestType, nullable=False, comment="The manifest that refers: manifests.digest."),
     Column("position", Integer, nullable=False, comment="Its place in the manifest, from 0."),
     Column("role", Text, nullable=False, comment="What it is to the manifest."),
@@ -182,10 +168,10 @@ descriptors: Final = Table(
 manifest_annotations: Final = Table(
     "annotations",
     metadata,
-    _tenant_id(),
-    _repository_id(),
+    tenant_id(),
+    repository_id(),
     Column("manifest_digest", DigestType, nullable=False, comment="The manifest: manifests.digest."),
-    Column("key", _NAME, nullable=False, comment="Name of the annotation."),
+    Column("key", NAME, nullable=False, comment="Name of the annotation."),
     Column("value", Text, nullable=False, comment="Its text."),
     PrimaryKeyConstraint("tenant_id", "repository_id", "manifest_digest", "key"),
     ForeignKeyConstraint(
@@ -199,23 +185,23 @@ manifest_annotations: Final = Table(
 tags: Final = Table(
     "tags",
     metadata,
-    _tenant_id(),
-    _repository_id(),
-    Column("name", _NAME, nullable=False, comment="Name of the tag."),
+    tenant_id(),
+    repository_id(),
+    Column("name", NAME, nullable=False, comment="Name of the tag."),
     Column("digest", DigestType, nullable=False, comment="The manifest that it points or pointed to."),
     Column(
         "valid_from",
-        _INSTANT,
+        INSTANT,
         nullable=False,
         server_default=func.clock_timestamp(),
         comment="Since when it pointed there.",
     ),
-    Column("valid_to", _INSTANT, comment="Until when, exclusive; null: it still does."),
+    Column("valid_to", INSTANT, comment="Until when, exclusive; null: it still does."),
     Column("actor", Text, nullable=False, comment="Who pointed it there."),
     Column("ended_by", Text, comment="Who moved or deleted it."),
     # What the live row was before its last move: the move writes it into the history in the same statement.
     Column("previous_digest", DigestType, comment="Of a live tag: what it pointed to before its last move."),
-    Column("previous_from", _INSTANT, comment="Of a live tag: since when it pointed there."),
+    Column("previous_from", INSTANT, comment="Of a live tag: since when it pointed there."),
     Column("previous_actor", Text, comment="Of a live tag: who had pointed it there."),
     # Null once ended, so that the foreign key binds live tags only and history outlives its manifests.
     Column(
@@ -248,13 +234,13 @@ tags: Final = Table(
 signatures: Final = Table(
     "signatures",
     metadata,
-    _tenant_id(),
-    _repository_id(),
+    tenant_id(),
+    repository_id(),
     Column("manifest_digest", DigestType, nullable=False, comment="The manifest that is signed: manifests.digest."),
     Column("digest", DigestType, nullable=False, comment="Of the signature's bytes."),
     Column("id", BigInteger, Identity(always=False), nullable=False, comment="Order of arrival."),
     Column("payload", LargeBinary, nullable=False, comment="The signature, a JWS in JSON."),
-    Column("created_at", _INSTANT, nullable=False, server_default=_NOW, comment="When it arrived."),
+    Column("created_at", INSTANT, nullable=False, server_default=NOW, comment="When it arrived."),
     PrimaryKeyConstraint("tenant_id", "repository_id", "manifest_digest", "digest"),
     ForeignKeyConstraint(
         ["tenant_id", "repository_id", "manifest_digest"],
@@ -268,8 +254,8 @@ signatures: Final = Table(
 signing_manifests: Final = Table(
     "signing_manifests",
     metadata,
-    _tenant_id(),
-    _repository_id(),
+    tenant_id(),
+    repository_id(),
     Column("subject_digest", DigestType, nullable=False, comment="The content that is signed; it may be absent."),
     Column("manifest_digest", DigestType, nullable=False, comment="The manifest that signs: manifests.digest."),
     Column(
@@ -278,7 +264,7 @@ signing_manifests: Final = Table(
         nullable=False,
         comment="cosign: by a live tag that is called after the subject; referrer: by its subject and artifact type.",
     ),
-    Column("created_at", _INSTANT, nullable=False, server_default=_NOW, comment="When it came to sign the subject."),
+    Column("created_at", INSTANT, nullable=False, server_default=NOW, comment="When it came to sign the subject."),
     PrimaryKeyConstraint("tenant_id", "repository_id", "subject_digest", "manifest_digest", "kind"),
     ForeignKeyConstraint(
         ["tenant_id", "repository_id", "manifest_digest"],
@@ -293,8 +279,8 @@ signing_manifests: Final = Table(
 uploads: Final = Table(
     "uploads",
     metadata,
-    _tenant_id(),
-    _repository_id(),
+    tenant_id(),
+    repository_id(),
     Column("uuid", Uuid, nullable=False, comment="The session's name."),
     Column("algorithm", Text, nullable=False, comment="Digest algorithm that the client means to close it with."),
     Column("offset_bytes", BigInteger, nullable=False, server_default=text("0"), comment="Bytes so far."),
@@ -311,8 +297,8 @@ uploads: Final = Table(
     ),
     Column("actor", Text, nullable=False, comment="Who began it."),
     Column("account_id", BigInteger, comment="The account that began it: accounts.id; null: nobody had to log in."),
-    Column("started_at", _INSTANT, nullable=False, server_default=_NOW, comment="When it began."),
-    Column("expires_at", _INSTANT, nullable=False, comment="When it is forgotten unless something is written to it."),
+    Column("started_at", INSTANT, nullable=False, server_default=NOW, comment="When it began."),
+    Column("expires_at", INSTANT, nullable=False, comment="When it is forgotten unless something is written to it."),
     PrimaryKeyConstraint("tenant_id", "repository_id", "uuid"),
     ForeignKeyConstraint(["tenant_id", "repository_id"], ["repositories.tenant_id", "repositories.id"]),
     CheckConstraint("offset_bytes >= 0", name="offset_bytes"),
@@ -324,14 +310,14 @@ uploads: Final = Table(
 audit_events: Final = Table(
     "audit_events",
     metadata,
-    _tenant_id(),
-    Column("at", _INSTANT, nullable=False, server_default=func.clock_timestamp(), comment="When."),
+    tenant_id(),
+    Column("at", INSTANT, nullable=False, server_default=func.clock_timestamp(), comment="When."),
     # Only tells events of one instant apart. Random, by the statement: an identity column can't be partitioned before
     # PostgreSQL 17, and a sequence is one more lock in every transaction.
     Column("id", BigInteger, nullable=False, comment="Tells events of one instant apart; random."),
     Column("actor", Text, nullable=False, comment="Who."),
     Column("action", Text, nullable=False, comment="What was done: manifest.put, tag.delete ..."),
-    Column("repository", _NAME, comment="Full name of the repository."),
+    Column("repository", NAME, comment="Full name of the repository."),
     Column("reference", Text, comment="Tag, upload or setting that it was done to."),
     Column("digest", DigestType, comment="Content that it was done with."),
     Column("outcome", Text, nullable=False, server_default=text("'done'"), comment="done or refused."),

@@ -10,7 +10,6 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
-    DateTime,
     ForeignKeyConstraint,
     Identity,
     Index,
@@ -19,9 +18,10 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
-    func,
     text,
 )
+
+from distsql.sql.columns import INSTANT, NAME, NOW, counter, tenant_id
 
 SERVER_TENANT_ID: Final = 0
 """The tenant of what belongs to no tenant."""
@@ -35,14 +35,6 @@ metadata: Final = MetaData(
         "ix": "%(table_name)s_%(column_0_N_name)s_idx",
     }
 )
-
-_NAME = Text(collation="C")
-_INSTANT = DateTime(timezone=True)
-_NOW = func.now()
-
-
-def _tenant_id() -> Column[int]:
-    return Column("tenant_id", BigInteger, nullable=False, comment="The tenant: tenants.id.")
 
 
 def _switch(name: str, comment: str, default: str = "false") -> Column[bool]:
@@ -59,23 +51,17 @@ def _immutable_tags() -> Column[list[str]]:
     )
 
 
-def _count(name: str, comment: str) -> Column[int]:
-    return Column(name, BigInteger, nullable=False, server_default=text("0"), comment=comment)
-
-
 tenants: Final = Table(
     "tenants",
     metadata,
     Column("id", BigInteger, Identity(always=False), primary_key=True, comment="Joins with tenant_id everywhere."),
     Column(
         "name",
-        _NAME,
+        NAME,
         unique=True,
         comment="First component of its repositories' names; a deleted tenant has none.",
     ),
-    Column(
-        "created_at", _INSTANT, nullable=False, server_default=_NOW, comment="When its first repository came to be."
-    ),
+    Column("created_at", INSTANT, nullable=False, server_default=NOW, comment="When its first repository came to be."),
     Column(
         "public",
         Boolean,
@@ -83,9 +69,9 @@ tenants: Final = Table(
         server_default=text("false"),
         comment="Whether everybody may pull from it without an account.",
     ),
-    Column("suspended_at", _INSTANT, comment="Since when its accounts hear that it is suspended, and nothing else."),
-    Column("deleted_at", _INSTANT, comment="When it was deleted: it is there for nobody, and its rows go later."),
-    Column("deleted_name", _NAME, comment="What it was called until it was deleted."),
+    Column("suspended_at", INSTANT, comment="Since when its accounts hear that it is suspended, and nothing else."),
+    Column("deleted_at", INSTANT, comment="When it was deleted: it is there for nobody, and its rows go later."),
+    Column("deleted_name", NAME, comment="What it was called until it was deleted."),
     _switch("read_only", "Whether nothing may be written."),
     _switch("deletable", "Whether content may be deleted.", "true"),
     _switch("sparse", "Whether manifests may refer to children and layers that their repository lacks."),
@@ -109,7 +95,7 @@ tenants: Final = Table(
     Column("quota_repositories", BigInteger, comment="Most repositories."),
     Column("quota_manifests", BigInteger, comment="Most manifests."),
     Column("quota_tags", BigInteger, comment="Most live tags."),
-    Column("store", _NAME, comment="Where its pushes go: byte_stores.name; null: the settings' store."),
+    Column("store", NAME, comment="Where its pushes go: byte_stores.name; null: the settings' store."),
     CheckConstraint("(name is null) = (deleted_at is not null)", name="deleted_at"),
     CheckConstraint("creators in ('push', 'admin')", name="creators"),
     CheckConstraint("untagged in ('keep', 'collect')", name="untagged"),
@@ -123,9 +109,9 @@ byte_stores: Final = Table(
     "byte_stores",
     metadata,
     Column("tenant_id", BigInteger, nullable=False, comment="0: stores are the server's."),
-    Column("name", _NAME, nullable=False, comment="In front of its keys in blobs and uploads."),
+    Column("name", NAME, nullable=False, comment="In front of its keys in blobs and uploads."),
     Column("url", Text, nullable=False, comment="Where it is, without any credentials."),
-    Column("added_at", _INSTANT, nullable=False, server_default=_NOW, comment="When it was added."),
+    Column("added_at", INSTANT, nullable=False, server_default=NOW, comment="When it was added."),
     PrimaryKeyConstraint("tenant_id", "name"),
     CheckConstraint("name ~ '^[a-z0-9][a-z0-9-]{0,39}$'", name="name"),
     comment="Byte stores beside the one that the settings name.",
@@ -134,7 +120,7 @@ byte_stores: Final = Table(
 repositories: Final = Table(
     "repositories",
     metadata,
-    _tenant_id(),
+    tenant_id(),
     Column(
         "id",
         BigInteger,
@@ -142,7 +128,7 @@ repositories: Final = Table(
         nullable=False,
         comment="Joins with repository_id, together with tenant_id.",
     ),
-    Column("path", _NAME, nullable=False, comment="The name without the tenant and its slash."),
+    Column("path", NAME, nullable=False, comment="The name without the tenant and its slash."),
     Column(
         "sparse",
         Boolean,
@@ -150,9 +136,9 @@ repositories: Final = Table(
         server_default=text("false"),
         comment="Whether manifests may refer to children and layers that the repository lacks.",
     ),
-    Column("created_at", _INSTANT, nullable=False, server_default=_NOW, comment="When it was first written to."),
-    Column("named_at", _INSTANT, comment="When it got its name by being renamed or restored; null: it always had it."),
-    Column("deleted_at", _INSTANT, comment="When it was deleted: it is there for nobody, and its rows go later."),
+    Column("created_at", INSTANT, nullable=False, server_default=NOW, comment="When it was first written to."),
+    Column("named_at", INSTANT, comment="When it got its name by being renamed or restored; null: it always had it."),
+    Column("deleted_at", INSTANT, comment="When it was deleted: it is there for nobody, and its rows go later."),
     Column("deleted_by", Text, comment="Who deleted it."),
     Column(
         "public",
@@ -165,9 +151,9 @@ repositories: Final = Table(
     _switch("deletable", "Whether content may be deleted from it; the tenant has to allow it too.", "true"),
     _immutable_tags(),
     Column("untagged", Text, comment="What becomes of untagged manifests: keep, or collect; none: as the tenant says."),
-    Column("purged_at", _INSTANT, comment="Since when its rows are being taken out: it can't be restored any more."),
-    _count("uncounted_manifests", "Manifests that were taken out of the tenant's usage when it was deleted."),
-    _count("uncounted_tags", "Live tags that were taken out of the tenant's usage when it was deleted."),
+    Column("purged_at", INSTANT, comment="Since when its rows are being taken out: it can't be restored any more."),
+    counter("uncounted_manifests", "Manifests that were taken out of the tenant's usage when it was deleted."),
+    counter("uncounted_tags", "Live tags that were taken out of the tenant's usage when it was deleted."),
     PrimaryKeyConstraint("tenant_id", "id"),
     ForeignKeyConstraint(["tenant_id"], ["tenants.id"]),
     CheckConstraint("untagged in ('keep', 'collect')", name="untagged"),
@@ -182,12 +168,12 @@ repositories: Final = Table(
 tenant_usage: Final = Table(
     "tenant_usage",
     metadata,
-    _tenant_id(),
+    tenant_id(),
     Column("slot", Integer, nullable=False, comment="Each transaction counts in one of them; use is the sum."),
-    _count("stored_bytes", "Bytes of live blobs that were added, less those that went."),
-    _count("repositories", "Repositories that came, less those that were deleted."),
-    _count("manifests", "Manifests that came, less those that were deleted."),
-    _count("tags", "Live tags that came, less those that ended."),
+    counter("stored_bytes", "Bytes of live blobs that were added, less those that went."),
+    counter("repositories", "Repositories that came, less those that were deleted."),
+    counter("manifests", "Manifests that came, less those that were deleted."),
+    counter("tags", "Live tags that came, less those that ended."),
     Column("free_bytes", BigInteger, comment="What may still be added here; none without a quota."),
     Column("free_repositories", BigInteger, comment="What may still be added here; none without a quota."),
     Column("free_manifests", BigInteger, comment="What may still be added here; none without a quota."),

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, DateTime, PrimaryKeyConstraint, Table, Text
+from sqlalchemy import BigInteger, Column, PrimaryKeyConstraint, Table
 
+from distsql.sql.columns import INSTANT, NAME
 from distsql.sql.tables import metadata
 
 turns: Final = Table(
     "turns",
     metadata,
     Column("tenant_id", BigInteger, nullable=False, comment="0: the server itself."),
-    Column("name", Text(collation="C"), nullable=False, comment="What is done by one server at a time."),
+    Column("name", NAME, nullable=False, comment="What is done by one server at a time."),
     Column(
         "next_at",
-        DateTime(timezone=True),
+        INSTANT,
         nullable=False,
         comment="Until when nobody else begins: while it is done, and until it is due again.",
     ),

@@ -9,16 +9,15 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
-    DateTime,
     ForeignKeyConstraint,
     Identity,
     PrimaryKeyConstraint,
     Table,
     Text,
-    func,
     text,
 )
 
+from distsql.sql.columns import INSTANT, NOW
 from distsql.sql.tables import metadata
 from distsql.sql.types import DigestType
 
@@ -39,10 +38,8 @@ verifications: Final = Table(
     _server(),
     Column("id", BigInteger, Identity(always=False), nullable=False, comment="Joins with verification_id."),
     Column("rehashes", Boolean, nullable=False, comment="Whether all bytes are read."),
-    Column("started_at", DateTime(timezone=True), nullable=False, server_default=func.now(), comment="When it began."),
-    Column(
-        "saved_at", DateTime(timezone=True), nullable=False, server_default=func.now(), comment="This is as of then."
-    ),
+    Column("started_at", INSTANT, nullable=False, server_default=NOW, comment="When it began."),
+    Column("saved_at", INSTANT, nullable=False, server_default=NOW, comment="This is as of then."),
     _number("version", "Counts who wrote: of two processes at once the first finds another one, and stops."),
     Column("phase", Text, nullable=False, server_default=text("'blobs'"), comment="What it is at."),
     Column("after_tenant_id", BigInteger, nullable=False, server_default=text("-1"), comment="Behind this key."),
@@ -67,7 +64,7 @@ verification_findings: Final = Table(
     Column("mended", Boolean, nullable=False, server_default=text("false"), comment="Whether it is right again."),
     Column("blob_tenant_id", BigInteger, comment="Of a blob: its tenant, tenants.id."),
     Column("digest", DigestType, comment="Of a blob."),
-    Column("found_at", DateTime(timezone=True), nullable=False, server_default=func.now(), comment="When."),
+    Column("found_at", INSTANT, nullable=False, server_default=NOW, comment="When."),
     PrimaryKeyConstraint("tenant_id", "verification_id", "kind", "subject"),
     ForeignKeyConstraint(
         ["tenant_id", "verification_id"], ["verifications.tenant_id", "verifications.id"], ondelete="CASCADE"
@@ -79,7 +76,7 @@ retention_runs: Final = Table(
     "retention_runs",
     metadata,
     _server(),
-    Column("ran_at", DateTime(timezone=True), nullable=False, comment="When some server last ran all policies."),
+    Column("ran_at", INSTANT, nullable=False, comment="When some server last ran all policies."),
     PrimaryKeyConstraint("tenant_id"),
     comment="When retention was last run; one row, of tenant 0.",
 )

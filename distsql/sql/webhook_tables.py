@@ -9,7 +9,6 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
-    DateTime,
     ForeignKeyConstraint,
     Identity,
     Index,
@@ -21,20 +20,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 
+from distsql.sql.columns import INSTANT, NAME, NOW, tenant_id
 from distsql.sql.tables import metadata
 
-_INSTANT = DateTime(timezone=True)
 _CLOCK = func.clock_timestamp()
-
-
-def _tenant_id() -> Column[int]:
-    return Column("tenant_id", BigInteger, nullable=False, comment="The tenant: tenants.id.")
 
 
 webhooks: Final = Table(
     "webhooks",
     metadata,
-    _tenant_id(),
+    tenant_id(),
     Column("id", BigInteger, Identity(always=False), nullable=False, comment="As commands name it."),
     Column("url", Text, nullable=False, comment="Where its events are sent."),
     Column("format", Text, nullable=False, comment="distribution or cloudevents."),
@@ -42,7 +37,7 @@ webhooks: Final = Table(
     Column("secret", Text, nullable=False, comment="What they are signed with; only the deliverer reads it."),
     Column(
         "created_at",
-        _INSTANT,
+        INSTANT,
         nullable=False,
         server_default=func.clock_timestamp(),
         comment="Earlier ones are not sent.",
@@ -50,7 +45,7 @@ webhooks: Final = Table(
     Column("created_by", Text, nullable=False, comment="Who made it."),
     Column(
         "queued_until",
-        _INSTANT,
+        INSTANT,
         nullable=False,
         server_default=func.clock_timestamp(),
         comment="Up to here its events are in webhook_deliveries.",
@@ -64,11 +59,11 @@ webhooks: Final = Table(
 webhook_deliveries: Final = Table(
     "webhook_deliveries",
     metadata,
-    _tenant_id(),
+    tenant_id(),
     Column("webhook_id", BigInteger, nullable=False, comment="The webhook: webhooks.id."),
-    Column("event_at", _INSTANT, nullable=False, comment="The event: audit_events.at."),
+    Column("event_at", INSTANT, nullable=False, comment="The event: audit_events.at."),
     Column("event_id", BigInteger, nullable=False, comment="The event: audit_events.id."),
-    Column("repository", Text(collation="C"), nullable=False, comment="In each the order is kept."),
+    Column("repository", NAME, nullable=False, comment="In each the order is kept."),
     Column("event", JSONB, nullable=False, comment="What happened, as the audit has it."),
     Column(
         "state",
@@ -78,9 +73,9 @@ webhook_deliveries: Final = Table(
         comment="waiting, delivered, or dead: given up.",
     ),
     Column("attempts", BigInteger, nullable=False, server_default=text("0"), comment="How often it was sent."),
-    Column("next_at", _INSTANT, nullable=False, server_default=func.now(), comment="Nobody sends it before."),
-    Column("queued_at", _INSTANT, nullable=False, server_default=func.now(), comment="When it came in."),
-    Column("ended_at", _INSTANT, comment="When it was delivered, or given up."),
+    Column("next_at", INSTANT, nullable=False, server_default=NOW, comment="Nobody sends it before."),
+    Column("queued_at", INSTANT, nullable=False, server_default=NOW, comment="When it came in."),
+    Column("ended_at", INSTANT, comment="When it was delivered, or given up."),
     Column("error", Text, comment="Why it wasn't delivered the last time."),
     PrimaryKeyConstraint("tenant_id", "webhook_id", "event_at", "event_id"),
     ForeignKeyConstraint(["tenant_id", "webhook_id"], ["webhooks.tenant_id", "webhooks.id"], ondelete="CASCADE"),
