@@ -18,8 +18,8 @@ from distsql.api.requests import Request, printable
 from distsql.api.responses import Response, header
 from distsql.api.scopes import CATALOG, repository_scope
 from distsql.errors import CredentialsInvalidError, NameInvalidError
-from distsql.oci.names import RepositoryName
-from distsql.registry.authentication import Authenticator
+from distsql.oci.names import DEFAULT_TENANT, RepositoryName
+from distsql.registry.authentication import Authenticator, Shown
 from distsql.registry.authorities import ALL_ACTIONS, Account, Authorities, GrantedAuthority
 from distsql.registry.remembering import Remembered
 from distsql.registry.tokens import ACCESS_LIFETIME, Token
@@ -44,38 +44,30 @@ class Identity(NamedTuple):
     token: Token | None
 
 
-class _Decision(NamedTuple):
-    """What was allowed to the holder of a token, which counts for as long as token and account do."""
-
-    token: Token
-    account: Account | None
-    authority: GrantedAuthority
-
-
-_Asked = tuple[bytes, Need, str]
-
-
 class Authorizer:
     """Decides before a handler runs. ``public_url`` is where clients find the registry, empty: where they say.
 
-    What a token allows in a repository was decided when it was issued, so a decision is remembered with the token: the
-    requests that follow look up whether it counts still, and nothing else.
+    What a token allows in a repository was decided when it was issued, so it is remembered with the token: the requests
+    that follow look up whether it counts still, and nothing else.
     """
 
     def __init__(self, authenticator: Authenticator, authorities: Authorities, *, public_url: str) -> None:
         self.authenticator = authenticator
         self.authorities = authorities
         self._public_url = public_url.rstrip("/")
-        self._decisions: Remembered[_Asked, _Decision] = Remembered()
+        self._shown: Remembered[bytes, Shown] = Remembered()
         self._heard: Remembered[tuple[tuple[int, int], str], bool] = Remembered()
 
     def admits(self, request: Request, need: Need, arguments: Sequence[str]) -> bool:
         """Whether a caller is known to be one who may do this; then the request has its caller."""
-        asked = _asked(request, need, arguments)
-        known = self._decisions.find(asked) if asked else None
-        if known is None or not self.authenticator.counts(known.token, known.account):
+        shown = self._shown.look(request.headers.get(b"authorization", b""))
+        if shown is None or not isinstance(need, Action) or (need is Action.PUSH and request.scope["query_string"]):
+            return False  # a push with a query is perhaps a mount, with a source
+        authority, name = shown.authority, request.full_name(arguments[0])
+        settled = authority.settled.get(name if "/" in name else f"{DEFAULT_TENANT}/{name}") if authority else None
+        if authority is None or settled is None or need not in settled.actions or not self.authenticator.counts(shown):
             return False
-        _set_caller(request, known.account, known.token, known.authority)
+        _set_caller(request, authority, shown.token)
         return True
 
     async def refuse(self, request: Request, need: Need, arguments: Sequence[str]) -> Response | None:
@@ -90,28 +82,33 @@ class Authorizer:
         if identity is None:
             return self._challenge(request, _scopes(request, need, names, arguments))
         authority = await self._settle(identity, names)
-        _set_caller(request, identity.account, identity.token, authority)
+        _set_caller(request, authority, identity.token)
         if not _allows(identity, authority, need, names):
             request.refusal = "rights"
             if identity.token is None:
                 return error_response(403, "DENIED", "The account may not do this, or there is no such thing")
             return self._challenge(request, _scopes(request, need, names, arguments), error="insufficient_scope")
-        asked = _asked(request, need, arguments)
-        if asked and identity.token and _lasts(identity.token, names):
-            decision = _Decision(identity.token, identity.account, authority)
-            seconds = ACCESS_LIFETIME.total_seconds()
-            self._decisions.add(asked, decision, seconds=seconds, length=len(asked[0]))
         return None
 
     async def _identify(self, request: Request) -> Identity | None:
         """Who it is, or None for somebody who doesn't say; `CredentialsInvalidError`."""
         kind, value = read_authorization(request)
         if kind == "bearer":
-            token, account = await self.authenticator.read_token(value)
-            return Identity(account, token)
+            shown = await self._read_token(request.headers[b"authorization"], value)
+            return Identity(shown.account, shown.token)
         if kind == "basic":
             return Identity(await self._log_in(request, *read_basic(value)), None)
         return None
+
+    async def _read_token(self, credentials: bytes, text: str) -> Shown:
+        before = self._shown.look(credentials)
+        shown = await self.authenticator.read_token(text, before=before)
+        if shown is not before:
+            if shown.account is not None:
+                shown.authority = self.authorities.settle_for_long(shown.account, shown.token.accesses)
+            seconds = ACCESS_LIFETIME.total_seconds()
+            self._shown.add(credentials, shown, seconds=seconds, length=len(credentials))
+        return shown
 
     async def _log_in(self, request: Request, login: str, secret: str) -> Account:
         """The account; the audit hears of it once in a while, and not of each request."""
@@ -150,10 +147,10 @@ class Authorizer:
         return f"{scheme}://{host}"
 
 
-def _set_caller(request: Request, account: Account | None, token: Token | None, authority: GrantedAuthority) -> None:
+def _set_caller(request: Request, authority: GrantedAuthority, token: Token | None) -> None:
     request.authority, request.actor, request.actor_kind = authority, authority.actor, authority.actor_kind
-    if account is not None:
-        request.account_id = account.key[1]
+    if authority.account_id:
+        request.account_id = authority.account_id
     if token is not None:
         request.token_id = token.id
 
@@ -184,22 +181,6 @@ def read_basic(value: str) -> tuple[str, str]:
     if not colon:
         raise CredentialsInvalidError("Basic credentials have to be the base64 of NAME:SECRET")
     return name, secret
-
-
-def _asked(request: Request, need: Need, arguments: Sequence[str]) -> _Asked | None:
-    """What a decision is remembered by; None where it is about more than one repository, or none."""
-    credentials = request.headers.get(b"authorization", b"")
-    if not isinstance(need, Action) or credentials[:7].lower() != b"bearer " or len(credentials) > _MAX_HEADER:
-        return None
-    if need is Action.PUSH and request.scope["query_string"]:  # perhaps a mount, with a source
-        return None
-    return credentials, need, request.full_name(arguments[0])
-
-
-def _lasts(token: Token, names: Sequence[RepositoryName]) -> bool:
-    """Whether what the token says of these names is as true later: names of ids, and not for being public."""
-    found = [token.accesses.get(str(name)) for name in names]
-    return all(access is not None and access.repository_id is not None and not access.public for access in found)
 
 
 def _names(request: Request, need: Need, arguments: Sequence[str]) -> list[RepositoryName]:

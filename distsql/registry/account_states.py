@@ -19,6 +19,7 @@ from distsql.registry.authorities import Account
 from distsql.registry.grants import gather
 from distsql.registry.last_uses import LastUses
 from distsql.registry.remembering import FRESH_S, Remembered
+from distsql.registry.standings import Standing
 from distsql.registry.tokens import ACCESS_LIFETIME
 from distsql.sql import access_changes, accounts
 from distsql.sql.access_changes import NOTHING_READ, AccessChangeRow
@@ -36,7 +37,7 @@ class AccountStates:
         self._database = database
         self._everything = everything
         self._last_uses = LastUses(everything)
-        self._states: Remembered[tuple[int, int], Account] = Remembered()
+        self._states: Remembered[tuple[int, int], Standing] = Remembered(Standing.end)
         self._horizon = NOTHING_READ
         self._seen: frozenset[int | None] = frozenset()
         self._turns = 0
@@ -53,20 +54,19 @@ class AccountStates:
                 await self._reading
         await self._last_uses.close()
 
-    def find(self, key: tuple[int, int]) -> Account | None:
-        """The account if it is known to count, without waiting for anything."""
+    def vouches(self, standing: Standing, now: float) -> bool:
+        """Whether the account is known to count still, without waiting for anything; then it is used ``now``."""
         age = time.monotonic() - self._read_at
         if age > _AGAIN_S:
             if age > FRESH_S:
-                return None
+                return False
             self._begin_reading()
-        found = self._states.find(key)
-        if found is None or (found.expires_at is not None and found.expires_at <= datetime.now(UTC)):
-            return None
-        self._last_uses.add(key)
-        return found
+        if not standing.counts or standing.ends <= now:
+            return False
+        self._last_uses.add(standing, now)
+        return True
 
-    async def get(self, key: tuple[int, int]) -> Account:
+    async def get(self, key: tuple[int, int]) -> Standing:
         """The account with its grants, as it was a second ago at most.
 
         Raises `CredentialsInvalidError` unless it counts, `TenantSuspendedError` if its tenant is suspended.
@@ -76,9 +76,10 @@ class AccountStates:
             error = await asyncio.shield(self._begin_reading())
             if error is not None:
                 raise error
-        return self.find(key) or await self.read(key)
+        found = self._states.find(key)
+        return found if found is not None and self.vouches(found, time.time()) else await self.read(key)
 
-    async def read(self, key: tuple[int, int]) -> Account:
+    async def read(self, key: tuple[int, int]) -> Standing:
         """As `get`, as it is now."""
         turns = self._turns
         row = await self._database.read_as(key[0], accounts.find_account_state, *key)
@@ -87,12 +88,15 @@ class AccountStates:
             raise CredentialsInvalidError("No account has this name and secret, or it is disabled or has expired")
         if row.suspended:
             raise TenantSuspendedError(f"{row.tenant} is suspended: ask the registry's operator")
-        account = _account(key, row)
-        if turns == self._turns:  # else it may have been forgotten while it was being read
-            self._states.add(key, account, seconds=ACCESS_LIFETIME.total_seconds())
+        latest = now + ACCESS_LIFETIME
+        standing = Standing(_account(key, row), ends=min(row.expires_at or latest, latest).timestamp())
+        if turns == self._turns:
+            self._states.add(key, standing, seconds=ACCESS_LIFETIME.total_seconds())
+        else:  # it may have been forgotten while it was being read: nobody would hear of that
+            standing.end()
         self._last_uses.know(key, row.last_used_at)
-        self._last_uses.add(key)
-        return account
+        self._last_uses.add(standing, now.timestamp())
+        return standing
 
     def _begin_reading(self) -> asyncio.Task[UnavailableError | None]:
         """One for all that want it."""

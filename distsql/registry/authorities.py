@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -55,38 +55,30 @@ class Settled(NamedTuple):
 
 
 _REFUSED: Final = Settled(_NOTHING)
+_NONE: Final[Mapping[str, Settled]] = {}
 
 
-@dataclass(frozen=True, slots=True)
 class GrantedAuthority:
-    """Of an account, or without one of everybody, for the names of one request."""
+    """Of an account, or without one of everybody, for the names of one request or of one token. It never changes."""
 
-    account: Account | None
-    settled: Mapping[str, Settled] = field(default_factory=dict)
-    """By the repository's full name: one that isn't here may not be touched."""
-    readable_ids: Collection[int] = ()
+    # Each request asks for most of this, and the same one for thousands of requests.
+    __slots__ = ("account", "account_id", "actor", "actor_kind", "readable_ids", "settled", "tenant")
 
-    @property
-    def actor(self) -> str:
+    def __init__(
+        self, account: Account | None, settled: Mapping[str, Settled] = _NONE, readable_ids: Collection[int] = ()
+    ) -> None:
+        self.account = account
+        self.settled = settled
+        """By the repository's full name: one that isn't here may not be touched."""
+        self.readable_ids = readable_ids
+        self.actor = account.login if account else ANONYMOUS
         """As audit and tag history remember it."""
-        return self.account.login if self.account else ANONYMOUS
-
-    @property
-    def actor_kind(self) -> ActorKind:
+        self.actor_kind = _kind(account)
         """As pulls are counted."""
-        if self.account is None:
-            return "anonymous"
-        return "account" if self.account.kind == "person" else "robot"
-
-    @property
-    def tenant(self) -> str:
+        self.tenant = account.tenant if account else ""
         """The account's; everybody is shown nobody's."""
-        return self.account.tenant if self.account else ""
-
-    @property
-    def account_id(self) -> int:
+        self.account_id = account.key[1] if account else 0
         """The account's, which a later one of its name doesn't have; 0 is nobody's."""
-        return self.account.key[1] if self.account else 0
 
     @property
     def listed(self) -> Sequence[str]:
@@ -149,10 +141,16 @@ class Authorities:
     ) -> GrantedAuthority:
         """What was granted, as it counts now, under the names of a request. Reads nothing in the usual case."""
         settled = {str(name): await self._settle(accesses.get(str(name))) for name in names}
-        readable = [
-            each.repository_id for each in accesses.values() if each.repository_id and Action.PULL in each.actions
-        ]
-        return GrantedAuthority(account, settled, readable)
+        return GrantedAuthority(account, settled, _readable(accesses))
+
+    def settle_for_long(self, account: Account, accesses: Mapping[str, Access]) -> GrantedAuthority:
+        """What was granted that is as true later: in repositories of known ids, and not for being public."""
+        settled = {
+            name: Settled(access.actions, access.repository_id)
+            for name, access in accesses.items()
+            if access.repository_id is not None and not access.public
+        }
+        return GrantedAuthority(account, settled, _readable(accesses))
 
     async def _settle(self, access: Access | None) -> Settled:
         if access is None:
@@ -174,6 +172,16 @@ class Authorities:
             public = row is not None
             self._public.add(repository_id, public)
         return public
+
+
+def _kind(account: Account | None) -> ActorKind:
+    if account is None:
+        return "anonymous"
+    return "account" if account.kind == "person" else "robot"
+
+
+def _readable(accesses: Mapping[str, Access]) -> list[int]:
+    return [each.repository_id for each in accesses.values() if each.repository_id and Action.PULL in each.actions]
 
 
 def _access(account: Account | None, name: RepositoryName, wanted: frozenset[Action], row: AccessRow) -> Access | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from distsql.errors import UnavailableError
 from distsql.registry.deferring import Deferred
+from distsql.registry.standings import Standing
 from distsql.sql import accounts
 from distsql.sql.database import Database, Transaction
 
@@ -24,14 +26,16 @@ class LastUses:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._used: dict[tuple[int, int], float] = {}
+        self._used: dict[tuple[int, int], Standing] = {}
         self._written: dict[tuple[int, int], float] = {}
         self._deferred = Deferred(self.flush, seconds=FLUSH_S)
 
-    def add(self, account: tuple[int, int]) -> None:
-        """Remembers that the account, by its tenant's id and its own, is used now."""
-        self._used[account] = time.time()
-        self._deferred.want()
+    def add(self, standing: Standing, now: float) -> None:
+        """Remembers that the account is used now."""
+        if not standing.used_at:
+            self._used[standing.account.key] = standing  # of those of one account only the last is used any more
+            self._deferred.want()
+        standing.used_at = now
 
     def know(self, account: tuple[int, int], last_used_at: datetime | None) -> None:
         """What was written of it before, by whichever process."""
@@ -41,16 +45,17 @@ class LastUses:
     async def close(self) -> None:
         """Writes what is left."""
         await self._deferred.close()
-        await self._write(self._used)
+        await self._write(_taken(self._used))
 
     async def flush(self) -> bool:
         """Writes what is remembered. Whether some is left, which was written within the last minutes."""
         recent = time.time() - _AGAIN.total_seconds()
         self._written = {account: at for account, at in self._written.items() if at > recent}
-        due = {account: at for account, at in self._used.items() if account not in self._written}
-        self._used = {account: at for account, at in self._used.items() if account not in due}
-        await self._write(due)
-        self._written.update(due)
+        due = {account: each for account, each in self._used.items() if account not in self._written}
+        self._used = {account: each for account, each in self._used.items() if account not in due}
+        taken = _taken(due)
+        await self._write(taken)
+        self._written.update(taken)
         return bool(self._used)
 
     async def _write(self, used: dict[tuple[int, int], float]) -> None:
@@ -60,3 +65,11 @@ class LastUses:
         if used:
             with contextlib.suppress(UnavailableError):
                 await self._database.transact(write)
+
+
+def _taken(used: Mapping[tuple[int, int], Standing]) -> dict[tuple[int, int], float]:
+    """When each was last used, which is about to be written."""
+    taken = {account: each.used_at for account, each in used.items()}
+    for each in used.values():
+        each.used_at = 0.0
+    return taken

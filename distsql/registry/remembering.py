@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Final, Generic, TypeVar
 
 FRESH_S: Final = 1.0
@@ -18,11 +18,15 @@ Value = TypeVar("Value")
 
 
 class Remembered(Generic[Key, Value]):
-    """Values by key, each for some seconds; bounded in number, or by what they weigh."""
+    """Values by key, each for some seconds; bounded in number, or by what they weigh.
 
-    __slots__ = ("_values", "_weight")
+    Of one that is forgotten, for whatever reason but its time, ``end`` is told.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_end", "_values", "_weight")
+
+    def __init__(self, end: Callable[[Value], None] | None = None) -> None:
+        self._end = end
         self._values: dict[Key, tuple[Value, float, int]] = {}
         self._weight = 0
 
@@ -41,11 +45,13 @@ class Remembered(Generic[Key, Value]):
         found = self._values.pop(key, None)
         if found is not None:
             self._weight -= found[2]
+            if self._end is not None:
+                self._end(found[0])
 
     def clear(self) -> None:
         """Forgets everything."""
-        self._values.clear()
-        self._weight = 0
+        for key in list(self._values):
+            self.forget(key)
 
     def __iter__(self) -> Iterator[Key]:
         """The keys, also of values whose time is over."""
@@ -55,3 +61,8 @@ class Remembered(Generic[Key, Value]):
         """The value, unless it was forgotten or its time is over."""
         found = self._values.get(key)
         return found[0] if found is not None and found[1] > time.monotonic() else None
+
+    def look(self, key: Key) -> Value | None:
+        """The value, unless it was forgotten: for one that knows by itself when its time is over."""
+        found = self._values.get(key)
+        return None if found is None else found[0]

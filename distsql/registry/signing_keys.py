@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -41,6 +41,13 @@ class KeyRing(NamedTuple):
         if signing is None:
             raise SettingsError("No key signs tokens: `distsql key rotate` makes one")
         return cls(signing, {key.kid: key for key in keys})
+
+    def says_as(self, other: KeyRing) -> bool:
+        """Whether the same keys sign and verify, for as long."""
+        return self._said() == other._said()
+
+    def _said(self) -> tuple[str, Mapping[str, datetime | None]]:
+        return self.signing.kid, {kid: key.expires_at for kid, key in self.verifying.items()}
 
 
 def new_key() -> SigningKey:

@@ -146,7 +146,7 @@ class Database:
         self._pool = Pool(connector.connect, size=pool_size, wait_s=statement_timeout_s)
         self._known = KnownTenants()
         self._pipelines = [Pipeline(connector.connect, self._known) for _ in range(_PIPELINES)]
-        self._reads = Gathering(self._pipelines)
+        self._reads = Gathering(self._pipelines, self._known)
 
     @property
     def connections(self) -> dict[str, int]:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from sqlalchemy import (
     ARRAY,
     BigInteger,
     BindParameter,
+    Boolean,
     ColumnElement,
     FromClause,
     Insert,
@@ -28,6 +30,7 @@ from sqlalchemy import (
     column,
     func,
     literal_column,
+    not_,
     or_,
     select,
     true,
@@ -71,10 +74,21 @@ class Statement(Generic[Row]):
     across: Statement[Row] | None = None
     """The same for several who ask as different tenants, of which it sets each in its turn (see `asked_statement`)."""
     sets_tenant: bool = False
+    shared: tuple[str, ...] = ()
+    """Which of its parameters are the same for all who ask at once."""
 
-    def lists(self, askers: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-        """The parameters that are lists, of what each gives who asks; all others they have in common."""
-        return {f"{name}s": [each[name] for each in askers] for name in self.asked}
+    def lists(
+        self, askers: Sequence[Mapping[str, Any]], told: Mapping[str, list[Any]] = MappingProxyType({})
+    ) -> dict[str, list[Any]]:
+        """The parameters that are lists, of what each gives who asks, or what is ``told`` of them.
+
+        All others they have in common.
+        """
+        return {f"{name}s": told[name] if name in told else [each[name] for each in askers] for name in self.asked}
+
+    def common(self, parameters: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+        """Those of the parameters that all have in common who ask at once."""
+        return tuple([(name, parameters[name]) for name in self.shared])
 
     def pack(self, parameters: Mapping[str, Any]) -> list[bytes | None]:
         """The values of `forms`, in their order. Raises what a value raises that has no form in SQL."""
@@ -148,14 +162,16 @@ class _Unwritten(Statement[Row]):
         numbered_sql, order = _numbered(sql)
         forms = forms_of(compiled.binds[each].type for each in order)
         make_row = _row_maker(clause, self._row_type, skip=bool(self.asked))
-        self._fill(sql=sql, make_row=make_row, numbered_sql=numbered_sql, order=order, forms=forms)
+        lists = {f"{name}s" for name in self.asked}
+        shared = tuple(name for name in order if name not in lists)
+        self._fill(sql=sql, make_row=make_row, numbered_sql=numbered_sql, order=order, forms=forms, shared=shared)
 
     def _fill(self, **values: object) -> None:
         for name, value in values.items():
             object.__setattr__(self, name, value)  # frozen for everybody else
 
 
-_WRITTEN: Final = frozenset({"sql", "make_row", "numbered_sql", "order", "forms"})
+_WRITTEN: Final = frozenset({"sql", "make_row", "numbered_sql", "order", "forms", "shared"})
 
 
 def asked_statement(
@@ -171,7 +187,7 @@ def asked_statement(
     ``write`` writes each, over `named_repository`, for the `askers` that it gets; ``asking`` are the parameters that
     each of them has for itself.
     """
-    asked, several = askers(asking), askers({WHO: BigInteger(), "tenant": Text(), **asking})
+    asked, several = askers(asking), askers({WHO: BigInteger(), BY_NAME: Boolean(), "tenant": Text(), **asking})
     told = f"The same asked as several tenants, of which each row sees its own (see {name})."
     across = statement(f"{name}_across_tenants", told, write(several), row_type, asked=several)
     return statement(name, purpose, write(asked), row_type, asked=asked, across=across)
@@ -235,6 +251,7 @@ ACTOR: Final = parameter("actor", Text())
 ONE: Final = literal_column("1", BigInteger())
 ASKER: Final = "asker"
 WHO: Final = "who"
+BY_NAME: Final = "by_name"
 
 
 def named_repository(asked: TableValuedAlias | None = None) -> tuple[Join[Any], FromClause]:
@@ -280,7 +297,12 @@ def _named_tenant(asked: TableValuedAlias | None) -> tuple[FromClause, FromClaus
     setting = _setting_tenant(asked.c[WHO])
     # By what the setting gives: it has been set when the first policy is asked. And no row is any but its asker's,
     # whichever tenant was set: were one of the two wrong, nothing would be seen.
-    own = found.where(tenants.c.id == cast(setting.c[WHO], BigInteger), tenants.c.name == asked.c.tenant)
+    own = found.where(
+        tenants.c.id == cast(setting.c[WHO], BigInteger),
+        tenants.c.name == asked.c.tenant,
+        # Of an account's tenant that is known elsewhere; of one that is told by its name it is looked up here.
+        or_(not_(asked.c[BY_NAME]), tenants.c.suspended_at.is_(None)),
+    )
     each = own.lateral("tenant")
     return asked.join(setting, true()).join(each, true()), each
 

@@ -54,7 +54,7 @@ _MANY: Final = 100_000
 
 
 class KnownTenants:
-    """Ids that reads learned within the last second, for transactions: looking a name up takes locks."""
+    """Ids that reads learned of names: looking one up takes locks, and part of a statement."""
 
     __slots__ = ("_settings",)
 
@@ -62,16 +62,27 @@ class KnownTenants:
         self._settings: dict[str, TenantSetting] = {}
 
     def learn(self, setting: TenantSetting) -> None:
-        """Remembers what was answered."""
-        if isinstance(setting.who, str) and setting.id is not None:
-            if len(self._settings) >= _MANY:
-                self._settings.clear()
-            self._settings[setting.who] = setting
+        """Remembers what was answered; of a tenant that isn't there, or is suspended, nothing."""
+        if not isinstance(setting.who, str):
+            return
+        if setting.id is None or setting.suspended:
+            self._settings.pop(setting.who, None)
+            return
+        if len(self._settings) >= _MANY:
+            self._settings.clear()
+        self._settings[setting.who] = setting
 
     def best(self, tenant: str) -> str | int:
-        """The tenant by its id, or else by its name."""
+        """For a transaction: the tenant by its id, if it was looked up within the last second, or else by its name."""
         setting = self._settings.get(tenant)
         return setting.id if setting is not None and setting.id is not None and setting.serves(tenant) else tenant
+
+    def id_of(self, who: Who) -> int | None:
+        """The tenant's id, for a statement that looks whether it has the name still."""
+        if isinstance(who, str):
+            setting = self._settings.get(who)
+            return None if setting is None else setting.id
+        return who
 
 
 class TenantSetting:

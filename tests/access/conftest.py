@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
+from typing import Final
 
 import httpx
 import pytest
@@ -15,14 +18,18 @@ from distsql.api.requests import Limits
 from distsql.app import Registry, create_authorizer
 from distsql.contract import Repository
 from distsql.oci.manifest import ParsedManifest
+from distsql.registry import account_states, last_uses
 from distsql.registry.accounts import Accounts
 from distsql.registry.grants import Grant
+from distsql.registry.remembering import FRESH_S, Remembered
 from distsql.registry.tenants import Tenants
 from distsql.settings import Settings
+from distsql.sql import tenant_setting
 from distsql.values import Caller
 from tests.registry.pushing import push_image
 
 ADMINISTRATOR = Caller(actor="cli:tester")
+BRIEFLY_S: Final = 0.15
 
 
 @dataclass(frozen=True)
@@ -67,6 +74,21 @@ class World:
 
     async def push(self, name: str, *layers: bytes, tag: str = "latest") -> ParsedManifest:
         return await push_image(self.repository(name), *layers, tags=[tag], of=name)
+
+
+@pytest.fixture
+def over(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Awaitable[None]]:
+    """Waits until nothing counts that was only remembered: that is a sixth of a second here, where it is a second.
+
+    How long it really is, servers are asked in tests/server/test_revocation.py.
+    """
+    assert FRESH_S == tenant_setting.FRESH_S == (Remembered.add.__kwdefaults__ or {})["seconds"] == 1
+    for module in (account_states, tenant_setting):
+        monkeypatch.setattr(module, "FRESH_S", BRIEFLY_S)
+    monkeypatch.setattr(account_states, "_AGAIN_S", 0.6 * BRIEFLY_S)
+    monkeypatch.setattr(last_uses, "FLUSH_S", BRIEFLY_S)
+    monkeypatch.setitem(Remembered.add.__kwdefaults__ or {}, "seconds", BRIEFLY_S)
+    return partial(asyncio.sleep, 1.1 * BRIEFLY_S)
 
 
 @pytest.fixture

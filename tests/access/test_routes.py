@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from uuid import uuid4
 
@@ -153,7 +153,10 @@ async def test_an_upload_is_its_beginners(world: World, places: tuple[Place, Pla
 
 
 async def test_an_upload_outlives_its_accounts_name_only(
-    world: World, places: tuple[Place, Place], sql: psycopg.Connection[tuple[object, ...]]
+    over: Callable[[], Awaitable[None]],
+    world: World,
+    places: tuple[Place, Place],
+    sql: psycopg.Connection[tuple[object, ...]],
 ) -> None:
     """An account that gets the name later doesn't go on with its predecessor's session, though it knows the id.
 
@@ -169,7 +172,7 @@ async def test_an_upload_outlives_its_accounts_name_only(
         assert await world.status("GET", location, world.basic("acme/ci")) == 204
     await world.accounts.delete("acme/ci")
     await world.make("acme/ci", "acme/**:pull,push")
-    await asyncio.sleep(1.1)
+    await over()
     header = await world.token("acme/ci", "repository:acme/web:pull,push")
     for location in locations:
         for method, more in [("GET", ""), ("PATCH", ""), ("PUT", f"?digest={Digest.of(b'')}"), ("DELETE", "")]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import httpx
 import pytest
@@ -15,7 +14,7 @@ SCOPE = "repository:acme/web:pull"
 
 
 @pytest.fixture
-async def suspended(world: World) -> tuple[World, dict[str, dict[str, str]], str]:
+async def suspended(over: Callable[[], Awaitable[None]], world: World) -> tuple[World, dict[str, dict[str, str]], str]:
     """With what was given before: tokens, by whose they are, and a refresh token of the account's."""
     await world.push("acme/web")
     await world.make("acme/ci", "acme/**:pull,push")
@@ -24,7 +23,7 @@ async def suspended(world: World) -> tuple[World, dict[str, dict[str, str]], str
     before = {str(login): await world.token(login, SCOPE) for login in ("acme/ci", "other/ci", None)}
     refresh = (await world.ask("acme/ci", offline_token="true")).json()["refresh_token"]
     await world.tenants.suspend("acme")
-    await asyncio.sleep(1.1)
+    await over()
     return world, before, refresh
 
 
@@ -82,10 +81,12 @@ async def test_strangers_learn_nothing(
     assert told[0] == told[1]
 
 
-async def test_resumed_it_goes_on(suspended: tuple[World, dict[str, dict[str, str]], str]) -> None:
+async def test_resumed_it_goes_on(
+    suspended: tuple[World, dict[str, dict[str, str]], str], over: Callable[[], Awaitable[None]]
+) -> None:
     """With the tokens that were out, and the same secrets."""
     world, before, _ = suspended
     await world.tenants.resume("acme")
-    await asyncio.sleep(1.1)
+    await over()
     assert {await world.status("GET", PULL, header) for header in before.values()} == {200}
     assert (await world.ask("acme/ci", SCOPE)).status_code == 200

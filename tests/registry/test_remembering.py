@@ -47,3 +47,20 @@ def test_what_is_forgotten_makes_room() -> None:
         remembered.forget(number)
     remembered.add(-1, "it", seconds=60)
     assert list(remembered) == [-1]
+
+
+def test_of_what_is_forgotten_the_end_is_told() -> None:
+    """Whoever still has it must know: forgotten, replaced, put out by others, or with everything."""
+    ended: list[str] = []
+    remembered: Remembered[int, str] = Remembered(ended.append)
+    for key, value in ((1, "forgotten"), (2, "replaced"), (2, "kept"), (3, "over")):
+        remembered.add(key, value, seconds=0 if value == "over" else 60)
+    remembered.forget(1)
+    remembered.forget(1)
+    assert ended == ["replaced", "forgotten"]
+    assert (remembered.find(3), remembered.look(3), remembered.look(4)) == (None, "over", None)
+    remembered.add(4, "large", seconds=60, length=(MOST - 2) * 1024)
+    assert ended[2:] == ["kept"]
+    remembered.clear()
+    assert ended[3:] == ["over", "large"]
+    assert list(remembered) == []

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from sqlalchemy import BigInteger, Select, TableValuedAlias, Text, literal_column, select
 
+from distsql.errors import TenantSuspendedError
 from distsql.oci.names import RepositoryName
 from distsql.sql import health, manifests
 from distsql.sql.database import SERVE_ROLE, Database
@@ -108,6 +109,7 @@ async def test_nobodys_and_a_names_reads_beside_them_see_what_they_should(
     serving: Database, flushes: list[list[tuple[str, int]]]
 ) -> None:
     mixed: list[tuple[Who, int]] = [(1, 1), (None, 1), (2, 2), ("tenant-3", 3), (4, 4), (None, 4), ("tenant-3", 4)]
+    known = 3
     for _ in range(3):
         flushes.clear()
         found = await asyncio.gather(*(see(serving, *each) for each in mixed))
@@ -115,7 +117,9 @@ async def test_nobodys_and_a_names_reads_beside_them_see_what_they_should(
             [] if who is None or who not in {tenant, f"tenant-{tenant}"} else [(1000, tenant, str(tenant))]
             for who, tenant in mixed
         ]
-        assert ("test_see_across_tenants", 3) in [one for flush in flushes for one in flush]
+        # Who is told by a name of which nothing is known yet is looked up apart.
+        assert ("test_see_across_tenants", known) in [one for flush in flushes for one in flush]
+        known = 5
         # The setting doesn't outlive them, on either connection.
         for who, tenant in ((None, 4), (5, 5), ("tenant-6", 6), (5, 4)):
             expected = [(1000, tenant, str(tenant))] if who in {tenant, f"tenant-{tenant}"} else []
@@ -162,6 +166,46 @@ async def test_one_that_can_not_be_asked_is_told_and_disturbs_nobody(database_ur
     await database.close()
 
 
+# -- who is told by a name --------------------------------------------------------------------------------------------
+
+
+async def named(database: Database, *tenants: int) -> list[object]:
+    """The payloads that are found as tenants that are told by their names, or the kinds of errors."""
+    names = [RepositoryName(f"tenant-{tenant}", "web") for tenant in tenants]
+    pulls = (database.of(name.tenant).pull(manifests.find_tagged_manifest, name, "latest") for name in names)
+    answers = await asyncio.gather(*pulls, return_exceptions=True)
+    return [answer.payload if isinstance(answer, manifests.ManifestRow) else type(answer) for answer in answers]
+
+
+async def test_names_that_were_looked_up_share_a_statement(
+    serving: Database, flushes: list[list[tuple[str, int]]]
+) -> None:
+    for _ in range(2):
+        flushes.clear()
+        assert await named(serving, *TENANTS) == [str(tenant).encode() for tenant in TENANTS]
+    assert flushes == [[("find_tagged_manifest_across_tenants", 16)], [("find_tagged_manifest_across_tenants", 14)]]
+    assert await named(serving, 1, 99, 2, 99) == [b"1", type(None), b"2", type(None)]
+
+
+async def test_a_name_means_whom_it_means_now(serving: Database, sql: Sql) -> None:
+    """However lately it was looked up: given to another tenant, to nobody, or to a tenant that is suspended."""
+    assert await named(serving, 1, 2, 3, 4) == [b"1", b"2", b"3", b"4"]
+    sql.execute("update tenants set name = 'moved' where id = 1; update tenants set name = 'tenant-1' where id = 5")
+    sql.execute("update tenants set name = 'gone' where id = 2; update tenants set suspended_at = now() where id = 3")
+    told = [b"5", type(None), TenantSuspendedError, b"4"]
+    assert await named(serving, 1, 2, 3, 4) == told
+    assert await named(serving, 1, 2, 3, 4) == told
+    sql.execute("update tenants set name = 'tenant-2' where id = 2; update tenants set suspended_at = null")
+    # One that is alone may be shown as it was looked up a second ago.
+    assert await named(serving, 4, 2, 3, 1) == [b"4", b"2", b"3", b"5"]
+
+
+async def test_who_is_known_by_its_id_is_not_asked_whether_it_is_suspended(serving: Database, sql: Sql) -> None:
+    """Of accounts that is known elsewhere (`distsql.registry.account_states`), and refused with a reason."""
+    sql.execute("update tenants set suspended_at = now() where id = 3")
+    assert await asyncio.gather(*(pull(serving, who, who) for who in (2, 3, 4))) == [b"2", b"3", b"4"]
+
+
 # -- what protects whom -----------------------------------------------------------------------------------------------
 
 _CONDITIONS: Final = "tenants.id = CAST(setting.who AS BIGINT) AND tenants.name = asked.tenant"
@@ -172,7 +216,8 @@ _NONE: Final = [None] * 4
 def run(sql: Sql, text: str) -> list[tuple[object, ...]]:
     """Asks as the serving role: as the tenants 1, 2 and 3 about themselves, and as the second about the first."""
     whos, names = [1, 2, 3, 2], [f"tenant-{n}" for n in (1, 2, 3, 1)]
-    given = {"whos": whos, "tenants": names, "paths": ["web"] * 4, "only_ids": _NONE, "values": [1] * 4}
+    given = {"whos": whos, "by_names": [True, False, True, False], "tenants": names, "paths": ["web"] * 4}
+    given |= {"only_ids": _NONE, "values": [1] * 4}
     with sql.transaction(force_rollback=True):
         sql.execute(f"set local role {SERVE_ROLE}")
         return sql.execute(text.encode(), given).fetchall()
