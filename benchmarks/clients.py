@@ -68,7 +68,8 @@ def run_scripts(port: int, scripts: Iterable[Script], *, headers: str = "") -> N
         try:
             running = sum(client.advance(None) for client in clients)
             while running:
-                ready = selector.select(PATIENCE)
+                # Twice: a process that was stopped for longer wakes up without having looked.
+                ready = selector.select(PATIENCE) or selector.select(PATIENCE)
                 if not ready:
                     raise LoadFailed(f"no answer within {PATIENCE:.0f} s")
                 running -= sum(not key.data.wake(mask) for key, mask in ready)

@@ -22,18 +22,29 @@ SETTINGS: Final = {
     "auto_explain.log_analyze": "on",
     "auto_explain.log_timing": "off",  # of each node: a clock is read twice for each row
     "auto_explain.log_buffers": "on",
+    "auto_explain.log_wal": "on",
 }
 _ENTRY: Final = re.compile(r"LOG:  duration: ([\d.]+) ms  plan:\n((?:\t.*\n)+)")
-_PAGES: Final = re.compile(r"(?:hit|read)=(\d+)")
+_PAGES: Final = re.compile(r"\b(hit|read|fpi)=(\d+)")
+_TOTALS: Final = ("Buffers: ", "WAL: ")
 _PLAN: Final = re.compile(r"  \(cost=")
 
 
+class Pages(NamedTuple):
+    """What a statement touched; how many weren't in PostgreSQL's buffers, how many were written to its log whole."""
+
+    touched: float
+    read: float = 0
+    logged: float = 0
+    """Whole, as each is when it is changed for the first time after a checkpoint."""
+
+
 class Run(NamedTuple):
-    """One execution of a statement: milliseconds, and the pages that it touched."""
+    """One execution of a statement."""
 
     statement: str
     milliseconds: float
-    pages: int
+    pages: Pages
 
 
 def change_settings(url: str, settings: dict[str, str | None]) -> None:
@@ -80,9 +91,11 @@ class ExplainedLog:
             text, _, _ = " ".join(lines[:first]).removeprefix("Query Text: ").partition("Query Parameters: ")
             name = self._names.get(_plain(text))
             if name is not None:
-                # The first line of buffers is the whole plan's: those below are in it.
-                buffers = next((line for line in lines[first:] if "Buffers:" in line), "")
-                yield Run(name, float(found[1]), sum(map(int, _PAGES.findall(buffers))))
+                # The first lines are the whole plan's: those below are in them. Checks of foreign keys aren't.
+                total = "".join(next((line for line in lines[first:] if kind in line), "") for kind in _TOTALS)
+                pages = {kind: int(number) for kind, number in _PAGES.findall(total)}
+                read = pages.get("read", 0)
+                yield Run(name, float(found[1]), Pages(pages.get("hit", 0) + read, read, pages.get("fpi", 0)))
 
 
 def _plain(sql: str) -> str:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -18,16 +18,20 @@ from distsql.embedded import PrivatePostgres
 from distsql.sql import schema
 
 START: Final = 90.0
+LOOK: Final = 0.05
 
 
 class Member:
     """One server, which is on its port again after it was killed."""
 
-    def __init__(self, catalogue: list[str], folder: Path, *arguments: str) -> None:
+    def __init__(
+        self, catalogue: list[str], folder: Path, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / f"serve-{self.port}.log"
         self._command = [sys.executable, "-m", "distsql", "serve", "--port", str(self.port), *catalogue, *arguments]
+        self._environment = {**os.environ, "DISTSQL_ACCESS_LOG": "off", **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -35,7 +39,7 @@ class Member:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                env={**os.environ, "DISTSQL_ACCESS_LOG": "off"},
+                env=self._environment,
             )  # fmt: skip
 
     @property
@@ -50,11 +54,12 @@ class Member:
         return self.log.read_text(errors="replace").count("distsql is ready on") if self.log.exists() else 0
 
     def wait_ready(self, lives: int = 1) -> None:
-        deadline = time.monotonic() + START
+        looks = 0  # not by a clock, which goes on while a machine is paused
         while self.lives < lives:
-            if self._process is None or self._process.poll() is not None or time.monotonic() > deadline:
+            if self._process is None or self._process.poll() is not None or looks * LOOK > START:
                 raise ServerFailed(f"{self.url} didn't start; the end of its log:\n{self.log.read_text()[-2000:]}")
-            time.sleep(0.05)
+            time.sleep(LOOK)
+            looks += 1
 
     def kill(self) -> None:
         """All of its processes at once, as a machine that is switched off."""

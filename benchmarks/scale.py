@@ -1,10 +1,11 @@
 """`python -m benchmarks.scale`: what requests cost in a very large catalogue, against one of 1,000 manifests.
 
     python -m benchmarks.scale fill --data DIR [--manifests N ...]     a private PostgreSQL with so much in it
-    python -m benchmarks.scale measure --small DIR --large DIR         what has to hold at any size, and whether it does
+    python -m benchmarks.scale measure --data DIR                      what has to hold at any size, and whether it does
     python -m benchmarks.scale all --data DIR [--manifests N ...]      both, and everything is removed at the end
 
-Both databases run at once and are asked in turn, so what else the machine does meets both alike.
+The small catalogue is made for each measurement. Both databases run at once and are asked in turn, so what else the
+machine does meets both alike.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -25,11 +26,19 @@ from typing import Final
 import psycopg
 from rich.console import Console
 
+from benchmarks.__main__ import make_folder
 from benchmarks.explained import change_settings
 from benchmarks.population import Shape, fill
 from benchmarks.scale_report import Figures, print_figures
 from benchmarks.scaled_servers import Second, forget_files, live, median_life, pull, serving
-from benchmarks.scaled_statements import Comparison, compare_operations, compare_statements, measure, open_sides
+from benchmarks.scaled_statements import (
+    Comparison,
+    compare_operations,
+    compare_statements,
+    measure,
+    open_sides,
+    operations,
+)
 from benchmarks.vacuums import churn
 from distsql.embedded import PrivatePostgres
 from distsql.sql import schema
@@ -40,6 +49,9 @@ ROOM: Final = 14_000
 """Bytes of disk for each manifest, with all that comes with it: tables, indexes, and the log of writing them."""
 SMALL: Final = {"tenants": 100, "repositories": 1_000, "manifests": 1_000, "tags": 5_000}
 LARGE: Final = {"tenants": 10_000, "repositories": 100_000, "manifests": 1_000_000, "tags": 5_000_000}
+READ_INDEXES: Final = """
+select sum(pg_prewarm(oid)) from pg_class where relkind = 'i' and relnamespace = 'public'::regnamespace
+"""
 
 
 def make_shape(*, tenants: int, repositories: int, manifests: int, tags: int) -> Shape:
@@ -80,32 +92,53 @@ def size_of(url: str) -> int:
     return int(size)
 
 
-def measure_folders(small: Path, large: Path, given: argparse.Namespace) -> Figures:
+def measure_folder(large: Path, given: argparse.Namespace) -> Figures:
+    """Against a small catalogue that is made for this, and removed.
+
+    What is measured adds a few thousand manifests to the large one, under names that nobody used: it can be measured
+    as often as wanted.
+    """
+    with make_folder() as small:
+        fill_folder(small, make_shape(**SMALL))
+        return compare_folders(small, large, given)
+
+
+def compare_folders(small: Path, large: Path, given: argparse.Namespace) -> Figures:
     """Statements and operations; starts; vacuums; and the first seconds after a restart, with nothing in any cache."""
     shapes = [Shape(**json.loads((data / SHAPE).read_text())) for data in (small, large)]
     with ExitStack() as stack, progress.status("", refresh_per_second=2) as status:
-        postgres = [(data, stack.enter_context(PrivatePostgres(data))) for data in (small, large)]
-        urls = [each.url(data) for data, each in postgres]
-        for url in urls:
-            schema.migrate(url)
+        urls = [stack.enter_context(_running(data, given)) for data in (small, large)]
         logs = [data / "postgres/postgres.log" for data in (small, large)]
-        operations, statements = asyncio.run(
-            _measure_statements(list(zip(urls, logs, strict=True)), given.rounds, status.update)
-        )
+        compared = asyncio.run(_measure_statements(list(zip(urls, logs, strict=True)), given, status.update))
         lives = []
         for url, data, shape in zip(urls, (small, large), shapes, strict=True):
             status.update(f"starts of a server over {data}")
             lives.append(median_life(partial(live, url, data / "server", shape, seconds=given.seconds), given.starts))
         watched = churn(urls[1], seconds=given.churn, tell=status.update)
         size = size_of(urls[1])
-    return Figures(shapes[1], size, operations, statements, lives[0], lives[1], watched, _restart(large, given.seconds))
+    return Figures(shapes[1], size, *compared, lives[0], lives[1], watched, _restart(large, given.seconds))
+
+
+@contextmanager
+def _running(data: Path, given: argparse.Namespace) -> Iterator[str]:
+    """The URL of a catalogue with the latest schema, and with as large buffers, as full, as they are wanted."""
+    with PrivatePostgres(data) as postgres:
+        change_settings(postgres.url(data), {"shared_buffers": given.buffers and f"'{given.buffers}'"})
+    with PrivatePostgres(data) as postgres:
+        url = postgres.url(data)
+        schema.migrate(url)
+        if given.warm:
+            with psycopg.connect(url, autocommit=True) as connection:
+                connection.execute("create extension if not exists pg_prewarm")
+                connection.execute(READ_INDEXES)
+        yield url
 
 
 async def _measure_statements(
-    places: Sequence[tuple[str, Path]], rounds: int, tell: Callable[[str], None]
+    places: Sequence[tuple[str, Path]], given: argparse.Namespace, tell: Callable[[str], None]
 ) -> tuple[list[Comparison], list[Comparison]]:
     async with open_sides(*places) as (small, large):
-        await measure(small, large, rounds=rounds, tell=tell)
+        await measure(small, large, rounds=given.rounds, only=given.only, tell=tell)
         return compare_operations(small, large), compare_statements(small, large)
 
 
@@ -124,6 +157,9 @@ def add_sizes(parser: argparse.ArgumentParser) -> None:
 
 def add_lengths(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=20, help="of each operation, in each catalogue")
+    parser.add_argument("--only", action="append", choices=sorted(operations()), help="may be repeated")
+    parser.add_argument("--buffers", metavar="SIZE", help="PostgreSQL's shared_buffers, such as 4GB; else as it is run")
+    parser.add_argument("--warm", action="store_true", help="first read all indexes into the buffers")
     parser.add_argument("--starts", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10, help="of pulls after a start")
     parser.add_argument("--churn", type=float, default=60, help="seconds in which tags are changed")
@@ -135,31 +171,28 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     commands = parser.add_subparsers(dest="command", required=True)
     filling, measuring, everything = (commands.add_parser(name) for name in ("fill", "measure", "all"))
-    for command in (filling, everything):
+    for command in (filling, measuring, everything):
         command.add_argument("--data", type=Path, required=True, metavar="DIR")
+    for command in (filling, everything):
         add_sizes(command)
     for command in (measuring, everything):
         add_lengths(command)
-    measuring.add_argument("--small", type=Path, required=True, metavar="DIR")
-    measuring.add_argument("--large", type=Path, required=True, metavar="DIR")
     return parser.parse_args(arguments)
 
 
 def run(given: argparse.Namespace) -> Figures | None:
     """Figures, where something was measured."""
     sizes = {name: getattr(given, name) for name in LARGE} if given.command != "measure" else {}
+    if given.command == "measure":
+        return measure_folder(given.data, given)
     if given.command == "fill":
         fill_folder(given.data, make_shape(**sizes))
         return None
-    if given.command == "measure":
-        return measure_folders(given.small, given.large, given)
-    small, large = given.data / "small", given.data / "large"
+    large = given.data / "large"
     try:
-        fill_folder(small, make_shape(**SMALL))
         fill_folder(large, make_shape(**sizes))
-        return measure_folders(small, large, given)
+        return measure_folder(large, given)
     finally:
-        shutil.rmtree(small, ignore_errors=True)
         shutil.rmtree(large, ignore_errors=True)
 
 

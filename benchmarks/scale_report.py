@@ -52,11 +52,12 @@ def print_figures(figures: Figures, console: Console) -> None:
 
 
 def _compare(title: str, comparisons: Sequence[Comparison]) -> Table:
-    table = Table(title, "ms among 1,000", "ms among all", f"ratio (bar {BAR})", "pages", "pages among all")
+    pages = "pages (not in buffers, logged whole)"
+    table = Table(title, "ms among 1,000", "ms among all", f"ratio (bar {BAR})", pages, "the same among all")
     for one in sorted(comparisons, key=lambda each: -each.ratio):
-        pages = (str(one.small_pages), str(one.large_pages)) if one.large_pages else ("", "")
         shown = f"{one.ratio:.2f}{' MISSED' if one.ratio > BAR else ''}"
-        table.add_row(one.name, f"{one.small:.3f}", f"{one.large:.3f}", shown, *pages)
+        touched = ("{:.0f} ({:.1f}, {:.1f})".format(*each) if each.touched else "" for each in one[3:])
+        table.add_row(one.name, f"{one.small:.3f}", f"{one.large:.3f}", shown, *touched)
     return table
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
-from statistics import median
+from statistics import fmean, median
 from typing import Final, NamedTuple
 
-from benchmarks.explained import ExplainedLog, Run, explaining
+from benchmarks.explained import ExplainedLog, Pages, Run, explaining
 from distsql.app import Registry
 from distsql.registry.tenants import Tenants
 from distsql.settings import Settings
@@ -19,6 +20,8 @@ from tests.plans.operations import Call, World
 from tests.plans.test_budgets import BUDGETS
 
 BAR: Final = 1.3
+PATIENCE: Final = timedelta(hours=1)
+"""A machine that is paused in the middle of a statement goes on with it."""
 WALKS: Final = {"list tags", "list repositories", "list referrers"}
 """These go to the end of everything, so they take longer among more: pages of them are measured instead."""
 Prepare = Callable[[World], Awaitable[Call]]
@@ -44,13 +47,13 @@ class Side:
 
 
 class Comparison(NamedTuple):
-    """Medians in the small catalogue and in the large one: milliseconds, and pages for statements."""
+    """Medians in the small catalogue and in the large one: milliseconds; and means of pages, for statements."""
 
     name: str
     small: float
     large: float
-    small_pages: int = 0
-    large_pages: int = 0
+    small_pages: Pages = Pages(0)
+    large_pages: Pages = Pages(0)
 
     @property
     def ratio(self) -> float:
@@ -66,7 +69,10 @@ async def open_sides(*places: tuple[str, Path]) -> AsyncIterator[list[Side]]:
         async with AsyncExitStack() as stack:
             sides = []
             for url, log in places:
-                opened = Settings(database_url=url, storage="memory:", access_log=False)
+                opened = Settings(
+                    database_url=url, storage="memory:", access_log=False, statement_timeout=PATIENCE,
+                    lock_timeout=PATIENCE,
+                )  # fmt: skip
                 registry = await stack.enter_async_context(Registry(opened))
                 caller, backend = Caller(actor="scale"), registry.backend
                 world = World(
@@ -107,10 +113,18 @@ def pages() -> dict[str, Prepare]:
     }
 
 
-async def measure(small: Side, large: Side, *, rounds: int, tell: Callable[[str], None]) -> None:
-    """Every operation of the table of budgets, and pages: in turn, after one round to warm up."""
-    operations: dict[str, Prepare] = {name: one.prepare for name, one in BUDGETS.items() if name not in WALKS} | pages()
-    for name, prepare in operations.items():
+def operations() -> dict[str, Prepare]:
+    """Every one of the table of budgets, and pages."""
+    return {name: one.prepare for name, one in BUDGETS.items() if name not in WALKS} | pages()
+
+
+async def measure(
+    small: Side, large: Side, *, rounds: int, only: Collection[str] | None = None, tell: Callable[[str], None]
+) -> None:
+    """All operations, or only some: in turn, after one round to warm up."""
+    for name, prepare in operations().items():
+        if only and name not in only:
+            continue
         tell(name)
         for number in range(rounds + 1):
             for side in (small, large):
@@ -135,6 +149,5 @@ def _compare(name: str, small: Sequence[Run], large: Sequence[Run]) -> Compariso
         name,
         median(run.milliseconds for run in small),
         median(run.milliseconds for run in large),
-        int(median(run.pages for run in small)),
-        int(median(run.pages for run in large)),
+        *(Pages(*map(fmean, zip(*(run.pages for run in runs), strict=True))) for runs in (small, large)),
     )
