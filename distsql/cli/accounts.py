@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distsql.cli.options import as_json, caller, run, settings_options
+from distsql.cli.options import caller, run, settings_options
+from distsql.cli.output import as_json, print_names, print_rows
 from distsql.errors import SettingsError
 from distsql.settings import Settings
 from distsql.values import duration
@@ -101,7 +102,7 @@ def list_accounts(settings: Settings, tenant: str, *, as_json: bool) -> None:
     async def find(registry: Registry) -> list[AccountRow]:
         return await _accounts(registry).list(tenant)
 
-    _print([_described(row) for row in run(settings, find)], as_json=as_json)
+    print_rows([_described(row) for row in run(settings, find)], as_json=as_json)
 
 
 @account.command("show")
@@ -116,7 +117,7 @@ def show_account(settings: Settings, login: str, *, as_json: bool) -> None:
         return await found.get(login), await found.grants(login)
 
     row, granted = run(settings, find)
-    _print([{**_described(row), "grants": [str(each) for each in granted]}], as_json=as_json)
+    print_rows([{**_described(row), "grants": [str(each) for each in granted]}], as_json=as_json)
 
 
 def _described(row: AccountRow) -> dict[str, Any]:
@@ -125,19 +126,6 @@ def _described(row: AccountRow) -> dict[str, Any]:
         for name in ("created_at", "expires_at", "disabled_at", "last_used_at")
     }
     return {"login": f"{row.tenant}/{row.name}", "kind": row.kind, **instants}
-
-
-def _print(rows: list[dict[str, Any]], *, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(rows))
-    elif rows:
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(*rows[0])
-        for row in rows:
-            table.add_row(*("\n".join(value) if isinstance(value, list) else value or "" for value in row.values()))
-        Console().print(table)
 
 
 @account.command("disable")
@@ -203,9 +191,7 @@ def list_grants(settings: Settings, login: str, *, as_json: bool) -> None:
     async def find(registry: Registry) -> list[str]:
         return [str(each) for each in await _accounts(registry).grants(login)]
 
-    found = run(settings, find)
-    for line in [json.dumps(found)] if as_json else found:
-        click.echo(line)
+    print_names(run(settings, find), as_json=as_json)
 
 
 @grant.command("remove")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from distsql.cli.options import as_json, run, settings_options
+from distsql.cli.options import run, settings_options
+from distsql.cli.output import as_json
 from distsql.settings import Settings
 
 if TYPE_CHECKING:

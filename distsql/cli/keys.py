@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
 
-from distsql.cli.options import as_json, caller, run, settings_options
+from distsql.cli.options import caller, run, settings_options
+from distsql.cli.output import as_json, print_rows
 from distsql.errors import SettingsError
 from distsql.settings import Settings
 from distsql.values import duration
@@ -44,16 +44,7 @@ def list_keys(settings: Settings, *, as_json: bool) -> None:
         }
         for row in run(settings, find)
     ]
-    if as_json:
-        click.echo(json.dumps(rows))
-    elif rows:
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(*rows[0])
-        for row in rows:
-            table.add_row(*row.values())
-        Console().print(table)
+    print_rows(rows, as_json=as_json)
 
 
 def _text(instant: datetime | None) -> str | None:

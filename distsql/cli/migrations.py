@@ -6,7 +6,8 @@ import json
 
 import click
 
-from distsql.cli.options import as_json, caller, catalogue, settings_options
+from distsql.cli.options import caller, catalogue, settings_options
+from distsql.cli.output import as_json
 from distsql.settings import Settings
 
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from distsql.values import Caller
 
 Command = Callable[..., Any]
-_UNFOLDED: Final = 10_000
 Result = TypeVar("Result")
 
 _CATALOGUE = (
@@ -34,7 +33,6 @@ _CATALOGUE = (
 _STORAGE = click.option(
     "--storage", metavar="URL", help="Where blob bytes are kept, for example file:///srv/bytes.  [default: DIR/bytes]"
 )
-as_json = click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
 
 
 def settings_options(*, storage: bool = False) -> Callable[[Command], Command]:
@@ -95,17 +93,3 @@ def catalogue(settings: Settings, *, create: bool = False) -> Iterator[Settings]
             PrivatePostgres.url(settings.data)  # tells what is missing
         with PrivatePostgres(settings.data) as postgres:
             yield replace(settings, database_url=postgres.url(settings.data))
-
-
-def print_table(rows: list[dict[str, Any]]) -> None:
-    """Prints rows that have the same keys, at least one."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*rows[0])
-    for row in rows:
-        values = (", ".join(value) if isinstance(value, list) else value for value in row.values())
-        table.add_row(*("" if value is None else str(value) for value in values))
-    console = Console()
-    # Who reads it by a program gets whole lines: a digest that is folded can't be looked for.
-    (console if console.is_terminal else Console(width=_UNFOLDED)).print(table)

@@ -14,6 +14,7 @@ from uuid import UUID
 
 import click
 
+from distsql.cli.output import show_table
 from distsql.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -74,7 +75,6 @@ async def _write_csv(batches: Batches, columns: Mapping[str, str], file: IO[str]
 
 
 async def _write_table(batches: Batches, columns: Mapping[str, str], file: IO[str]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table()
@@ -86,7 +86,7 @@ async def _write_table(batches: Batches, columns: Mapping[str, str], file: IO[st
         if len(table.rows) == _MOST_OF_A_TABLE:
             click.echo(f"only the first {_MOST_OF_A_TABLE} rows: --format csv has all", err=True)
             break
-    Console(file=file, width=None if file.isatty() else 10_000).print(table)
+    show_table(table, file)
 
 
 def readable(name: str, value: object) -> str:

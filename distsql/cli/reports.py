@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from distsql.cli.options import as_json, catalogue, print_table, settings_options
+from distsql.cli.options import catalogue, settings_options
+from distsql.cli.output import as_json, print_rows
 from distsql.errors import ReportInvalidError
 from distsql.settings import Settings
 
@@ -118,7 +119,6 @@ async def _database(settings: Settings) -> AsyncIterator[Database]:
 
 
 def _print_list(known: Sequence[ReportRow], *, as_json: bool) -> None:
-    import json
 
     described: list[dict[str, Any]] = [
         {
@@ -129,10 +129,8 @@ def _print_list(known: Sequence[ReportRow], *, as_json: bool) -> None:
         }
         for row in known
     ]
-    if as_json:
-        click.echo(json.dumps(described))
-    else:
-        print_table([{key: row[key] for key in ("name", "arguments", "answers")} for row in described])
+    shown = ("name", "arguments", "answers")
+    print_rows(described if as_json else [{key: row[key] for key in shown} for row in described], as_json=as_json)
 
 
 def find(known: Sequence[ReportRow], name: str) -> ReportRow:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from distsql.cli.limits import given_settings, settings_of
-from distsql.cli.options import as_json, caller, print_table, run, settings_options
+from distsql.cli.options import caller, run, settings_options
+from distsql.cli.output import as_json, print_names, print_thing
 from distsql.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ def list_repositories(settings: Settings, *, as_json: bool) -> None:
     async def names(registry: Registry) -> list[str]:
         return [name async for name in registry.namespace.repositories()]
 
-    found = run(settings, names)
-    for line in [json.dumps(found)] if as_json else found:
-        click.echo(line)
+    print_names(run(settings, names), as_json=as_json)
 
 
 @repository.command("show")
@@ -43,11 +41,7 @@ def list_repositories(settings: Settings, *, as_json: bool) -> None:
 def show_repository(settings: Settings, name: str, *, as_json: bool) -> None:
     """Print a repository's settings, and how much is in it."""
     row = _run(settings, lambda repositories: repositories.get(name))
-    found = {**row._asdict(), "created_at": row.created_at.isoformat(timespec="seconds")}
-    if as_json:
-        click.echo(json.dumps(found))
-    else:
-        print_table([{"what": key, "is": value} for key, value in found.items()])
+    print_thing({**row._asdict(), "created_at": row.created_at.isoformat(timespec="seconds")}, as_json=as_json)
 
 
 @repository.command("set")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distsql.cli.options import as_json, caller, print_table, run, settings_options
+from distsql.cli.options import caller, run, settings_options
+from distsql.cli.output import as_json, print_rows, print_table
 from distsql.errors import SettingsError
 from distsql.settings import Settings
 
@@ -40,10 +41,7 @@ def _run(settings: Settings, work: Callable[[Retention], Awaitable[Any]]) -> Any
 def list_policies(settings: Settings, tenant: str | None, *, as_json: bool) -> None:
     """Print the policies of all tenants and repositories, or of one TENANT."""
     rows = [row for each in _run(settings, lambda found: found.all(tenant)) for row in _rules(each)]
-    if as_json:
-        click.echo(json.dumps(rows))
-    elif rows:
-        print_table(rows)
+    print_rows(rows, as_json=as_json)
 
 
 def _rules(found: NamedPolicy) -> list[dict[str, Any]]:

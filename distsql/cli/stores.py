@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distsql.cli.options import as_json, caller, print_table, run, settings_options
+from distsql.cli.options import caller, run, settings_options
+from distsql.cli.output import as_json, print_rows, print_table
 from distsql.settings import Settings
 
 if TYPE_CHECKING:
@@ -54,10 +55,7 @@ def list_stores(settings: Settings, *, as_json: bool) -> None:
         {**row._asdict(), "added_at": row.added_at.isoformat(timespec="seconds")}
         for row in _run(settings, lambda stores: stores.all())
     ]
-    if as_json:
-        click.echo(json.dumps(found))
-    elif found:
-        print_table(found)
+    print_rows(found, as_json=as_json)
 
 
 @store.command("check")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from distsql.cli.limits import given_settings, limit, settings_of
-from distsql.cli.options import as_json, caller, print_table, run, settings_options
+from distsql.cli.options import caller, run, settings_options
+from distsql.cli.output import as_json, print_rows, print_thing
 from distsql.errors import SettingsError
 from distsql.settings import Settings
 from distsql.values import duration
@@ -53,11 +54,8 @@ def list_tenants(settings: Settings, *, as_json: bool) -> None:
         return [row async for row in tenants.all()]
 
     found = [_described(row) for row in _run(settings, find)]
-    if as_json:
-        click.echo(json.dumps(found))
-    elif found:
-        shown = ("name", "stored_bytes", "repositories", "manifests", "tags", "suspended_at")
-        print_table([{key: row[key] for key in shown} for row in found])
+    shown = ("name", "stored_bytes", "repositories", "manifests", "tags", "suspended_at")
+    print_rows(found if as_json else [{key: row[key] for key in shown} for row in found], as_json=as_json)
 
 
 @tenant.command("show")
@@ -66,11 +64,7 @@ def list_tenants(settings: Settings, *, as_json: bool) -> None:
 @as_json
 def show_tenant(settings: Settings, name: str, *, as_json: bool) -> None:
     """Print a tenant's settings, and what it uses."""
-    found = _described(_run(settings, lambda tenants: tenants.get(name)))
-    if as_json:
-        click.echo(json.dumps(found))
-    else:
-        print_table([{"what": key, "is": value} for key, value in found.items()])
+    print_thing(_described(_run(settings, lambda tenants: tenants.get(name))), as_json=as_json)
 
 
 def _described(row: DescribedTenantRow) -> dict[str, Any]:

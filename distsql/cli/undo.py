@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from distsql.cli.options import as_json, caller, print_table, run, settings_options
+from distsql.cli.options import caller, run, settings_options
+from distsql.cli.output import as_json, print_names, print_rows
 from distsql.errors import DistsqlError, ManifestUnknownError, NameUnknownError, SettingsError, TagUnknownError
 from distsql.oci.names import RepositoryName
 from distsql.settings import Settings
@@ -94,9 +94,7 @@ def list_tags(settings: Settings, repository: str, *, as_json: bool) -> None:
     async def names(found: StoredRepository) -> list[str]:
         return [name async for name in found.tags.list()]
 
-    found = _in_repository(settings, repository, names)
-    for line in [json.dumps(found)] if as_json else found:
-        click.echo(line)
+    print_names(_in_repository(settings, repository, names), as_json=as_json)
 
 
 @tag.command("history")
@@ -123,7 +121,7 @@ def tag_history(settings: Settings, reference: str, at: datetime | None, *, as_j
             if at is None or move.valid_to is None or at < move.valid_to
         ]
 
-    _print(_in_repository(settings, repository, moves), as_json=as_json)
+    print_rows(_in_repository(settings, repository, moves), as_json=as_json)
 
 
 @tag.command("rollback")
@@ -171,7 +169,7 @@ def list_deleted(settings: Settings, name: str | None, *, as_json: bool) -> None
             for row in rows
         ]
 
-    _print(run(settings, find), as_json=as_json)
+    print_rows(run(settings, find), as_json=as_json)
 
 
 @click.command()
@@ -197,10 +195,3 @@ def restore(settings: Settings, reference: str) -> None:
     with _or_told(f"distsql deleted list {RepositoryName.parse(wanted.repository)}"):
         _in_repository(settings, wanted.repository, bring_back)
     click.echo(f"{reference} is there again")
-
-
-def _print(rows: list[dict[str, Any]], *, as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(rows))
-    elif rows:
-        print_table(rows)

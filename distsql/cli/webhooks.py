@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from distsql.cli.options import as_json, caller, print_table, run, settings_options
+from distsql.cli.options import caller, run, settings_options
+from distsql.cli.output import as_json, print_rows
 from distsql.errors import DeliveryFailedError, SettingsError
 from distsql.settings import Settings
 
@@ -74,10 +75,7 @@ def list_webhooks(settings: Settings, tenant: str, *, dead: bool, as_json: bool)
         return [row._asdict() for row in rows]
 
     rows = [{name: _shown(value) for name, value in row.items()} for row in run(settings, find)]
-    if as_json:
-        click.echo(json.dumps(rows))
-    elif rows:
-        print_table(rows)
+    print_rows(rows, as_json=as_json)
 
 
 def _shown(value: object) -> object:

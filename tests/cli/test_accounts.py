@@ -41,6 +41,16 @@ def secret(catalogue: list[str]) -> str:
     return made.stdout.strip()
 
 
+def test_tables_for_programs_have_whole_lines(catalogue: list[str], secret: str) -> None:
+    """Nothing is cut off where no terminal says how wide it is: not a time, a grant, or a key's name."""
+    [described] = json.loads(run("account", "show", "acme/ci", "--json", *catalogue).stdout)
+    shown = run("account", "show", "acme/ci", *catalogue).stdout
+    assert all(text in shown for text in (described["created_at"], described["expires_at"], *described["grants"]))
+    assert run("key", "rotate", *catalogue).exit_code == 0
+    [key] = json.loads(run("key", "list", "--json", *catalogue).stdout)
+    assert all(text in run("key", "list", *catalogue).stdout for text in (key["kid"], key["created_at"]))
+
+
 def test_a_secret_is_shown_once_and_kept_as_a_hash(catalogue: list[str], secret: str, sql: Sql) -> None:
     """Argon2id in the catalogue, and no command that reads it back."""
     [(kept,)] = sql.execute("select secret_hash from accounts").fetchall()
