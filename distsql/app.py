@@ -28,7 +28,7 @@ from distsql.registry.authentication import Authenticator
 from distsql.registry.authorities import Authorities
 from distsql.registry.collecting import Collecting
 from distsql.registry.context import Backend
-from distsql.registry.image_labels import ImageLabels
+from distsql.registry.image_labels import LATE, ImageLabels
 from distsql.registry.incidents import Incidents
 from distsql.registry.namespace import StoredNamespace
 from distsql.registry.pulls import Pulls, add_up_in_turn, forget_ended_tags
@@ -50,6 +50,7 @@ _ACCESS_CHANGES_AGE: Final = timedelta(days=1)
 _ENDED_TAGS: Final = timedelta(days=1)
 _ENDED_TAGS_AGE: Final = timedelta(days=30)  # at least; longer where they can be restored for longer
 _UNREAD_LABELS: Final = timedelta(hours=6)
+_LATE_LABELS: Final = timedelta(minutes=2)
 _LONG_SESSIONS: Final = timedelta(seconds=10)
 _ASKED_S: Final = 10 * 60  # at least so often, whose turn it is
 _FIRST_UNREAD_LABELS_S: Final = 60
@@ -137,6 +138,7 @@ class Registry:
             self._by_turns(
                 "reading labels", self.image_labels.read_rest, interval=_UNREAD_LABELS, first=_FIRST_UNREAD_LABELS_S
             ),
+            self._by_turns(LATE, self.image_labels.read_late, interval=_LATE_LABELS),
             Repeated(
                 "delivering events",
                 Deliverer(self._everything, Sender(allowed=settings.private_hosts).post).run,

@@ -5,27 +5,32 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
 
 from distsql.bytestore.contract import ByteStore
 from distsql.errors import BytesMissingError, ManifestInvalidError, UnavailableError
 from distsql.oci.digest import Digest
-from distsql.oci.image_config import IMAGE_CONFIGS, MAX_LENGTH, read_labels
+from distsql.oci.manifest.image_config import IMAGE_CONFIGS, MAX_LENGTH, read_labels
 from distsql.registry.deferring import Deferred
-from distsql.sql import image_labels
+from distsql.sql import image_labels, late_labels, turns
 from distsql.sql.database import Database, Transaction
 from distsql.sql.image_labels import ConfigRow
 
 _log: Final = logging.getLogger("distsql")
 _INTERVAL_S: Final = 2.0
 _TOGETHER: Final = 200  # configs in a transaction; their bytes are read one after the other
-_MOST: Final = 10_000  # that are remembered; `read_rest` finds the others
+_MOST: Final = 10_000  # that are remembered; `read_late` finds the others
+LATE: Final = "reading late labels"  # a turn of all servers
+_LOOK: Final = timedelta(minutes=10)  # of pushes that are looked at in one statement
+_LONGEST_LOOK: Final = timedelta(hours=6)  # back; `read_rest` finds what is older
+_COMMITTED: Final = timedelta(minutes=2)  # until who wrote into the audit has committed, however slow
 _BEGINNING: Final = (-1, -1, b"")
 
 
 class ImageLabels:
-    """Of one process. What it hasn't read when it is killed is read by whoever looks for it next (`read_rest`)."""
+    """Of one process. What it hasn't read when it is killed is read by whoever looks next (`read_late`)."""
 
     __slots__ = ("_database", "_deferred", "_new", "_store")
 
@@ -59,8 +64,35 @@ class ImageLabels:
             return True
         return False
 
+    async def read_late(self, *, page: int = _TOGETHER, pause_s: float = 0.1) -> int:
+        """How many configs were read that somebody should have read: of a server that was killed.
+
+        It looks at what was pushed since it last did, some minutes at a time, and a little more: what is told in the
+        audit may be committed later.
+        """
+        reached = await self._database.read(partial(turns.find_reached, name=LATE, period=_LONGEST_LOOK))
+        since, count = reached.since, 0
+        while since < reached.until:
+            until = min(since + _LOOK, reached.until)
+            count += await self._read_pushed((since, until), page=page)
+            at = min(until, reached.until - _COMMITTED)
+            await self._database.transact(partial(turns.keep_reached, name=LATE, at=at))
+            since = until
+            await asyncio.sleep(pause_s)
+        return count
+
+    async def _read_pushed(self, span: tuple[datetime, datetime], *, page: int) -> int:
+        after, count = _BEGINNING[1:], 0
+        look = partial(late_labels.list_late_configs, span=span, media_types=sorted(IMAGE_CONFIGS), limit=page)
+        while rows := await self._database.read(partial(look, after=after)):
+            after = rows[-1].tenant_id, rows[-1].digest.packed
+            count += await self._save(rows)
+            if len(rows) < page:
+                break
+        return count
+
     async def read_rest(self, *, page: int = _TOGETHER, pause_s: float = 0.1) -> int:
-        """How many configs were read that nobody had read: of an earlier version, or of a server that was killed.
+        """How many configs were read that nobody had read: of an earlier version, or whose bytes were away.
 
         It looks at every manifest, page by page and with rest between them; then forgets what is there no more.
         """
@@ -80,6 +112,11 @@ class ImageLabels:
         look = partial(image_labels.forget_image_configs, limit=page)
         while row := await self._database.transact(partial(look, after=after)):
             after = row.tenant_id, row.digest.packed
+            await asyncio.sleep(pause_s)
+        behind = *_BEGINNING, ""
+        look_again = partial(image_labels.forget_manifest_labels, limit=page)
+        while label := await self._database.transact(partial(look_again, after=behind)):
+            behind = label.tenant_id, label.repository_id, label.manifest_digest.packed, label.key
             await asyncio.sleep(pause_s)
 
     async def _save(self, rows: Sequence[ConfigRow]) -> int:

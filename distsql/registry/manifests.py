@@ -21,9 +21,9 @@ from distsql.errors import (
 )
 from distsql.oci.descriptor import NO_ANNOTATIONS, Descriptor
 from distsql.oci.digest import Digest
-from distsql.oci.image_config import IMAGE_CONFIGS
 from distsql.oci.jws import verify_signatures
 from distsql.oci.manifest import SCHEMA1, ParsedManifest, Role, parse
+from distsql.oci.manifest.image_config import IMAGE_CONFIGS
 from distsql.oci.names import RepositoryName, check_tag, is_tag
 from distsql.oci.signing import signed_by_referrer
 from distsql.registry import paging

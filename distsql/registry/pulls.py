@@ -10,7 +10,8 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -25,90 +26,80 @@ from distsql.values import ActorKind
 
 _log: Final = logging.getLogger("distsql")
 _DAY_S: Final = 24 * 60 * 60
-# Requests, until they are added up: to do that one by one costs two times as much, for each time everything that it
-# needs is out of the processor's caches; and with hundreds their own memory is.
+# Requests, until equal ones are put together: one by one everything that it needs is out of the processor's caches each
+# time, and with hundreds their own memory is.
 _TOGETHER: Final = 32
 # Different things, until they are written ahead of their time; and what is kept at most while the catalogue is away.
 _MANY: Final = 20_000
 _MOST: Final = 50_000
-_AT_ONCE: Final = 2000  # of them in a batch: requests wait no longer than it takes to put these together, some 5 ms
+_AT_ONCE: Final = 2000  # of them in a batch: requests wait no longer than it takes to put these together, some 3 ms
 _CLOSING_S: Final = 5.0  # a server that stops has other things to end: what it wrote is safe, and others add it up
 _BATCHES: Final = 50  # in a transaction that adds them up
 _REST: Final = 200  # times as long as it took to add up, until it is somebody's turn again
 _LONGEST_REST: Final = timedelta(minutes=1)
 
-
-Counted = tuple[str, ActorKind, str | None, Digest | None, int, int, int]
-"""A request: a repository's full name, who asked, the tag and the manifest's digest if it was about one; whether it was
-a pull (1 or 0), and the bytes that it gave out itself, and by a redirect."""
-_Asked = tuple[str | None, Digest | None]
-_Group = tuple[float, str, ActorKind]
-"""A day, counted from 1970; a repository; and who asked."""
-
-
-class Counts:
-    """What one kind of actor was given out of a repository on a day."""
-
-    __slots__ = ("pulls", "pulls_of", "redirected_bytes", "requests", "sent_bytes")
-
-    def __init__(self) -> None:
-        self.requests = self.pulls = self.sent_bytes = self.redirected_bytes = 0
-        self.pulls_of: dict[_Asked, int] = {}
-        """Of what was asked for. When, the batch says: it is as old as the interval at most."""
+_Page = tuple[float, Sequence[tuple[str, int]]]
+"""Of a day, counted from 1970: different requests, and how often each of them."""
 
 
 class Pulls:
-    """Of one process. What it has not written when it is killed is lost: the last few seconds."""
+    """Of one process. What it has not written when it is killed is lost: the last few seconds.
 
-    __slots__ = ("_counted", "_database", "_deferred", "_memory", "_new", "_size", "_unwritten")
+    A request is remembered as one text, equal ones as a number beside it. Any more objects for each request cost more
+    than to make them: memory that would be used again at once is kept for seconds, and the next request takes other.
+    """
+
+    __slots__ = ("_counted", "_database", "_deferred", "_memory", "_new", "_unwritten")
 
     def __init__(self, database: Database, *, interval_s: float) -> None:
         self._database = database
         self._deferred = Deferred(self.flush, seconds=interval_s)
-        self._memory: dict[_Group, Counts] = {}
-        self._new: list[Counted] = []
+        self._memory: dict[float, Counter[str]] = {}  # by the day, counted from 1970
+        self._new: list[str] = []
         self._counted = False
-        self._size = 0  # how many different things are in it
-        self._unwritten: list[list[CountedPulls]] = []
+        self._unwritten: list[_Page] = []
 
-    def add(self, request: Counted) -> None:
-        """Counts one request."""
+    def add(
+        self,
+        name: str,
+        kind: ActorKind,
+        tag: str | None,
+        digest: Digest | None,
+        pulls: int,
+        sent_bytes: int,
+        redirected_bytes: int,
+    ) -> None:
+        """Counts one request.
+
+        About this repository, by whom; for which tag and manifest if it was about one; whether it was a pull (1 or 0);
+        and the bytes that it gave out itself, and by a redirect. Given by their places: this is done for each request.
+        """
         new = self._new
-        new.append(request)
+        packed = "" if digest is None else digest.packed.decode("latin-1")  # last: it may have spaces in it
+        new.append(f"{name} {kind} {tag or ''} {pulls} {sent_bytes} {redirected_bytes} {packed}")
         if len(new) == 1:
             self._counted = True
             self._deferred.want()
-        if len(new) >= _TOGETHER:
-            self._make_room()
-            self._add_up()
+        elif len(new) >= _TOGETHER:
+            self._put_together()
 
-    def _make_room(self) -> None:
-        if self._size >= _MOST:
-            _log.warning("Pulls since the last %d different ones are not counted: the catalogue is away", _MOST)
-            self._memory, self._size = {}, 0
-
-    def _add_up(self) -> None:
+    def _put_together(self) -> None:
         new, self._new = self._new, []
         memory, day = self._memory, time.time() // _DAY_S
-        for name, kind, tag, digest, pulls_, sent_bytes, redirected_bytes in new:
-            key = (day, name, kind)
-            counts = memory.get(key)
-            if counts is None:
-                counts = memory[key] = Counts()
-                self._size += 1
-            counts.requests += 1
-            counts.pulls += pulls_
-            counts.sent_bytes += sent_bytes
-            counts.redirected_bytes += redirected_bytes
-            if tag is not None or digest is not None:
-                asked = (tag, digest)
-                before = counts.pulls_of.get(asked)
-                if before is None:
-                    self._size += 1
-                    before = 0
-                counts.pulls_of[asked] = before + pulls_
-        if self._size >= _MANY:
+        if day not in memory:
+            memory[day] = Counter()
+        memory[day].update(new)
+        different = self.different
+        if different >= _MOST:
+            _log.warning("The last %d different pulls are not counted: the catalogue is away", different)
+            self._memory = {}
+        elif different >= _MANY:
             self._deferred.hurry()
+
+    @property
+    def different(self) -> int:
+        """How many different things are remembered."""
+        return sum(map(len, self._memory.values()))
 
     async def close(self) -> None:
         """Writes what is left, and adds it up; nothing of a process that counted nothing, as a command's."""
@@ -125,19 +116,21 @@ class Pulls:
 
     async def flush(self) -> bool:
         """Writes what is remembered, and tells whether it has to be tried again."""
-        self._add_up()
+        self._put_together()
         if not await self._write():
             return True
-        memory, self._memory, self._size = self._memory, {}, 0
-        self._unwritten += _batches(memory)
+        memory, self._memory = self._memory, {}
+        for day, counts in memory.items():
+            counted = list(counts.items())
+            self._unwritten += [(day, counted[at : at + _AT_ONCE]) for at in range(0, len(counted), _AT_ONCE)]
         return not await self._write()
 
     async def _write(self) -> bool:
         """Each batch in a transaction of its own. Whether all are done with, well or not."""
         while self._unwritten:
-            batch = self._unwritten.pop(0)
-            if not await self._write_one(batch):
-                self._unwritten.insert(0, batch)
+            page = self._unwritten.pop(0)
+            if not await self._write_one(_batch(page)):
+                self._unwritten.insert(0, page)
                 return False
         return True
 
@@ -187,25 +180,23 @@ async def forget_ended_tags(database: Database, *, age: timedelta, page: int = 1
     return forgotten
 
 
-def _batches(memory: Mapping[_Group, Counts]) -> Iterator[list[CountedPulls]]:
-    """Of so many different things each that nobody waits long for one to be put together."""
-    batch: list[CountedPulls] = []
-    room = _AT_ONCE
-    for (day, name, kind), counts in memory.items():
-        tenant, _, path = name.partition("/")
-        on = datetime.fromtimestamp(day * _DAY_S, UTC).date()
-        totals = counts.requests, counts.pulls, counts.sent_bytes, counts.redirected_bytes
-        asked, pulls_of = list(counts.pulls_of), list(counts.pulls_of.values())
-        at = 0
-        while True:
-            part = slice(at, at + max(room, 1))
-            batch.append(CountedPulls(tenant, path, on, kind, *totals, asked[part], pulls_of[part]))
-            room -= len(asked[part]) + 1
-            if room <= 0:
-                yield batch
-                batch, room = [], _AT_ONCE
-            at, totals = part.stop, (0, 0, 0, 0)  # which are written once
-            if at >= len(asked):
-                break
-    if batch:
-        yield batch
+def _batch(page: _Page) -> list[CountedPulls]:
+    """Some of what is remembered, by repository and kind of actor."""
+    on = datetime.fromtimestamp(page[0] * _DAY_S, UTC).date()
+    groups: dict[tuple[str, str], CountedPulls] = {}
+    for text, requests in page[1]:
+        name, kind, tag, pulls, sent_bytes, redirected_bytes, digest = text.split(" ", 6)
+        group = groups.get((name, kind))
+        if group is None:
+            tenant, _, path = name.partition("/")
+            group = groups[name, kind] = CountedPulls(tenant, path, on, kind)
+        pulled = requests * int(pulls)
+        group.requests += requests
+        group.pulls += pulled
+        group.sent_bytes += requests * int(sent_bytes)
+        group.redirected_bytes += requests * int(redirected_bytes)
+        if tag or digest:
+            group.asked_tags.append(tag or None)
+            group.asked_digests.append(digest.encode("latin-1") if digest else None)
+            group.asked_pulls.append(pulled)
+    return list(groups.values())

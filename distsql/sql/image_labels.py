@@ -57,6 +57,15 @@ class ImageRow(NamedTuple):
         return ConfigRow(self.tenant_id, self.digest, self.length, self.store_key)
 
 
+class ForgottenLabelRow(NamedTuple):
+    """The last one of a page of labels that were looked at."""
+
+    tenant_id: int
+    repository_id: int
+    manifest_digest: Digest
+    key: str
+
+
 class ForgottenConfigRow(NamedTuple):
     """The last one of a page of configs that were looked at."""
 
@@ -218,3 +227,50 @@ select tenant_id, digest from page order by tenant_id desc, digest desc limit 1
 async def forget_image_configs(tx: Transaction, *, after: tuple[int, bytes], limit: int) -> ForgottenConfigRow | None:
     """Looks at the configs behind one of them; None when there are no more."""
     return await tx.one(FORGET_IMAGE_CONFIGS, tenant_id=after[0], digest=after[1], limit=limit)
+
+
+FORGET_MANIFEST_LABELS: Final = statement(
+    "forget_manifest_labels",
+    "A page of labels that came with manifests, of which those are forgotten whose manifest's row is gone.",
+    text(
+        """
+with page as (
+    select l.tenant_id, l.repository_id, l.manifest_digest, l.key from manifest_labels l
+    where (l.tenant_id, l.repository_id, l.manifest_digest, l.key) >
+        (:tenant_id, :repository_id, :digest, cast(:key as text) collate "C")
+    order by l.tenant_id, l.repository_id, l.manifest_digest, l.key limit :limit
+), forgotten as (
+    delete from manifest_labels l using page p
+    where l.tenant_id = p.tenant_id and l.repository_id = p.repository_id and l.manifest_digest = p.manifest_digest
+    and l.key = p.key and not exists (
+        select from manifests m
+        where m.tenant_id = p.tenant_id and m.repository_id = p.repository_id and m.digest = p.manifest_digest
+    )
+)
+select tenant_id, repository_id, manifest_digest, key
+from page order by tenant_id desc, repository_id desc, manifest_digest desc, key desc limit 1
+"""
+    )
+    .bindparams(*_KEY, bindparam("repository_id", type_=BigInteger()), bindparam("key", type_=Text()), LIMIT)
+    .columns(
+        column("tenant_id", BigInteger()),
+        column("repository_id", BigInteger()),
+        column("manifest_digest", DigestType()),
+        column("key", Text()),
+    ),
+    ForgottenLabelRow,
+)
+
+
+async def forget_manifest_labels(
+    tx: Transaction, *, after: tuple[int, int, bytes, str], limit: int
+) -> ForgottenLabelRow | None:
+    """Looks at the labels behind one of them; None when there are no more."""
+    return await tx.one(
+        FORGET_MANIFEST_LABELS,
+        tenant_id=after[0],
+        repository_id=after[1],
+        digest=after[2],
+        key=after[3],
+        limit=limit,
+    )

@@ -1,4 +1,4 @@
-"""The catalogue's tables of what is in images' configs: read a moment after the push, for reports."""
+"""The catalogue's tables of what is in images' configs: read a moment after the push, for reports, or with it."""
 
 from __future__ import annotations
 
@@ -39,4 +39,18 @@ image_labels: Final = Table(
         ["tenant_id", "digest"], ["image_configs.tenant_id", "image_configs.digest"], ondelete="CASCADE"
     ),
     comment="Labels in the configs of images.",
+)
+
+# No foreign key to the manifest either: whoever takes manifests away would have to lock this table too, for a format
+# that few have. A manifest that comes again says the same.
+manifest_labels: Final = Table(
+    "manifest_labels",
+    metadata,
+    _tenant_id(),
+    Column("repository_id", BigInteger, nullable=False, comment="The repository: repositories.id."),
+    Column("manifest_digest", DigestType, nullable=False, comment="The manifest: manifests.digest."),
+    Column("key", Text(collation="C"), nullable=False, comment="Name of the label."),
+    Column("value", Text, nullable=False, comment="Its text."),
+    PrimaryKeyConstraint("tenant_id", "repository_id", "manifest_digest", "key"),
+    comment="Labels of images that have their config in their manifest: Docker schema 1. Written with the push.",
 )

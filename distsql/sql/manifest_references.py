@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Boolean, Integer, Text, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import BigInteger, Boolean, Integer, Table, Text, select
+from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.types import TypeEngine
 
 from distsql.oci.descriptor import Platform
 from distsql.oci.manifest import ParsedManifest
 from distsql.sql.database import Transaction
+from distsql.sql.image_tables import manifest_labels
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import DIGEST, REPOSITORY_ID, TENANT_ID, Nothing, statement, unnested
 from distsql.sql.tables import descriptors, manifest_annotations
@@ -39,17 +40,27 @@ INSERT_DESCRIPTORS: Final = statement(
     "insert_descriptors", "All references of a manifest that is there again.", _referring, Nothing
 )
 
-_new_annotations = unnested({"key": Text(), "value": Text()})
+_new_words = unnested({"key": Text(), "value": Text()})
+
+
+def _insert_words(table: Table) -> Insert:
+    return (
+        insert(table)
+        .from_select(
+            ["tenant_id", "repository_id", "manifest_digest", "key", "value"],
+            select(TENANT_ID, REPOSITORY_ID, DIGEST, _new_words.c.key, _new_words.c.value),
+        )
+        .on_conflict_do_nothing()  # of a manifest that was deleted they are still there
+    )
+
 
 INSERT_ANNOTATIONS: Final = statement(
-    "insert_annotations",
-    "All annotations of a new manifest.",
-    insert(manifest_annotations)
-    .from_select(
-        ["tenant_id", "repository_id", "manifest_digest", "key", "value"],
-        select(TENANT_ID, REPOSITORY_ID, DIGEST, _new_annotations.c.key, _new_annotations.c.value),
-    )
-    .on_conflict_do_nothing(),  # of a manifest that was deleted they are still there
+    "insert_annotations", "All annotations of a new manifest.", _insert_words(manifest_annotations), Nothing
+)
+INSERT_MANIFEST_LABELS: Final = statement(
+    "insert_manifest_labels",
+    "Labels of a new image that has its config in its manifest.",
+    _insert_words(manifest_labels),
     Nothing,
 )
 
@@ -65,11 +76,11 @@ def insert_references(tx: Transaction, repository: RepositoryRow, manifest: Pars
 
 
 def insert_annotations(tx: Transaction, repository: RepositoryRow, manifest: ParsedManifest) -> None:
-    """The annotations of a new manifest, if there are any: the table isn't locked for none."""
-    if manifest.annotations:
-        owner = {"tenant_id": repository.tenant_id, "repository_id": repository.id, "digest": manifest.digest}
-        keys, values = list(manifest.annotations), list(manifest.annotations.values())
-        tx.queue(INSERT_ANNOTATIONS, **owner, keys=keys, values=values)
+    """The annotations of a new manifest, and labels that are in itself: no table is locked for none."""
+    owner = {"tenant_id": repository.tenant_id, "repository_id": repository.id, "digest": manifest.digest}
+    for each, words in ((INSERT_ANNOTATIONS, manifest.annotations), (INSERT_MANIFEST_LABELS, manifest.labels)):
+        if words:
+            tx.queue(each, **owner, keys=list(words), values=list(words.values()))
 
 
 def descriptor_arrays(manifest: ParsedManifest) -> dict[str, list[object]]:

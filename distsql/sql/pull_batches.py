@@ -3,32 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Final, NamedTuple
 
-from sqlalchemy import ARRAY, BigInteger, any_, delete, func, insert, literal_column, select
+from sqlalchemy import ARRAY, BigInteger, LargeBinary, any_, delete, func, insert, literal_column, select
 
-from distsql.oci.digest import Digest
 from distsql.sql.database import Transaction
 from distsql.sql.pull_tables import pull_batches
 from distsql.sql.statements import LIMIT, Nothing, parameter, statement
 from distsql.sql.tables import SERVER_TENANT_ID
 
 
-class CountedPulls(NamedTuple):
+@dataclass(slots=True)
+class CountedPulls:
     """What one kind of actor was given out of a repository on a day, and what was asked for by it."""
 
     tenant: str
     path: str
     day: date
     actor_kind: str
-    requests: int
-    pulls: int
-    sent_bytes: int
-    redirected_bytes: int
-    asked: Sequence[tuple[str | None, Digest | None]]
-    """Tags and digests of manifests that were given out, at least one of both."""
-    asked_pulls: Sequence[int]
+    requests: int = 0
+    pulls: int = 0
+    sent_bytes: int = 0
+    redirected_bytes: int = 0
+    asked_tags: list[str | None] = field(default_factory=list)
+    asked_digests: list[bytes | None] = field(default_factory=list)
+    """Packed, of the manifests that were given out: beside each tag, or without one; one of both there is."""
+    asked_pulls: list[int] = field(default_factory=list)
     """How often each of them."""
 
 
@@ -41,12 +43,15 @@ class BatchRow(NamedTuple):
 _SERVER: Final = literal_column(str(SERVER_TENANT_ID), BigInteger())
 _LOCK: Final = literal_column("7234298748193", BigInteger())
 _LISTS: Final = [column for column in pull_batches.c if isinstance(column.type, ARRAY)]
+# Digests come as they are packed: nothing is to be made of thousands of them that only passes through.
+_PACKED: Final = {"asked_digests": ARRAY(LargeBinary())}
 
 INSERT_PULL_BATCH: Final = statement(
     "insert_pull_batch",
     "What a server counted since the last time.",
     insert(pull_batches).values(
-        tenant_id=_SERVER, **{column.name: parameter(column.name, column.type) for column in _LISTS}
+        tenant_id=_SERVER,
+        **{each.name: parameter(each.name, _PACKED.get(each.name, each.type)) for each in _LISTS},
     ),
     Nothing,
 )
@@ -77,20 +82,19 @@ DELETE_PULL_BATCHES: Final = statement(
 
 async def insert_pull_batch(tx: Transaction, counted: Sequence[CountedPulls]) -> None:
     """Writes them as one batch. Not queued: who writes it has to know whether only the commit is in doubt."""
-    tenants, paths, days, kinds, requests, pulls, sent, redirected, *_ = zip(*counted, strict=True)
     await tx.all(
         INSERT_PULL_BATCH,
-        tenants=tenants,
-        paths=paths,
-        days=days,
-        actor_kinds=kinds,
-        requests=requests,
-        pulls=pulls,
-        sent=sent,
-        redirected=redirected,
-        asked_places=[place for place, each in enumerate(counted, 1) for _ in each.asked],
-        asked_tags=[tag for each in counted for tag, _ in each.asked],
-        asked_digests=[digest for each in counted for _, digest in each.asked],
+        tenants=[each.tenant for each in counted],
+        paths=[each.path for each in counted],
+        days=[each.day for each in counted],
+        actor_kinds=[each.actor_kind for each in counted],
+        requests=[each.requests for each in counted],
+        pulls=[each.pulls for each in counted],
+        sent=[each.sent_bytes for each in counted],
+        redirected=[each.redirected_bytes for each in counted],
+        asked_places=[place for place, each in enumerate(counted, 1) for _ in each.asked_pulls],
+        asked_tags=[tag for each in counted for tag in each.asked_tags],
+        asked_digests=[digest for each in counted for digest in each.asked_digests],
         asked_pulls=[count for each in counted for count in each.asked_pulls],
     )
 

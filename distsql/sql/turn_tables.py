@@ -20,6 +20,11 @@ turns: Final = Table(
         nullable=False,
         comment="Until when nobody else begins: while it is done, and until it is due again.",
     ),
+    Column(
+        "reached_at",
+        DateTime(timezone=True),
+        comment="What was written before is done with, where it is done in the order of writing.",
+    ),
     PrimaryKeyConstraint("tenant_id", "name"),
     comment="Whose turn it is, of all servers and their workers, to do what one of them does for all.",
 )

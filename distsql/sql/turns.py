@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from sqlalchemy import BigInteger, Interval, Text, cast, func, literal_column, select, update
+from sqlalchemy import BigInteger, DateTime, Interval, Text, cast, func, literal_column, select, update
 from sqlalchemy.dialects.postgresql import insert
 
 from distsql.sql.database import Transaction
@@ -18,6 +18,13 @@ class TurnRow(NamedTuple):
     """Until when it is the caller's."""
 
     next_at: datetime
+
+
+class SpanRow(NamedTuple):
+    """From where on it is to be done, and the database's clock."""
+
+    since: datetime
+    until: datetime
 
 
 _SERVER: Final = literal_column(str(SERVER_TENANT_ID), BigInteger())
@@ -48,6 +55,28 @@ KEEP_TURN: Final = statement(
 )
 
 
+FIND_REACHED: Final = statement(
+    "find_reached",
+    "How far it was done, but no longer ago than the period.",
+    select(
+        func.greatest(
+            select(turns.c.reached_at).where(*_this).scalar_subquery(),
+            func.now() - cast(parameter("period", Interval()), Interval()),
+            type_=DateTime(timezone=True),
+        ),
+        func.now(),
+    ),
+    SpanRow,
+)
+
+KEEP_REACHED: Final = statement(
+    "keep_reached",
+    "What was written before is done with.",
+    update(turns).where(*_this).values(reached_at=parameter("at", DateTime(timezone=True))),
+    Nothing,
+)
+
+
 async def claim_turn(tx: Transaction, name: str, *, period: timedelta) -> bool:
     """Whether it is the caller's turn, for the period at first."""
     return await tx.one(CLAIM_TURN, name=name, period=period) is not None
@@ -56,3 +85,16 @@ async def claim_turn(tx: Transaction, name: str, *, period: timedelta) -> bool:
 async def keep_turn(tx: Transaction, name: str, *, period: timedelta) -> None:
     """Nobody else begins before the period is over."""
     tx.queue(KEEP_TURN, name=name, period=period)
+
+
+async def find_reached(tx: Transaction, name: str, *, period: timedelta) -> SpanRow:
+    """What is to be done now, of the last period at most."""
+    row = await tx.one(FIND_REACHED, name=name, period=period)
+    if row is None:
+        raise AssertionError("it is one row")
+    return row
+
+
+async def keep_reached(tx: Transaction, name: str, *, at: datetime) -> None:
+    """The next one goes on from there."""
+    tx.queue(KEEP_REACHED, name=name, at=at)

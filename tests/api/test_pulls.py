@@ -124,7 +124,7 @@ async def test_two_servers_add_up(settings: Settings, registry: Registry, namesp
             for pulls, order in ((registry.pulls, 1), (other.pulls, -1)):
                 for name, manifest in list(zip(names, pushed, strict=True))[::order]:
                     for tag in "ab"[::order]:
-                        pulls.add((name, "robot", tag, manifest.digest, 1, 0, 0))
+                        pulls.add(name, "robot", tag, manifest.digest, 1, 0, 0)
             await asyncio.gather(count_pulls(registry), count_pulls(other))
     assert [row[4] for row in days(sql)] == [20] * 10
     assert sql.execute("select distinct pulls from manifest_pulls").fetchall() == [(20,)]

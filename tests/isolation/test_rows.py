@@ -34,6 +34,7 @@ MAY_BE_EMPTY: Final = {
     "garbage_queue",
     "image_configs",
     "image_labels",
+    "manifest_labels",
     "grants",
     "kept_references",
     "manifest_pulls",

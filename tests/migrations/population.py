@@ -22,6 +22,7 @@ from distsql.registry.signing_keys import SigningKeys
 from distsql.registry.webhooks import Deliverer, Webhooks
 from distsql.settings import Settings
 from distsql.values import Caller
+from tests.contract.families import LAYERS, push_blobs, schema1
 from tests.registry.pushing import image, index, push_blob, push_image
 
 # As garbage collection and deletions leave it.
@@ -56,6 +57,10 @@ async def populate(url: str, folder: Path) -> None:
         labelled = b'{"config": {"Labels": {"stage": "testing"}}}'
         second = await push_image(web, b"one", b"three", tags=["latest", "v2"], config=labelled, title="second")
         await web.manifests.put(index(first, second), ["all"])
+        await push_blobs(web)
+        nul = '{"config": {"Labels": {"nul": "\\u0000"}}}'
+        for tag, config in {"old": labelled.decode(), "odd": "no json", "nul": nul}.items():
+            await web.manifests.put(schema1(tag=tag, history=[{"v1Compatibility": config}] * len(LAYERS)), [tag])
         await web.manifests.put(image(b"one", subject=first.digest, about="a subject"))
         await web.manifests.put(image(b"one", subject=Digest.of(b"absent"), about="an absent subject"))
         await web.signatures.put(first.digest, b"signature")
@@ -82,7 +87,7 @@ async def populate(url: str, folder: Path) -> None:
         await Retention(registry.backend, Caller("ann")).set(
             "acme/web", own_policy(["v*: latest 2"], ["any: beyond 9"])
         )
-        registry.pulls.add(("acme/web", "robot", "latest", first.digest, 1, 0, 0))
+        registry.pulls.add("acme/web", "robot", "latest", first.digest, 1, 0, 0)
     await asyncio.to_thread(_condemn, url)
 
 

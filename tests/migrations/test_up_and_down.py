@@ -140,6 +140,18 @@ async def test_what_signs_what_is_found_in_what_was_there(url: str, tmp_path: Pa
     assert signing(url) == written
 
 
+async def test_labels_are_found_in_what_was_there(url: str, tmp_path: Path) -> None:
+    """0038 reads them as a push does; what can't be read is passed over."""
+    labels = "select key, value from manifest_labels"
+    schema.migrate(url)
+    await populate(url, tmp_path)
+    for _ in range(2):
+        with psycopg.connect(url) as connection:
+            assert connection.execute(labels).fetchall() == [("stage", "testing")]
+        schema.migrate(url, to="0037")
+        schema.migrate(url)
+
+
 def signing(url: str) -> list[tuple[object, ...]]:
     """All but the instants: a tag's is that of the clock, a row's that of its transaction."""
     with psycopg.connect(url) as connection:

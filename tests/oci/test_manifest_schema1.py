@@ -230,3 +230,29 @@ def test_no_layers() -> None:
     payload = json.dumps({"schemaVersion": 1, "fsLayers": None}).encode()
     manifest = parse(payload)
     assert (manifest.references(), manifest.declared_name, manifest.declared_tag) == ((), None, None)
+
+
+LABELS = '{"id":"b","config":{"Labels":{"stage":"testing","number":1}}}'
+
+
+@pytest.mark.parametrize(
+    ("history", "found"),
+    [
+        ([LABELS, '{"config":{"Labels":{"stage":"older"}}}'], {"stage": "testing"}),
+        (["{}", LABELS], {}),  # an older layer's
+        (['{"config":{"Labels":null}}', LABELS], {}),
+        (["no json", LABELS], {}),
+        (["[]", LABELS], {}),
+        (['{"config":{"Labels":{"nul":"\\u0000"}}}', LABELS], {}),
+        ([7, LABELS], {}),
+        ([], {}),
+    ],
+)
+def test_labels_are_those_of_the_newest_config(history: list[object], found: dict[str, str]) -> None:
+    """Whatever is in there, it is no reason to refuse the manifest."""
+    document = {**DOCUMENT, "history": [{"v1Compatibility": each} for each in history]}
+    assert parse(json.dumps(document).encode(), DOCKER_SCHEMA1).labels == found
+
+
+def test_others_have_their_labels_elsewhere() -> None:
+    assert parse(b'{"history": [{"v1Compatibility": "{}"}]}', "application/vnd.example.thing+json").labels == {}

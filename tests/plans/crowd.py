@@ -85,6 +85,13 @@ insert into accounts (tenant_id, id, name, kind, secret_hash)
     select n, 5 * n + a, 'ci-' || a, 'robot', 'x' from generate_series(1, 20000) n, generate_series(1, 4) a;
 insert into access_changes (tenant_id, account_id, transaction_id)
     select 1 + n % 20000, n, 1000 + n from generate_series(1, 20000) n;
+insert into image_configs (tenant_id, digest)
+    select 1, pg_temp.digest('layer ' || n) from generate_series(1, {manifests}) n;
+-- Pushes of ten thousand minutes, the newest of them now.
+insert into audit_events (tenant_id, at, id, actor, action, repository, digest)
+    select 1 + n % 2, now() - n * interval '30 seconds', n, 'ann', 'manifest.put', 'big/web',
+        pg_temp.digest('manifest ' || n)
+    from generate_series(1, 20000) n;
 -- Much that was deleted and pushed lately, of which little is due.
 insert into garbage_queue (tenant_id, id, kind, repository_id, digest, queued_at)
     select 1, row_number() over (), kind, 1, pg_temp.digest('layer ' || n), now() - n * interval '1 second'

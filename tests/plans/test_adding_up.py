@@ -62,7 +62,7 @@ async def test_many_repositories_are_each_looked_at_a_few_times(backend: Backend
     pulls = Pulls(backend.everything, interval_s=60)
     for number in range(1, REPOSITORIES + 1):
         for tag in _TAGS:
-            pulls.add((f"tenant-{number}/web", "account", tag, digest, 1, 1, 0))
+            pulls.add(f"tenant-{number}/web", "account", tag, digest, 1, 1, 0)
     await pulls.flush()
     ids = [row[0] for row in sql.execute("select id from pull_batches")]
     things = REPOSITORIES * len(_TAGS)

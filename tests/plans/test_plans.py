@@ -103,6 +103,22 @@ def test_what_a_deletion_would_do_is_found_by_hashes_and_indexes(crowd: Connecti
     assert scanned(nodes) == set()
 
 
+def test_labels_that_nobody_read_are_looked_for_in_what_was_pushed_lately(crowd: Connection) -> None:
+    """For each tenant by the audit's key, from an instant on; and then by keys. Tenants are all looked at."""
+    nodes = plan(crowd, registered["list_late_configs"])
+    filled = "select relname from pg_class where relname = any (%s) and relname <> 'tenants' and reltuples > 0"
+    assert crowd.execute(filled, [list(scanned(nodes))]).fetchall() == []  # months to come are empty
+    audited = [node for node in nodes if str(node.get("Index Name")).startswith("audit_events")]
+    assert audited
+    assert all("at >= $" in node["Index Cond"] and "tenant_id = " in node["Index Cond"] for node in audited)
+    keys = {"repositories_live_key", "manifests_pkey", "descriptors_pkey", "blobs_pkey", "image_configs_pkey"}
+    assert keys <= indexes(nodes)
+    now = datetime.now(UTC)
+    span = {"since": now - timedelta(minutes=4), "until": now, "media_types": [], "limit": 100}
+    pages = touched(crowd, "list_late_configs", {**span, "tenant_id": -1, "digest": b""}, tenant_id=BIG)
+    assert pages <= 3 * 20_000 + 2000  # some of each tenant, whatever it has, and some dozen of each push
+
+
 SHARED = [each.across for each in registered.values() if each.across is not None]
 # What keeps no rows from one asker to the next: hashes, sorts and materialized rows would.
 STEPS = {"Nested Loop", "Function Scan", "Result", "Limit", "Subquery Scan", "Memoize", "Index Scan", "Index Only Scan"}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -14,11 +16,13 @@ from distsql.app import Registry
 from distsql.bytestore.contract import ByteStore
 from distsql.errors import BytesMissingError, CatalogueUnavailableError
 from distsql.oci.digest import Digest
-from distsql.oci.image_config import MAX_KEY, MAX_LABELS, MAX_LENGTH
+from distsql.oci.manifest.image_config import MAX_KEY, MAX_LABELS, MAX_LENGTH
 from distsql.registry import image_labels
 from distsql.registry.namespace import StoredNamespace
+from distsql.registry.turns import Turns, every
 from distsql.settings import Settings
 from distsql.sql.database import Database
+from tests.contract.families import push_blobs, schema1, schema1_signed
 from tests.registry.pushing import push_image
 
 Sql = psycopg.Connection[tuple[Any, ...]]
@@ -135,12 +139,66 @@ async def test_while_the_catalogue_is_away_they_are_remembered(
     assert len(sql.execute(LABELS).fetchall()) == 2
 
 
-async def test_a_server_looks_for_what_is_missing(
-    sql: Sql, namespace: StoredNamespace, registry: Registry, settings: Settings, monkeypatch: pytest.MonkeyPatch
+async def test_what_a_killed_server_left_is_found_in_what_was_pushed_since(
+    registry: Registry, namespace: StoredNamespace, sql: Sql
 ) -> None:
+    """A minute later, and not with the next round over everything; what was looked at before is left alone."""
+    labels, late = registry.image_labels, Turns(registry.backend.everything, image_labels.LATE)
+    for name in ("acme/web", "acme/deep/web", "rival/web"):
+        for number in range(3):
+            await push_image(namespace.repository(name), b"layer", config=config({"number": str(number)}))
+    await push_image(namespace.repository("acme/web"), b"layer", config=config({"number": "1"}), title="the same again")
+    labels._new.clear()  # killed
+    assert await late.take(partial(labels.read_late, page=2, pause_s=0), rest=every(timedelta(minutes=2)))
+    found = sorted((name, value) for name, _, value in sql.execute(LABELS))
+    names = ["acme/deep/web", "acme/web", "rival/web"]
+    assert found == sorted([*((name, str(each)) for name in names for each in range(3)), ("acme/web", "1")])
+    told = "select now() - reached_at between '2 minutes' and '3 minutes' from turns"
+    assert sql.execute(told).fetchall() == [(True,)]
+    await push_image(namespace.repository("acme/web"), b"layer", config=config({"number": "3"}))
+    labels._new.clear()
+    sql.execute("update turns set reached_at = now() + interval '1 second'")
+    assert await labels.read_late(pause_s=0) == 0
+    sql.execute("update turns set reached_at = now() - interval '30 minutes'")  # in several spans
+    assert await labels.read_late(pause_s=0) == 1
+    assert await labels.read_late(pause_s=0) == 0
+
+
+@pytest.mark.parametrize("what", ["_LATE_LABELS", "_FIRST_UNREAD_LABELS_S"])
+async def test_a_server_looks_for_what_is_missing(
+    sql: Sql,
+    namespace: StoredNamespace,
+    registry: Registry,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+) -> None:
+    """By what was pushed lately, and by all that there is."""
     await push_image(namespace.repository("acme/web"), b"layer", config=config({"stage": "testing"}))
     registry.image_labels._new.clear()
-    monkeypatch.setattr(app, "_FIRST_UNREAD_LABELS_S", 0.01)
+    monkeypatch.setattr(app, what, timedelta(seconds=0.01) if what == "_LATE_LABELS" else 0.01)
     async with Registry(settings, check_schema=False, serving=True), asyncio.timeout(20):
         while not sql.execute(LABELS).fetchall():
             await asyncio.sleep(0.01)
+
+
+async def test_labels_of_docker_schema_1_come_with_the_push(
+    registry: Registry, namespace: StoredNamespace, sql: Sql
+) -> None:
+    """Bare and signed, in two repositories; and they go with it, come again, and are forgotten."""
+    history = [{"v1Compatibility": config({"stage": stage}).decode()} for stage in ("testing", "an older layer's")]
+    for name, make in (("acme/web", schema1), ("acme/other", schema1_signed)):
+        repository = namespace.repository(name)
+        await push_blobs(repository)
+        await repository.manifests.put(make(name=name, history=history), ["v1"])
+    assert sql.execute(LABELS).fetchall() == [(name, "stage", "testing") for name in ("acme/other", "acme/web")]
+    manifests = namespace.repository("acme/web").manifests
+    digest = schema1(history=history).digest
+    await manifests.delete(digest)
+    assert [row[0] for row in sql.execute(LABELS)] == ["acme/other"]
+    await manifests.put(schema1(history=history), ["v1"])
+    assert [row[0] for row in sql.execute(LABELS)] == ["acme/other", "acme/web"]
+    sql.execute("delete from tags")
+    sql.execute("delete from manifests where digest = %s", [digest.packed])
+    await registry.image_labels.read_rest(page=1, pause_s=0)
+    assert sql.execute("select count(*) from manifest_labels").fetchall() == [(1,)]

@@ -51,7 +51,7 @@ async def web(namespace: StoredNamespace) -> str:
 async def test_they_are_written_by_themselves_after_the_interval(registry: Registry, web: str, sql: Sql) -> None:
     pulls = Pulls(registry.backend.everything, interval_s=0.05)
     for _ in range(2):
-        pulls.add((web, "robot", None, None, 1, 0, 0))
+        pulls.add(web, "robot", None, None, 1, 0, 0)
         before = pulls_of(sql)
         async with asyncio.timeout(20):
             while pulls_of(sql) == before:
@@ -69,11 +69,11 @@ async def test_what_comes_while_others_are_written_is_written_next(
     async def slow(tx: Transaction, counted: Sequence[CountedPulls]) -> None:
         await insert(tx, counted)
         if not added:
-            pulls.add((web, "robot", None, None, 1, 0, 0))
+            pulls.add(web, "robot", None, None, 1, 0, 0)
             added.append(True)
 
     monkeypatch.setattr(pull_batches, "insert_pull_batch", slow)
-    pulls.add((web, "robot", None, None, 1, 0, 0))
+    pulls.add(web, "robot", None, None, 1, 0, 0)
     async with asyncio.timeout(20):
         while pulls_of(sql) < 2:
             await asyncio.sleep(0.02)
@@ -82,7 +82,7 @@ async def test_what_comes_while_others_are_written_is_written_next(
 
 async def test_a_process_that_stops_writes_what_is_left(registry: Registry, web: str, sql: Sql) -> None:
     pulls = Pulls(registry.backend.everything, interval_s=3600)
-    pulls.add((web, "robot", None, None, 1, 0, 0))
+    pulls.add(web, "robot", None, None, 1, 0, 0)
     await pulls.close()
     assert pulls_of(sql) == 1
     assert sql.execute("select count(*) from pull_batches").fetchall() == [(0,)]
@@ -104,7 +104,7 @@ async def test_while_the_catalogue_is_away_they_are_kept(
         raise CatalogueUnavailableError("away")
 
     for _ in range(3):
-        pulls.add((web, "robot", "latest", None, 1, 0, 0))
+        pulls.add(web, "robot", "latest", None, 1, 0, 0)
         with monkeypatch.context() as patched:
             patched.setattr(Database, "transact", away)
             assert await pulls.flush()
@@ -124,7 +124,7 @@ async def test_a_commit_of_unknown_outcome_is_not_repeated(
         await commit(tx)
         raise psycopg.OperationalError("the connection was lost")
 
-    pulls.add((web, "robot", None, None, 1, 0, 0))
+    pulls.add(web, "robot", None, None, 1, 0, 0)
     with monkeypatch.context() as patched:
         patched.setattr(Transaction, "commit", lost)
         assert not await pulls.flush()
@@ -139,8 +139,8 @@ async def test_memory_is_bounded(registry: Registry, web: str, sql: Sql, monkeyp
     monkeypatch.setattr(pulls_module, "_MOST", 5)
     pulls = Pulls(registry.backend.everything, interval_s=3600)
     for number in range(100):
-        pulls.add((web, "robot", f"v{number}", None, 1, 0, 0))
-        assert pulls._size <= 5
+        pulls.add(web, "robot", f"v{number}", None, 1, 0, 0)
+        assert pulls.different <= 5
     async with asyncio.timeout(20):
         while not pulls_of(sql):
             await asyncio.sleep(0.02)
@@ -153,8 +153,8 @@ async def test_many_different_things_are_several_batches(
     """Each thing in one of them, and what was given out by day in one only."""
     monkeypatch.setattr(pulls_module, "_AT_ONCE", 3)
     for number in range(10):
-        registry.pulls.add((web, "robot", f"v{number}", None, 1, 7, 0))
-    registry.pulls.add(("acme/other", "robot", None, None, 0, 0, 0))
+        registry.pulls.add(web, "robot", f"v{number}", None, 1, 7, 0)
+    registry.pulls.add("acme/other", "robot", None, None, 0, 0, 0)
     await registry.pulls.flush()
     batches = "select array_length(asked_tags, 1) from pull_batches order by id"
     assert sql.execute(batches).fetchall() == [(3,), (3,), (3,), (1,)]
@@ -166,7 +166,7 @@ async def test_many_different_things_are_several_batches(
 async def test_what_a_killed_server_wrote_is_added_up_by_another(
     registry: Registry, settings: Settings, web: str, sql: Sql
 ) -> None:
-    registry.pulls.add((web, "robot", "latest", None, 1, 0, 0))
+    registry.pulls.add(web, "robot", "latest", None, 1, 0, 0)
     await registry.pulls.flush()
     quick = replace(settings, pull_flush_interval=timedelta(seconds=0.01))
     async with Registry(quick, check_schema=False, serving=True), asyncio.timeout(20):
@@ -181,11 +181,11 @@ async def test_new_and_known_things_are_added_up_together(registry: Registry, we
     found = Digest.parse(str(digest))
     for tags in (("a", "b"), ("b", "c"), ("c", "d", "b")):
         for tag in tags:
-            registry.pulls.add((web, "robot", tag, found, 1, 0, 0))
+            registry.pulls.add(web, "robot", tag, found, 1, 0, 0)
         await registry.pulls.flush()
         if "d" not in tags:
             await count_pulls(registry)
-    registry.pulls.add((web, "account", "d", None, 1, 0, 0))
+    registry.pulls.add(web, "account", "d", None, 1, 0, 0)
     await count_pulls(registry)
     added = sql.execute("select name, pulls from tag_pulls order by 1").fetchall()
     assert added == [("a", 1), ("b", 3), ("c", 2), ("d", 2)]
@@ -197,7 +197,7 @@ async def test_servers_take_turns_to_add_up(registry: Registry, web: str, sql: S
     everything = registry.backend.everything
     assert await add_up_in_turn(everything)
     sql.execute("update turns set next_at = now() + interval '1 minute'")
-    registry.pulls.add((web, "robot", "latest", None, 1, 0, 0))
+    registry.pulls.add(web, "robot", "latest", None, 1, 0, 0)
     await registry.pulls.flush()
     assert not await add_up_in_turn(everything)
     sql.execute("update turns set next_at = now()")
@@ -213,7 +213,7 @@ async def test_repositories_that_are_gone_are_left_out(
     await gone.remove()
     kept = await push_image(namespace.repository(web), b"other", tags=["other"])
     for name, manifest in (("acme/gone", deleted), ("acme/none", deleted), (web, kept), (web, deleted)):
-        registry.pulls.add((name, "account", "latest", manifest.digest, 1, 0, 0))
+        registry.pulls.add(name, "account", "latest", manifest.digest, 1, 0, 0)
     await count_pulls(registry)
     assert pulls_of(sql) == 2
     assert sql.execute("select count(*) from manifest_pulls").fetchall() == [(1,)]
@@ -224,7 +224,7 @@ async def test_they_go_with_what_was_pulled(registry: Registry, namespace: Store
     """Garbage collection takes last pulls along; what was given out by day stays, for it is charged for."""
     repository = namespace.repository("acme/gone")
     manifest = await push_image(repository, b"layer", tags=["latest"])
-    registry.pulls.add(("acme/gone", "account", "latest", manifest.digest, 1, 0, 0))
+    registry.pulls.add("acme/gone", "account", "latest", manifest.digest, 1, 0, 0)
     await count_pulls(registry)
     await repository.remove()
     collector = GarbageCollector(
@@ -244,8 +244,8 @@ async def test_what_was_asked_for_in_several_ways_is_added_up(registry: Registry
     found = Digest.parse(str(digest))
     for kind in ACTOR_KINDS:
         for tag in ("latest", "v1", None):
-            registry.pulls.add((web, kind, tag, found, 1, 0, 0))
-        registry.pulls.add((web, kind, "latest", None, 0, 0, 0))  # a HEAD
+            registry.pulls.add(web, kind, tag, found, 1, 0, 0)
+        registry.pulls.add(web, kind, "latest", None, 0, 0, 0)  # a HEAD
     await count_pulls(registry)
     assert sql.execute("select actor_kind, requests, pulls from daily_pulls order by 1").fetchall() == [
         ("account", 4, 3),
@@ -274,7 +274,7 @@ async def test_tags_that_ended_long_ago_are_forgotten(
         "acme/other": ("first", "second"),
     }.items():
         for name in names:
-            registry.pulls.add((repository, "robot", name, None, 1, 0, 0))
+            registry.pulls.add(repository, "robot", name, None, 1, 0, 0)
     await count_pulls(registry)
     everything, age = registry.backend.everything, timedelta(days=30)
     assert await forget_ended_tags(everything, age=age, pause_s=0) == 0  # they were pulled just now
@@ -321,7 +321,7 @@ async def test_a_server_that_stops_does_not_wait_long_for_adding_up(
     monkeypatch.setattr(pulls_module, "add_up", never)
     monkeypatch.setattr(pulls_module, "_CLOSING_S", 0.01)
     counted = Pulls(backend.everything, interval_s=60)
-    counted.add(("acme/web", "anonymous", "v1", None, 0, 0, 0))
+    counted.add("acme/web", "anonymous", "v1", None, 0, 0, 0)
     async with asyncio.timeout(5):
         await counted.close()
     assert "added up by whoever is next" in caplog.text

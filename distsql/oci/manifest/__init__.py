@@ -85,6 +85,7 @@ def parse(payload: bytes, media_type: str | None = None, digest: Digest | None =
         annotations=contents.annotations,
         artifact_type=contents.artifact_type,
         config_media_type=contents.config_media_type,
+        labels=contents.labels,
         signatures=contents.signatures,
         declared_name=contents.declared_name,
         declared_tag=contents.declared_tag,

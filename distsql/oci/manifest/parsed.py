@@ -44,6 +44,7 @@ class Contents:
     annotations: Mapping[str, str] = field(default_factory=no_annotations)
     artifact_type: str | None = None
     config_media_type: str | None = None
+    labels: Mapping[str, str] = field(default_factory=no_annotations)
     signatures: tuple[bytes, ...] = ()
     declared_name: str | None = None
     declared_tag: str | None = None
@@ -58,7 +59,8 @@ class ParsedManifest:
 
     ``canonical`` is what the digest is of: the payload, but for Docker schema 1 without its signatures. ``parts`` are
     the references with their roles, in the manifest's order. ``signatures`` are the JWS blocks of a schema 1 manifest,
-    each as one JSON object, and ``declared_name`` and ``declared_tag`` what it says it is; other formats have neither.
+    each as one JSON object, ``declared_name`` and ``declared_tag`` what it says it is, and ``labels`` those of the
+    image, whose config is in the manifest; other formats have none of these.
     """
 
     media_type: str
@@ -70,6 +72,7 @@ class ParsedManifest:
     annotations: Mapping[str, str] = field(default_factory=no_annotations, compare=False, repr=False)
     artifact_type: str | None = field(default=None, compare=False)
     config_media_type: str | None = field(default=None, compare=False)
+    labels: Mapping[str, str] = field(default_factory=no_annotations, compare=False, repr=False)
     signatures: tuple[bytes, ...] = field(default=(), compare=False, repr=False)
     declared_name: str | None = field(default=None, compare=False)
     declared_tag: str | None = field(default=None, compare=False)

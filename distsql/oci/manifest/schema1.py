@@ -17,6 +17,7 @@ from distsql.errors import ManifestInvalidError, ManifestUnverifiedError
 from distsql.oci.descriptor import Descriptor
 from distsql.oci.manifest.descriptors import read_digest, read_list, read_text
 from distsql.oci.manifest.document import Document, malformed, read_document
+from distsql.oci.manifest.image_config import read_labels
 from distsql.oci.manifest.media_types import DOCKER_SCHEMA1_LAYER
 from distsql.oci.manifest.parsed import Contents, Reference, Role
 from distsql.oci.manifest.shapes import check_schema, refuse_other
@@ -42,6 +43,7 @@ def read_schema1(document: Document, payload: bytes, *, signed: bool) -> Content
     refuse_other(document, "config", "layers", "manifests")
     return Contents(
         parts=_read_layers(document),
+        labels=_read_labels(document),
         signatures=tuple(_compact(block) for block in blocks),
         declared_name=read_text(document, "name"),
         declared_tag=read_text(document, "tag"),
@@ -79,6 +81,18 @@ def _read_layers(document: Document) -> tuple[Reference, ...]:
     if history not in (0, len(layers)):
         raise malformed(f"{history} entries for {len(layers)} fsLayers: there is one for each", ("history",))
     return tuple(layers)
+
+
+def _read_labels(document: Document) -> dict[str, str]:
+    """Those of the image: its config is a text in the newest entry of the history, which nothing has to be right in."""
+    newest = next(iter(read_list(document, "history")), None)
+    config = newest.get("v1Compatibility") if isinstance(newest, dict) else None
+    if not isinstance(config, str):
+        return {}
+    try:
+        return read_labels(config.encode())
+    except ManifestInvalidError:
+        return {}
 
 
 def _read_blocks(document: Document) -> list[Document]:
