@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import Column, ForeignKeyConstraint, PrimaryKeyConstraint, Table, Text
 
-from distsql.sql.columns import INSTANT, NAME, NOW, tenant_id
+from distsql.sql.columns import INSTANT, NAME, NOW, repository_id, tenant_id
 from distsql.sql.tables import metadata
 from distsql.sql.types import DigestType
 
@@ -46,10 +46,10 @@ image_labels: Final = Table(
 manifest_labels: Final = Table(
     "manifest_labels",
     metadata,
-    _tenant_id(),
-    Column("repository_id", BigInteger, nullable=False, comment="The repository: repositories.id."),
+    tenant_id(),
+    repository_id(),
     Column("manifest_digest", DigestType, nullable=False, comment="The manifest: manifests.digest."),
-    Column("key", Text(collation="C"), nullable=False, comment="Name of the label."),
+    Column("key", NAME, nullable=False, comment="Name of the label."),
     Column("value", Text, nullable=False, comment="Its text."),
     PrimaryKeyConstraint("tenant_id", "repository_id", "manifest_digest", "key"),
     comment="Labels of images that have their config in their manifest: Docker schema 1. Written with the push.",

@@ -36,7 +36,7 @@ select distinct c.tenant_id, c.digest, c.length, c.store_key
 from pushed p
 cross join lateral (
     select r.tenant_id, r.id from repositories r
-    -- In the order of a key that has the path: most tenants have few repositories, and all of them could be read as well.
+    -- In the order of a key that has the path: most tenants have few repositories, and all could be read as well.
     where r.tenant_id = p.tenant_id and r.path between p.path and p.path and r.deleted_at is null
     order by r.path limit 1
 ) r

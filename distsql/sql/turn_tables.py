@@ -22,7 +22,7 @@ turns: Final = Table(
     ),
     Column(
         "reached_at",
-        DateTime(timezone=True),
+        INSTANT,
         comment="What was written before is done with, where it is done in the order of writing.",
     ),
     PrimaryKeyConstraint("tenant_id", "name"),
