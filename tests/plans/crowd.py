@@ -118,5 +118,6 @@ def working_as(connection: Connection, name: str, *, tenant_id: int) -> Iterator
     with connection.transaction(force_rollback=True):
         if name not in COLD.keys() | COLLECTING.keys() | BY_THE_OWNER:
             connection.execute(f"set local role {SERVE_ROLE}")
+            connection.execute("set local enable_memoize = off")
             connection.execute("select set_config('app.tenant_id', %s, true)", (str(tenant_id),))
         yield

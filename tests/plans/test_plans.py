@@ -121,7 +121,7 @@ def test_labels_that_nobody_read_are_looked_for_in_what_was_pushed_lately(crowd:
 
 SHARED = [each.across for each in registered.values() if each.across is not None]
 # What keeps no rows from one asker to the next: hashes, sorts and materialized rows would.
-STEPS = {"Nested Loop", "Function Scan", "Result", "Limit", "Subquery Scan", "Memoize", "Index Scan", "Index Only Scan"}
+STEPS = {"Nested Loop", "Function Scan", "Result", "Limit", "Subquery Scan", "Index Scan", "Index Only Scan"}
 STEPS |= {"Seq Scan", "Bitmap Heap Scan", "Bitmap Index Scan"}
 
 
@@ -130,8 +130,6 @@ def unguarded(node: dict[str, Any], *, is_set: bool = False) -> Iterator[str]:
     steps = node.get("Plans", [])
     if node["Node Type"] not in STEPS:
         yield f"{node['Node Type']} isn't read anew for each asker"
-    if node["Node Type"] == "Memoize" and "tenant_id" not in node["Cache Key"]:
-        yield f"rows are kept by {node['Cache Key']}"
     if "Relation Name" in node and not is_set:
         yield f"{node['Relation Name']} is read before the tenant is set"
     if "(hashed SubPlan" in str([value for value in node.values() if isinstance(value, str)]):

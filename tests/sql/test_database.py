@@ -11,7 +11,7 @@ import pytest
 from distsql.errors import CatalogueUnavailableError, SettingsError
 from distsql.oci.names import RepositoryName
 from distsql.sql import grants, health, repositories, tags
-from distsql.sql.database import Database, Transaction
+from distsql.sql.database import SERVE_ROLE, Database, Transaction
 from distsql.sql.repositories import RepositoryRow
 from tests.sql.rows import digest, lock_repository, look, make_digests, make_repository
 
@@ -234,6 +234,15 @@ async def test_sessions_are_set_up(small: Database) -> None:
         "TimeZone": "UTC",
         "plan_cache_mode": "force_generic_plan",
     }
+
+
+async def test_who_serves_remembers_no_rows_for_the_next_key(database_url: str) -> None:
+    """As plans are looked at in tests/plans; the owner's collections and reports may."""
+    for role, setting in ((None, "on"), (SERVE_ROLE, "off")):
+        database = Database(database_url, role=role)
+        async with database.transaction() as tx:
+            assert await look(tx, "select current_setting('enable_memoize')") == [(setting,)]
+        await database.close()
 
 
 async def test_numbers_of_any_size_share_a_prepared_statement(small: Database) -> None:
