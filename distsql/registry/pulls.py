@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Final, NamedTuple
 
 from distsql.errors import UnavailableError
 from distsql.oci.digest import Digest
@@ -26,10 +26,7 @@ from distsql.values import ActorKind
 
 _log: Final = logging.getLogger("distsql")
 _DAY_S: Final = 24 * 60 * 60
-# Requests, until equal ones are put together: one by one everything that it needs is out of the processor's caches each
-# time, and with hundreds their own memory is.
-_TOGETHER: Final = 32
-# Different things, until they are written ahead of their time; and what is kept at most while the catalogue is away.
+# Requests, until they are written ahead of their time; and different ones that are kept while the catalogue is away.
 _MANY: Final = 20_000
 _MOST: Final = 50_000
 _AT_ONCE: Final = 2000  # of them in a batch: requests wait no longer than it takes to put these together, some 3 ms
@@ -42,11 +39,20 @@ _Page = tuple[float, Sequence[tuple[str, int]]]
 """Of a day, counted from 1970: different requests, and how often each of them."""
 
 
+class _Asked(NamedTuple):
+    """Tags, packed digests, and how often each was asked for."""
+
+    tags: list[str | None]
+    digests: list[bytes | None]
+    counts: list[int]
+
+
 class Pulls:
     """Of one process. What it has not written when it is killed is lost: the last few seconds.
 
-    A request is remembered as one text, equal ones as a number beside it. Any more objects for each request cost more
-    than to make them: memory that would be used again at once is kept for seconds, and the next request takes other.
+    A request is remembered as one text, and nothing else is done until they are written: to look for each among
+    thousands takes longer than all of it, as they are out of the processor's caches then; and of more objects for each
+    request, memory that would be used again at once is kept for seconds.
     """
 
     __slots__ = ("_counted", "_database", "_deferred", "_memory", "_new", "_unwritten")
@@ -75,12 +81,17 @@ class Pulls:
         and the bytes that it gave out itself, and by a redirect. Given by their places: this is done for each request.
         """
         new = self._new
-        packed = "" if digest is None else digest.packed.decode("latin-1")  # last: it may have spaces in it
-        new.append(f"{name} {kind} {tag or ''} {pulls} {sent_bytes} {redirected_bytes} {packed}")
-        if len(new) == 1:
+        if not new:
             self._counted = True
             self._deferred.want()
-        elif len(new) >= _TOGETHER:
+        elif len(new) >= _MANY:
+            self._make_room()
+        packed = "" if digest is None else digest.packed.decode("latin-1")  # last: it has any character
+        new.append(f"{kind}/{name} {pulls} {sent_bytes} {redirected_bytes}\n{tag or ''}\n{packed}")
+
+    def _make_room(self) -> None:
+        self._deferred.hurry()
+        if len(self._new) >= 2 * _MANY:  # what was to be written before is being written still
             self._put_together()
 
     def _put_together(self) -> None:
@@ -93,8 +104,6 @@ class Pulls:
         if different >= _MOST:
             _log.warning("The last %d different pulls are not counted: the catalogue is away", different)
             self._memory = {}
-        elif different >= _MANY:
-            self._deferred.hurry()
 
     @property
     def different(self) -> int:
@@ -183,20 +192,21 @@ async def forget_ended_tags(database: Database, *, age: timedelta, page: int = 1
 def _batch(page: _Page) -> list[CountedPulls]:
     """Some of what is remembered, by repository and kind of actor."""
     on = datetime.fromtimestamp(page[0] * _DAY_S, UTC).date()
-    groups: dict[tuple[str, str], CountedPulls] = {}
+    heads: dict[str, _Asked] = {}  # most differ in their tags and digests only
     for text, requests in page[1]:
-        name, kind, tag, pulls, sent_bytes, redirected_bytes, digest = text.split(" ", 6)
-        group = groups.get((name, kind))
-        if group is None:
-            tenant, _, path = name.partition("/")
-            group = groups[name, kind] = CountedPulls(tenant, path, on, kind)
-        pulled = requests * int(pulls)
-        group.requests += requests
-        group.pulls += pulled
-        group.sent_bytes += requests * int(sent_bytes)
-        group.redirected_bytes += requests * int(redirected_bytes)
-        if tag or digest:
-            group.asked_tags.append(tag or None)
-            group.asked_digests.append(digest.encode("latin-1") if digest else None)
-            group.asked_pulls.append(pulled)
+        head, tag, digest = text.split("\n", 2)
+        asked = heads.get(head)
+        if asked is None:
+            asked = heads[head] = _Asked([], [], [])
+        tags, digests, counts = asked
+        tags.append(tag or None)
+        digests.append(digest.encode("latin-1") if digest else None)
+        counts.append(requests)
+    groups: dict[str, CountedPulls] = {}
+    for head, asked in heads.items():
+        whose, pulls, sent_bytes, redirected_bytes = head.split(" ")
+        if whose not in groups:
+            kind, tenant, path = whose.split("/", 2)
+            groups[whose] = CountedPulls(tenant, path, on, kind)
+        groups[whose].add(*asked, pulls=int(pulls), sent_bytes=int(sent_bytes), redirected_bytes=int(redirected_bytes))
     return list(groups.values())

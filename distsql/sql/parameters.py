@@ -105,10 +105,13 @@ def _packing_array(oid: int, pack: Pack) -> Pack:
         if None in values:
             pieces = [_NULL if value is None else _with_length(pack(value)) for value in values]
             return _ARRAY.pack(1, 1, oid, len(values), 1) + b"".join(pieces)
-        packed = [*map(pack, values)]
-        lengths = map(_LENGTH.pack, map(len, packed))
-        # No step of Python's own for an element: an index has thousands.
-        return _ARRAY.pack(1, 0, oid, len(values), 1) + b"".join(chain.from_iterable(zip(lengths, packed, strict=True)))
+        head, packed = _ARRAY.pack(1, 0, oid, len(values), 1), [*map(pack, values)]
+        # No step of Python's own for an element: an index has thousands. Numbers and digests are all of one length.
+        lengths = [*map(len, packed)]
+        if lengths.count(lengths[0]) == len(lengths):
+            length = _LENGTH.pack(lengths[0])
+            return head + length + length.join(packed)
+        return head + b"".join(chain.from_iterable(zip(map(_LENGTH.pack, lengths), packed, strict=True)))
 
     return pack_array
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import compress
 from typing import Final, NamedTuple
 
 from sqlalchemy import ARRAY, BigInteger, LargeBinary, any_, delete, func, insert, literal_column, select
@@ -31,7 +32,28 @@ class CountedPulls:
     asked_digests: list[bytes | None] = field(default_factory=list)
     """Packed, of the manifests that were given out: beside each tag, or without one; one of both there is."""
     asked_pulls: list[int] = field(default_factory=list)
-    """How often each of them."""
+    """How often each of them was given out."""
+
+    def add(
+        self,
+        tags: list[str | None],
+        digests: list[bytes | None],
+        counts: list[int],
+        *,
+        pulls: int,
+        sent_bytes: int,
+        redirected_bytes: int,
+    ) -> None:
+        """So many requests for each of these (for none of both: no manifest), each with this outcome."""
+        requests = sum(counts)
+        self.requests += requests
+        self.pulls += requests * pulls
+        self.sent_bytes += requests * sent_bytes
+        self.redirected_bytes += requests * redirected_bytes
+        asked = [tag is not None or digest is not None for tag, digest in zip(tags, digests, strict=True)]
+        self.asked_tags += compress(tags, asked)
+        self.asked_digests += compress(digests, asked)
+        self.asked_pulls += [count * pulls for count in compress(counts, asked)]
 
 
 class BatchRow(NamedTuple):

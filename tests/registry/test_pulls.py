@@ -134,7 +134,6 @@ async def test_a_commit_of_unknown_outcome_is_not_repeated(
 
 async def test_memory_is_bounded(registry: Registry, web: str, sql: Sql, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many different things are written ahead of their time; with the catalogue away the oldest are forgotten."""
-    monkeypatch.setattr(pulls_module, "_TOGETHER", 1)
     monkeypatch.setattr(pulls_module, "_MANY", 3)
     monkeypatch.setattr(pulls_module, "_MOST", 5)
     pulls = Pulls(registry.backend.everything, interval_s=3600)
