@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 _READ_AHEAD: Final = 256 * 1024
 _PORT_WAIT_S: Final = 5
 _READY_WAIT_S: Final = 120
+_SIGNALS_S: Final = 0.5
 _MONTHS_CHECK_S: Final = 6 * 60 * 60
 
 
@@ -153,11 +154,27 @@ def _run(settings: Settings, address: str) -> None:
         log_level=LogLevels.warning,
         log_dictconfig=logging_configuration(),
     )
+    server.main_loop_interrupt = _Attentive()
     threading.Thread(target=_keep_months, args=(settings.database_url,), daemon=True).start()
     threading.Thread(target=_announce, args=(settings, address), daemon=True).start()
     with tempfile.TemporaryDirectory(prefix="distsql-metrics-") as folder:
         loader = functools.partial(load_application, settings, parent=os.getpid(), metrics_folder=Path(folder))
         server.serve(target_loader=loader, wrap_loader=False)
+
+
+class _Attentive(threading.Event):
+    """Waits in turns: Python looks at signals in its main thread alone, and any thread may be the one that gets them.
+
+    A process that was paused while it was told to end would never hear of it.
+    """
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """As the event's own."""
+        if timeout is not None:
+            return super().wait(timeout)
+        while not super().wait(_SIGNALS_S):
+            pass
+        return True
 
 
 def _keep_months(database_url: str) -> None:

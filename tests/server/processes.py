@@ -68,12 +68,20 @@ def command_line(pid: int) -> str:
     return ""
 
 
+def _state(path: Path) -> str:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return (path / "stat").read_text().rpartition(")")[2].split()[0]
+    return ""
+
+
 def is_alive(pid: int) -> bool:
     """Running: a zombie that nobody has waited for is not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+    return _state(Path(f"/proc/{pid}")) not in {"", "Z"}
+
+
+def is_paused(pid: int) -> bool:
+    """All of its threads, after SIGSTOP."""
+    return {_state(task) for task in Path(f"/proc/{pid}/task").iterdir()} == {"T"}
 
 
 class Serve:

@@ -15,7 +15,7 @@ import pytest
 from distsql.embedded import find_binaries
 from distsql.embedded.survivors import living_servers
 from tests.server.conftest import Start
-from tests.server.processes import Serve, assert_sound, distsql, wait_until
+from tests.server.processes import Serve, assert_sound, distsql, is_paused, wait_until
 from tests.server.pushes import assert_image, begin, content, digest_of, image, push, push_blob
 from tests.server.wire import Wire
 
@@ -38,7 +38,10 @@ def errors(server: Serve) -> list[str]:
 
 @pytest.mark.slow
 def test_a_private_postgresql_and_its_serve(start_serve: Start, begin_serve: Start, place: Path) -> None:
-    """One line says that it is ready; the data folder is its own; its PostgreSQL ends with it; it starts again."""
+    """One line says that it is ready; the data folder is its own; its PostgreSQL ends with it; it starts again.
+
+    Also when it was paused while it was told to end: then any of its threads may get the signal.
+    """
     data = place / "data"
     catalogue = ("--data", str(data))
     first = start_serve(catalogue)
@@ -61,7 +64,11 @@ def test_a_private_postgresql_and_its_serve(start_serve: Start, begin_serve: Sta
     with psycopg.connect(url) as connection:
         assert connection.execute("select count(*) from tags").fetchone() == (1,)
 
-    assert first.stop() == 0
+    first.process.send_signal(signal.SIGSTOP)
+    wait_until(lambda: is_paused(first.pid), what="its pause")
+    first.process.send_signal(signal.SIGTERM)
+    first.process.send_signal(signal.SIGCONT)
+    assert first.wait(20) == 0
     first.wait_workers_gone(seconds=1)
     assert not living_servers(data / "postgres" / "cluster")
     assert not errors(first)
