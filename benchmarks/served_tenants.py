@@ -3,7 +3,8 @@
 Each of the four servers has one worker and does all that a server does (counting pulls, collecting garbage); the two
 with few tenants share a PostgreSQL, and the two with many. Without tokens there is row-level security too. `wrk` asks
 over 16 connections, with a client's token at random. The web server costs the same on all sides, so the ratios are
-nearer to one than those of `benchmarks.tenancy`, which is the stricter of the two.
+nearer to one than those of `benchmarks.tenancy`, which is the stricter of the two. With `--auth` there is one way only,
+for more rounds in the same time.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from benchmarks.isolation import AT_ONCE, Cost
 from benchmarks.load import Pace, get
 from benchmarks.processes import find_processes
 from benchmarks.servers import Distsql
-from benchmarks.tenancy import FEW, MANY, Catalogue, fill, issue_tokens, show
+from benchmarks.tenancy import FEW, MANY, Catalogue, compare, fill, issue_tokens, show
 from distsql.app import Registry, create_authorizer
 from distsql.settings import Settings
 
+WORDS: Final = {"token": "tokens", "none": "open"}
+AUTHS: Final = tuple(WORDS)
 SCRIPT: Final = Path(__file__).with_name("many.lua")
 
 
@@ -90,7 +93,7 @@ async def _tokens(url: str, storage: str, tenants: int) -> list[str]:
 
 
 @contextmanager
-def open_sides(catalogue: Catalogue) -> Iterator[Sequence[Side]]:
+def open_sides(catalogue: Catalogue, auths: Sequence[str] = AUTHS) -> Iterator[Sequence[Side]]:
     """With tokens, and without."""
     folder, tenants, tags = catalogue[1:]
     with ExitStack() as stack:
@@ -98,8 +101,8 @@ def open_sides(catalogue: Catalogue) -> Iterator[Sequence[Side]]:
         tokens = asyncio.run(_tokens(url, storage, tenants))
         shown = {"token": [token for token in tokens for _ in range(tags)], "none": [""] * len(paths)}
         sides = []
-        for auth, word in (("token", "tokens"), ("none", "open")):
-            server = Tenants(f"{tenants} tenants, {word}", folder / auth, url=url, storage=storage, auth=auth)
+        for auth in auths:
+            server = Tenants(f"{tenants} tenants, {WORDS[auth]}", folder / auth, url=url, storage=storage, auth=auth)
             stack.enter_context(server)
             clients = list(zip(paths, shown[auth], strict=True))
             file = folder / auth / "clients"
@@ -126,7 +129,9 @@ def main() -> int:
     parser.add_argument("--tenants", type=int, nargs=2, default=[FEW, MANY], metavar=("FEW", "MANY"))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=3, help="of a round")
+    parser.add_argument("--auth", choices=AUTHS, help="one way only, many tenants against few")
     arguments = parser.parse_args()
+    auths = AUTHS if arguments.auth is None else (arguments.auth,)
     progress = Console(stderr=True)
     with make_folder() as folder, ExitStack() as stack, progress.status("", refresh_per_second=2) as status:
         sides: list[Side] = []
@@ -134,9 +139,13 @@ def main() -> int:
             status.update(f"a catalogue of {tenants} tenants")
             tags = max(arguments.tenants) // tenants
             catalogue = stack.enter_context(fill(folder / str(tenants), tenants=tenants, tags=tags))
-            sides += stack.enter_context(open_sides(catalogue))
+            sides += stack.enter_context(open_sides(catalogue, auths))
         measure(sides, rounds=arguments.rounds, seconds=arguments.seconds, tell=status.update)
-    show(sides, both="--auth token against --auth none")
+    if arguments.auth is None:
+        show(sides, both="--auth token against --auth none")
+    else:
+        few, many = sides
+        compare(sides, [(f"many tenants against few, {WORDS[arguments.auth]}", many, few, "0.90")])
     return 0
 
 

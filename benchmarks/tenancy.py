@@ -224,19 +224,28 @@ def describe(values: Sequence[float]) -> str:
 def show(sides: Sequence[Measured], *, both: str) -> None:
     """What few and many tenants cost, each with tokens and without, and how they compare."""
     few, few_open, many, many_open = sides
+    compare(
+        sides,
+        [
+            (f"{both}, few tenants", few, few_open, "0.70"),
+            (f"{both}, many tenants", many, many_open, "0.70"),
+            ("many tenants against few, with tokens", many, few, "0.90"),
+            ("many tenants against few, open", many_open, few_open, ""),
+        ],
+    )
+
+
+def compare(sides: Sequence[Measured], pairs: Sequence[tuple[str, Measured, Measured, str]]) -> None:
+    """What each side costs, and how the first of a pair does beside the second."""
     console = Console(width=None if sys.stdout.isatty() else 150)
-    table = Table("manifest GET by tag", "server ms", "PostgreSQL ms", "together", "clock ms")
+    table = Table("manifest GET by tag", "server ms", "PostgreSQL ms", "together", "clock ms", "rounds")
     for side in sides:
         own, postgres, clock = (median(figures) for figures in zip(*side.costs, strict=True))
-        table.add_row(side.name, *(f"{each:.3f}" for each in (own, postgres, own + postgres, clock)))
+        figures = (f"{each:.3f}" for each in (own, postgres, own + postgres, clock))
+        table.add_row(side.name, *figures, str(len(side.costs)))
     console.print(table)
     compared = Table("ratio, median (least - most of a round)", "requests/s", "requests for the same CPU", "promised")
-    for name, one, other, bar in (
-        (f"{both}, few tenants", few, few_open, "0.70"),
-        (f"{both}, many tenants", many, many_open, "0.70"),
-        ("many tenants against few, with tokens", many, few, "0.90"),
-        ("many tenants against few, open", many_open, few_open, ""),
-    ):
+    for name, one, other, bar in pairs:
         clock, cpu = ratios(one, other)
         compared.add_row(name, describe(clock), describe(cpu), bar)
     console.print(compared)
