@@ -151,7 +151,8 @@ _FILL: Final = (
     """,
     """
     insert into blobs (tenant_id, digest, length, store_key) select tenant_id, digest, min(length),
-    'k' || encode(digest, 'hex') from descriptors where role in ('config', 'layer') group by 1, 2 order by 1, 2
+    regexp_replace(encode(substr(digest, 2, 16), 'hex'), '^..', '\&/\&') from descriptors
+    where role in ('config', 'layer') group by 1, 2 order by 1, 2
     """,
     """
     insert into layers (tenant_id, repository_id, digest, length) select tenant_id, repository_id, digest, min(length)
@@ -230,7 +231,7 @@ _FILL: Final = (
     "insert into day_roll_ups (tenant_id, pushes_until) select id, now() - interval '20 minutes' from tenants",
     """
     insert into tenant_usage (tenant_id, slot, stored_bytes, repositories, manifests, tags)
-    select id, s, 1000, 10, 100, 50 from tenants cross join generate_series(0, 15) s where id > 0
+    select id, s, 1000, 10, 100, 50 from tenants cross join generate_series(0, 15) s where id > 0 order by 1, 2
     """,
     "update tenants set quota_bytes = 1000000000 where id > 0",
     "select setval(pg_get_serial_sequence(t, 'id'), 1000000000) from unnest(array['tenants', 'repositories']) t",
