@@ -151,7 +151,7 @@ _FILL: Final = (
     """,
     """
     insert into blobs (tenant_id, digest, length, store_key) select tenant_id, digest, min(length),
-    regexp_replace(encode(substr(digest, 2, 16), 'hex'), '^..', '\&/\&') from descriptors
+    substr(encode(digest, 'hex'), 3, 2) || '/' || substr(encode(digest, 'hex'), 3, 32) from descriptors
     where role in ('config', 'layer') group by 1, 2 order by 1, 2
     """,
     """

@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -110,13 +109,13 @@ def compare_folders(small: Path, large: Path, given: argparse.Namespace) -> Figu
         urls = [stack.enter_context(_running(data, given)) for data in (small, large)]
         logs = [data / "postgres/postgres.log" for data in (small, large)]
         compared = asyncio.run(_measure_statements(list(zip(urls, logs, strict=True)), given, status.update))
-        lives = []
-        for url, data, shape in zip(urls, (small, large), shapes, strict=True):
-            status.update(f"starts of a server over {data}")
-            lives.append(median_life(partial(live, url, data / "server", shape, seconds=given.seconds), given.starts))
+        status.update("starts of a server over each, in turn")
+        sides = list(zip(urls, (data / "server" for data in (small, large)), shapes, strict=True))
+        lives = [[live(*side, seconds=given.seconds) for side in sides] for _ in range(given.starts)]
         watched = churn(urls[1], seconds=given.churn, tell=status.update)
         size = size_of(urls[1])
-    return Figures(shapes[1], size, *compared, lives[0], lives[1], watched, _restart(large, given.seconds))
+    small_life, large_life = map(median_life, zip(*lives, strict=True))
+    return Figures(shapes[1], size, *compared, small_life, large_life, watched, _restart(large, given.seconds))
 
 
 @contextmanager
