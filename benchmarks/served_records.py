@@ -11,6 +11,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -25,12 +26,13 @@ from benchmarks.report import Report, print_tables
 from benchmarks.rounds import compare
 from benchmarks.servers import Distsql, Uncounted
 
+_MANY_TAGS: Final = replace(SMOKE, tags=FULL.tags)
 OPERATIONS: Final = ("manifest GET by tag", "manifest GET by digest")
 
 
 def measure(folder: Path, *, rounds: int, seconds: float, smoke: bool) -> Report:
     """Both servers, filled alike."""
-    content, pace = Content(SMOKE if smoke else FULL), Pace(seconds, 16)
+    content, pace = Content(SMOKE if smoke else _MANY_TAGS), Pace(seconds, 16)
     servers = [Distsql("counting", folder / "counting"), Uncounted("not counting", folder / "plain")]
     with ExitStack() as stack, Console(stderr=True).status("") as status:
         for server in servers:

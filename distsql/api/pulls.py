@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from distsql.api.requests import Request
-from distsql.oci.names import DEFAULT_TENANT
 from distsql.registry.pulls import Pulls
 
 # Numbers, not names of the enumeration: to read one of those takes longer than all else that is done with it.
@@ -19,17 +18,14 @@ def count(pulls: Pulls, request: Request) -> None:
 
     Bytes are those that the answer begins to send: who hangs up halfway has had them for all that is known.
     """
-    status = request.status
-    if not 0 < status < _BAD:
+    status, name, pull = request.status, request.repository, request.pull
+    if not 0 < status < _BAD or name is None:
         return
-    name, pull = request.repository or "", request.pull
-    if "/" not in name:
-        name = f"{DEFAULT_TENANT}/{name}"
-    kind = request.actor_kind
     if pull is None:
-        pulls.add(name, kind, None, None, 0, 0, 0)
-    elif request.method == "GET" and status in _GIVEN:
-        pulls.add(name, kind, pull.tag, pull.digest, int(pull.digest is not None), request.sent_length, 0)
+        pulls.add(name, request.actor_kind, None, None, 0, 0, 0)
+    elif status in _GIVEN and request.method == "GET":
+        digest = pull.digest
+        pulls.add(name, request.actor_kind, pull.tag, digest, 0 if digest is None else 1, request.sent_length, 0)
     else:
-        redirected = request.method == "GET" and status == _REDIRECTED
-        pulls.add(name, kind, pull.tag, None, 0, 0, pull.length if redirected else 0)
+        redirected = status == _REDIRECTED and request.method == "GET"
+        pulls.add(name, request.actor_kind, pull.tag, None, 0, 0, pull.length if redirected else 0)

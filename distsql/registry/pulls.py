@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 
 from distsql.errors import UnavailableError
 from distsql.oci.digest import Digest
+from distsql.oci.names import DEFAULT_TENANT
 from distsql.registry.deferring import Deferred
 from distsql.registry.turns import Turns
 from distsql.sql import pull_batches, pulls
@@ -206,7 +207,8 @@ def _batch(page: _Page) -> list[CountedPulls]:
     for head, asked in heads.items():
         whose, pulls, sent_bytes, redirected_bytes = head.split(" ")
         if whose not in groups:
-            kind, tenant, path = whose.split("/", 2)
+            kind, _, name = whose.partition("/")
+            tenant, path = name.split("/", 1) if "/" in name else (DEFAULT_TENANT, name)
             groups[whose] = CountedPulls(tenant, path, on, kind)
         groups[whose].add(*asked, pulls=int(pulls), sent_bytes=int(sent_bytes), redirected_bytes=int(redirected_bytes))
     return list(groups.values())

@@ -162,6 +162,19 @@ async def test_many_different_things_are_several_batches(
     assert sql.execute("select count(*), min(pulls), max(pulls) from tag_pulls").fetchall() == [(10, 1, 1)]
 
 
+async def test_whatever_a_digest_has_in_it_is_written_as_it_is(registry: Registry, sql: Sql) -> None:
+    """And a name of one component is library's, whoever counts it."""
+    odd = [Digest(b"\x01" + b"\n \xff\x00" * 8), Digest(b"\x02" + b"\n" * 64)]
+    for digest in odd:
+        registry.pulls.add("web", "robot", None, digest, 1, 3, 0)
+    registry.pulls.add("web", "robot", "v1", None, 0, 0, 5)
+    await registry.pulls.flush()
+    written = "select tenants, paths, requests, pulls, sent, redirected, asked_tags, asked_digests from pull_batches"
+    [(*told, tags, digests)] = sql.execute(written).fetchall()
+    assert told == [["library"], ["web"], [3], [2], [6], [5]]
+    assert (tags, digests) == ([None, None, "v1"], [*(each.packed for each in odd), None])
+
+
 async def test_what_a_killed_server_wrote_is_added_up_by_another(
     registry: Registry, settings: Settings, web: str, sql: Sql
 ) -> None:
