@@ -134,7 +134,6 @@ _upload = (
         uploads.c.tenant_id == _repository.c.tenant_id,
         uploads.c.repository_id == _repository.c.id,
         uploads.c.uuid == _UUID,
-        uploads.c.expires_at > func.now(),
         or_(
             _ACCOUNT_ID.is_(None),
             uploads.c.account_id == _ACCOUNT_ID,
@@ -148,9 +147,11 @@ _upload = (
 FIND_UPLOAD: Final = statement(
     "find_upload",
     "A session that any process may go on with.",
-    select(
-        *(_upload.c[name] for name in UploadRow._fields[:-2]), _repository.c.read_only, _repository.c.suspended
-    ).select_from(_joined.join(_upload, true())),
+    select(*(_upload.c[name] for name in UploadRow._fields[:-2]), _repository.c.read_only, _repository.c.suspended)
+    .select_from(_joined.join(_upload, true()))
+    # Behind the limit: inside, the index of these instants would do as well where statistics are of sessions that
+    # have expired, and all that there are would be read.
+    .where(_upload.c.expires_at > func.now()),
     UploadRow,
 )
 

@@ -91,6 +91,14 @@ def test_hot_statements_use_their_indexes(crowd: Connection) -> None:
     assert wrong == {}
 
 
+def test_an_upload_is_found_by_its_key_whatever_expired(crowd: Connection) -> None:
+    """Statistics may be of sessions that have all expired: by the instants, all that there are today would be read."""
+    with crowd.transaction(force_rollback=True):
+        crowd.execute("update uploads set expires_at = now() - interval '1 day'")
+        crowd.execute("analyze uploads")
+        assert "uploads_expires_at_idx" not in indexes(plan(crowd, registered["find_upload"]))
+
+
 def test_what_a_deletion_would_do_is_found_by_hashes_and_indexes(crowd: Connection) -> None:
     """However many are asked about: compared one by one, ten thousand took a minute instead of a second.
 
