@@ -1,6 +1,6 @@
-"""Labels of Docker schema 1 images are rows: their config is in the manifest, so the push writes them. And how far
-servers looked for labels that nobody has read is told.
+"""Labels of Docker schema 1 are rows, and servers tell how far they looked for labels that nobody has read.
 
+Such an image's config is in its manifest, so the push writes them.
 What is there gets them here, one after the other; a config that can't be read is passed over, as at a push. What is
 pushed to the previous version's servers while this one is already there has none.
 

@@ -15,6 +15,7 @@ docs.load_statements()
 
 BY_DEFAULT = {
     "audit_events": "inserted into only, and partitioned: the default freezes it as it fills",
+    "manifest_labels": "by pushes of Docker schema 1 only: nobody changes them, and a round forgets them",
     "repositories": "a row for each repository, written when it is made, deleted or set",
     "tenants": "a row for each tenant, written when it is made or set",
 }
