@@ -151,7 +151,7 @@ class Authenticator:
         Raises `CredentialsInvalidError`, `TenantSuspendedError`.
         """
         keys, now = await self.keys(), datetime.now(UTC)
-        if before is not None and _verify(keys, before.token, now):
+        if before is not None and _lasts(keys, before.token, now):
             token = before.token
         else:
             token = decode_token(text, keys, service=self.service, now=now)
@@ -187,7 +187,7 @@ class Authenticator:
         return account
 
 
-def _verify(keys: KeyRing, token: Token, now: datetime) -> bool:
+def _lasts(keys: KeyRing, token: Token, now: datetime) -> bool:
     """Whether a token that was verified ends neither with its time nor with its key's."""
     key = keys.verifying.get(token.kid)
     if key is None or token.expires_at <= now:

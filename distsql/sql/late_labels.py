@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import ARRAY, BigInteger, DateTime, LargeBinary, Text, bindparam, column, text
+from sqlalchemy import ARRAY, BigInteger, LargeBinary, Text, bindparam, column, text
 
+from distsql.sql.columns import INSTANT
 from distsql.sql.database import Transaction
 from distsql.sql.image_labels import ConfigRow
 from distsql.sql.statements import LIMIT, statement
 from distsql.sql.types import DigestType
-
-_INSTANT: Final = DateTime(timezone=True)
 
 # The audit has what was pushed, by tenant and in order: manifests have no such index, and would pay for it with each
 # push. A repository that was renamed since then isn't found here, but by the round over everything.
@@ -63,8 +62,8 @@ order by c.tenant_id, c.digest limit :limit
 """
     )
     .bindparams(
-        bindparam("since", type_=_INSTANT),
-        bindparam("until", type_=_INSTANT),
+        bindparam("since", type_=INSTANT),
+        bindparam("until", type_=INSTANT),
         bindparam("tenant_id", type_=BigInteger()),
         bindparam("digest", type_=LargeBinary()),
         bindparam("media_types", type_=ARRAY(Text())),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from sqlalchemy import BigInteger, DateTime, Interval, Text, cast, func, literal_column, select, update
+from sqlalchemy import BigInteger, Interval, Text, cast, func, literal_column, select, update
 from sqlalchemy.dialects.postgresql import insert
 
+from distsql.sql.columns import INSTANT
 from distsql.sql.database import Transaction
 from distsql.sql.statements import Nothing, parameter, statement
 from distsql.sql.tables import SERVER_TENANT_ID
@@ -62,7 +63,7 @@ FIND_REACHED: Final = statement(
         func.greatest(
             select(turns.c.reached_at).where(*_this).scalar_subquery(),
             func.now() - cast(parameter("period", Interval()), Interval()),
-            type_=DateTime(timezone=True),
+            type_=INSTANT,
         ),
         func.now(),
     ),
@@ -72,7 +73,7 @@ FIND_REACHED: Final = statement(
 KEEP_REACHED: Final = statement(
     "keep_reached",
     "What was written before is done with.",
-    update(turns).where(*_this).values(reached_at=parameter("at", DateTime(timezone=True))),
+    update(turns).where(*_this).values(reached_at=parameter("at", INSTANT)),
     Nothing,
 )
 
