@@ -155,7 +155,8 @@ _FILL: Final = (
     where role in ('config', 'layer') group by 1, 2 order by 1, 2
     """,
     """
-    insert into layers (tenant_id, repository_id, digest, length) select tenant_id, repository_id, digest, min(length)
+    insert into layers (tenant_id, repository_id, digest, length, needed_at)
+    select tenant_id, repository_id, digest, min(length), now() - interval '1 day'
     from descriptors where role in ('config', 'layer') group by 1, 2, 3 order by 1, 2, 3
     """,
     """

@@ -48,8 +48,16 @@ ROOM: Final = 14_000
 """Bytes of disk for each manifest, with all that comes with it: tables, indexes, and the log of writing them."""
 SMALL: Final = {"tenants": 100, "repositories": 1_000, "manifests": 1_000, "tags": 5_000}
 LARGE: Final = {"tenants": 10_000, "repositories": 100_000, "manifests": 1_000_000, "tags": 5_000_000}
-READ_INDEXES: Final = """
-select sum(pg_prewarm(oid)) from pg_class where relkind = 'i' and relnamespace = 'public'::regnamespace
+PULLED: Final = 3_000
+"""Manifests by tag, by digest, and blobs, before anything is measured in what is warm."""
+# Tables first, so that indexes are what stays where there isn't room for both.
+READ_ALL: Final = """
+select pg_prewarm(oid) from pg_class where relkind in ('r', 'i') and relnamespace = 'public'::regnamespace
+order by relkind = 'i', pg_relation_size(oid) desc
+"""
+MEMORY: Final = """
+select current_setting('shared_buffers') || ' of buffers, huge pages '
+    || coalesce(current_setting('huge_pages_status', true), 'unknown')
 """
 
 
@@ -91,6 +99,13 @@ def size_of(url: str) -> int:
     return int(size)
 
 
+def memory_of(url: str) -> str:
+    """How large the buffers are, and whether the system keeps them in huge pages (`huge_pages = try`)."""
+    with psycopg.connect(url) as connection:
+        [(told,)] = connection.execute(MEMORY).fetchall()
+    return str(told)
+
+
 def measure_folder(large: Path, given: argparse.Namespace) -> Figures:
     """Against a small catalogue that is made for this, and removed.
 
@@ -106,38 +121,48 @@ def compare_folders(small: Path, large: Path, given: argparse.Namespace) -> Figu
     """Statements and operations; starts; vacuums; and the first seconds after a restart, with nothing in any cache."""
     shapes = [Shape(**json.loads((data / SHAPE).read_text())) for data in (small, large)]
     with ExitStack() as stack, progress.status("", refresh_per_second=2) as status:
-        urls = [stack.enter_context(_running(data, given)) for data in (small, large)]
+        # Of the small one more buffers would stay empty, and are memory that the machine may not have.
+        urls = [
+            stack.enter_context(_running(small, buffers=None, warm=given.warm)),
+            stack.enter_context(_running(large, buffers=given.buffers, warm=given.warm)),
+        ]
+        memories = dict(zip(("among 1,000", "among all"), map(memory_of, urls), strict=True))
+        if len({memory.split()[-1] for memory in memories.values()}) > 1:
+            raise SystemExit(f"huge pages for one of both only, {memories}: reserve more (vm.nr_hugepages), or none")
         logs = [data / "postgres/postgres.log" for data in (small, large)]
-        compared = asyncio.run(_measure_statements(list(zip(urls, logs, strict=True)), given, status.update))
+        places = list(zip(urls, shapes, logs, strict=True))
+        compared = asyncio.run(_measure_statements(places, given, status.update))
         status.update("starts of a server over each, in turn")
         sides = list(zip(urls, (data / "server" for data in (small, large)), shapes, strict=True))
         lives = [[live(*side, seconds=given.seconds) for side in sides] for _ in range(given.starts)]
         watched = churn(urls[1], seconds=given.churn, tell=status.update)
         size = size_of(urls[1])
     small_life, large_life = map(median_life, zip(*lives, strict=True))
-    return Figures(shapes[1], size, *compared, small_life, large_life, watched, _restart(large, given.seconds))
+    return Figures(
+        shapes[1], size, memories, *compared, small_life, large_life, watched, _restart(large, given.seconds)
+    )
 
 
 @contextmanager
-def _running(data: Path, given: argparse.Namespace) -> Iterator[str]:
+def _running(data: Path, *, buffers: str | None, warm: bool) -> Iterator[str]:
     """The URL of a catalogue with the latest schema, and with as large buffers, as full, as they are wanted."""
     with PrivatePostgres(data) as postgres:
-        change_settings(postgres.url(data), {"shared_buffers": given.buffers and f"'{given.buffers}'"})
+        change_settings(postgres.url(data), {"shared_buffers": buffers and f"'{buffers}'"})
     with PrivatePostgres(data) as postgres:
         url = postgres.url(data)
         schema.migrate(url)
-        if given.warm:
+        if warm:
             with psycopg.connect(url, autocommit=True) as connection:
                 connection.execute("create extension if not exists pg_prewarm")
-                connection.execute(READ_INDEXES)
+                connection.execute(READ_ALL)
         yield url
 
 
 async def _measure_statements(
-    places: Sequence[tuple[str, Path]], given: argparse.Namespace, tell: Callable[[str], None]
+    places: Sequence[tuple[str, Shape, Path]], given: argparse.Namespace, tell: Callable[[str], None]
 ) -> tuple[list[Comparison], list[Comparison]]:
     async with open_sides(*places) as (small, large):
-        await measure(small, large, rounds=given.rounds, only=given.only, tell=tell)
+        await measure(small, large, rounds=given.rounds, only=given.only, pulled=PULLED * given.warm, tell=tell)
         return compare_operations(small, large), compare_statements(small, large)
 
 
@@ -157,8 +182,10 @@ def add_sizes(parser: argparse.ArgumentParser) -> None:
 def add_lengths(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=20, help="of each operation, in each catalogue")
     parser.add_argument("--only", action="append", choices=sorted(operations()), help="may be repeated")
-    parser.add_argument("--buffers", metavar="SIZE", help="PostgreSQL's shared_buffers, such as 4GB; else as it is run")
-    parser.add_argument("--warm", action="store_true", help="first read all indexes into the buffers")
+    parser.add_argument(
+        "--buffers", metavar="SIZE", help="shared_buffers of the large one, such as 7GB; else as it is run"
+    )
+    parser.add_argument("--warm", action="store_true", help="first read everything into the buffers, and pull a while")
     parser.add_argument("--starts", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=10, help="of pulls after a start")
     parser.add_argument("--churn", type=float, default=60, help="seconds in which tags are changed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from rich.console import Console
@@ -19,6 +19,8 @@ START_S: Final = 2.0
 class Figures(NamedTuple):
     shape: Shape
     size: int
+    memories: Mapping[str, str]
+    """Of each PostgreSQL: what it has for its buffers."""
     operations: Sequence[Comparison]
     statements: Sequence[Comparison]
     small: Life
@@ -39,6 +41,7 @@ def print_figures(figures: Figures, console: Console) -> None:
         f"{shape.manifests * shape.tags:,} live tags, {figures.size / 1e9:.1f} GB",
         highlight=False,
     )
+    console.print(*(f"{name}: {memory}." for name, memory in figures.memories.items()), highlight=False)
     for title, comparisons in (("operation", figures.operations), ("statement", figures.statements)):
         console.print(_compare(title, comparisons))
     console.print(_lives(figures))
@@ -53,10 +56,11 @@ def print_figures(figures: Figures, console: Console) -> None:
 
 def _compare(title: str, comparisons: Sequence[Comparison]) -> Table:
     pages = "pages (not in buffers, logged whole)"
-    table = Table(title, "ms among 1,000", "ms among all", f"ratio (bar {BAR})", pages, "the same among all")
+    table = Table(title, "ms among 1,000", "ms among all", f"ratio (in 95 %), bar {BAR}", pages, "the same among all")
     for one in sorted(comparisons, key=lambda each: -each.ratio):
-        shown = f"{one.ratio:.2f}{' MISSED' if one.ratio > BAR else ''}"
-        touched = ("{:.0f} ({:.1f}, {:.1f})".format(*each) if each.touched else "" for each in one[3:])
+        shown = f"{one.ratio:.2f} ({one.span[0]:.2f} - {one.span[1]:.2f}) {one.verdict}"
+        pages_of = (one.small_pages, one.large_pages)
+        touched = ("{:.0f} ({:.1f}, {:.1f})".format(*each) if each.touched else "" for each in pages_of)
         table.add_row(one.name, f"{one.small:.3f}", f"{one.large:.3f}", shown, *touched)
     return table
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
@@ -12,6 +13,8 @@ from statistics import fmean, median
 from typing import Final, NamedTuple
 
 from benchmarks.explained import ExplainedLog, Pages, Run, explaining
+from benchmarks.population import Shape
+from benchmarks.scaled_reads import ANYWHERE, Prepare, pages, pulls
 from distsql.app import Registry
 from distsql.registry.tenants import Tenants
 from distsql.settings import Settings
@@ -20,11 +23,13 @@ from tests.plans.operations import Call, World
 from tests.plans.test_budgets import BUDGETS
 
 BAR: Final = 1.3
+DRAWN: Final = 400
 PATIENCE: Final = timedelta(hours=1)
 """A machine that is paused in the middle of a statement goes on with it."""
 WALKS: Final = {"list tags", "list repositories", "list referrers"}
 """These go to the end of everything, so they take longer among more: pages of them are measured instead."""
-Prepare = Callable[[World], Awaitable[Call]]
+CALLS: Final = 5
+"""Of a read, for each time that it is prepared."""
 
 
 @dataclass
@@ -32,18 +37,22 @@ class Side:
     """A catalogue that is measured."""
 
     world: World
+    shape: Shape
     log: ExplainedLog
     seconds: dict[str, list[float]] = field(default_factory=dict)
     runs: dict[str, list[Run]] = field(default_factory=dict)
 
-    async def run(self, name: str, prepare: Prepare) -> None:
-        call = await prepare(self.world)
+    async def prepare(self, prepare: Prepare) -> Call:
+        return await prepare(self.world, self.shape)
+
+    async def run(self, name: str, call: Call) -> None:
         self.log.read()  # what was prepared isn't measured
         started = time.perf_counter()
         await call()
         self.seconds.setdefault(name, []).append(time.perf_counter() - started)
         for run in self.log.read():
-            self.runs.setdefault(run.statement, []).append(run)
+            statement = run.statement + (ANYWHERE if name.endswith(ANYWHERE) else "")
+            self.runs.setdefault(statement, []).append(run)
 
 
 class Comparison(NamedTuple):
@@ -52,6 +61,8 @@ class Comparison(NamedTuple):
     name: str
     small: float
     large: float
+    span: tuple[float, float]
+    """Of the ratio, in which it is with 95 %."""
     small_pages: Pages = Pages(0)
     large_pages: Pages = Pages(0)
 
@@ -59,16 +70,21 @@ class Comparison(NamedTuple):
     def ratio(self) -> float:
         return self.large / self.small
 
+    @property
+    def verdict(self) -> str:
+        """Whether it misses the bar, and whether chance alone could have made it so."""
+        return "" if self.ratio <= BAR else "MISSED" if self.span[0] > BAR else "missed?"
+
 
 @asynccontextmanager
-async def open_sides(*places: tuple[str, Path]) -> AsyncIterator[list[Side]]:
-    """Of each a database's URL and its server's log."""
+async def open_sides(*places: tuple[str, Shape, Path]) -> AsyncIterator[list[Side]]:
+    """Of each a database's URL, what is in it, and its server's log."""
     with ExitStack() as settings:
-        for url, _ in places:
+        for url, _, _ in places:
             settings.enter_context(explaining(url))
         async with AsyncExitStack() as stack:
             sides = []
-            for url, log in places:
+            for url, shape, log in places:
                 opened = Settings(
                     database_url=url, storage="memory:", access_log=False, statement_timeout=PATIENCE,
                     lock_timeout=PATIENCE,
@@ -78,76 +94,87 @@ async def open_sides(*places: tuple[str, Path]) -> AsyncIterator[list[Side]]:
                 world = World(
                     registry.namespace.acting_as(caller), backend.database, Tenants(backend.everything, caller)
                 )
-                sides.append(Side(world, ExplainedLog(log)))
+                sides.append(Side(world, shape, ExplainedLog(log)))
             yield sides
 
 
-def pages() -> dict[str, Prepare]:
-    """Pages of 100 of acme/web's tags, which are called v1, v1.2, v1.3 ..., and of all repositories."""
-
-    def tags(after: str) -> Prepare:
-        async def prepare(world: World) -> Call:
-            async def listed() -> None:
-                assert len([each async for each in world.web.tags.list(after=after, limit=100)]) >= 90, after
-
-            return listed
-
-        return prepare
-
-    def repositories(after: str) -> Prepare:
-        async def prepare(world: World) -> Call:
-            async def listed() -> None:
-                assert [each async for each in world.namespace.repositories(after=after, limit=100)], after
-
-            return listed
-
-        return prepare
-
-    return {
-        "100 tags, first page": tags(""),
-        "100 tags, middle": tags("v18"),
-        "100 tags, deep": tags("v8"),
-        "100 repositories, first page": repositories(""),
-        "100 repositories, middle": repositories("tenant-5"),
-        "100 repositories, deep": repositories("tenant-9"),
-    }
-
-
 def operations() -> dict[str, Prepare]:
-    """Every one of the table of budgets, and pages."""
-    return {name: one.prepare for name, one in BUDGETS.items() if name not in WALKS} | pages()
+    """Every one of the table of budgets, pages, and pulls of anything."""
+
+    def of_the_table(prepare: Callable[[World], Awaitable[Call]]) -> Prepare:
+        return lambda world, _: prepare(world)
+
+    budgets = {name: of_the_table(one.prepare) for name, one in BUDGETS.items() if name not in WALKS}
+    return budgets | pages() | pulls()
 
 
 async def measure(
-    small: Side, large: Side, *, rounds: int, only: Collection[str] | None = None, tell: Callable[[str], None]
+    small: Side,
+    large: Side,
+    *,
+    rounds: int,
+    only: Collection[str] | None = None,
+    pulled: int = 0,
+    tell: Callable[[str], None],
 ) -> None:
-    """All operations, or only some: in turn, after one round to warm up."""
+    """All operations, or only some: in turn, after one round to warm up. In each round the other one is first.
+
+    Before, so many pulls of anything are answered: memory that nobody has touched for long is slow on many a machine.
+    """
+    for name, prepare in pulls().items():
+        tell(f"{pulled} times: {name}")
+        for side in (small, large):
+            call = await side.prepare(prepare)
+            for _ in range(pulled):
+                await call()
+            side.log.read()
+    reads = {*pages(), *pulls(), *(name for name in BUDGETS if name.startswith("get "))}
     for name, prepare in operations().items():
         if only and name not in only:
             continue
         tell(name)
         for number in range(rounds + 1):
-            for side in (small, large):
-                await side.run(name, prepare)
-                if not number:
-                    del side.seconds[name]
+            sides = (small, large) if number % 2 else (large, small)
+            calls = [(side, await side.prepare(prepare)) for side in sides]
+            for _ in range(CALLS if name in reads else 1):
+                for side, call in calls:
+                    await side.run(name, call)
+                calls.reverse()
+            if not number:
+                del small.seconds[name], large.seconds[name]
 
 
 def compare_operations(small: Side, large: Side) -> list[Comparison]:
-    names = list(small.seconds)
-    return [Comparison(name, 1000 * median(small.seconds[name]), 1000 * median(large.seconds[name])) for name in names]
+    return [
+        _compare(name, [1000 * each for each in small.seconds[name]], [1000 * each for each in large.seconds[name]])
+        for name in small.seconds
+    ]
 
 
 def compare_statements(small: Side, large: Side) -> list[Comparison]:
     """Of what ran in both; the first time that it ran in each isn't counted."""
     names = sorted(small.runs.keys() & large.runs.keys())
-    return [_compare(name, small.runs[name][1:], large.runs[name][1:]) for name in names if len(small.runs[name]) > 1]
+    return [
+        _compare(name, *([run.milliseconds for run in runs] for runs in both))._replace(
+            small_pages=_mean_pages(both[0]), large_pages=_mean_pages(both[1])
+        )
+        for name in names
+        if all(both := (small.runs[name][1:], large.runs[name][1:]))
+    ]
 
 
-def _compare(name: str, small: Sequence[Run], large: Sequence[Run]) -> Comparison:
-    return Comparison(
-        name,
-        median(run.milliseconds for run in small),
-        median(run.milliseconds for run in large),
-        *(Pages(*map(fmean, zip(*(run.pages for run in runs), strict=True))) for runs in (small, large)),
+def _compare(name: str, small: Sequence[float], large: Sequence[float]) -> Comparison:
+    return Comparison(name, median(small), median(large), _span(small, large))
+
+
+def _span(small: Sequence[float], large: Sequence[float]) -> tuple[float, float]:
+    """By drawing as many again from what was measured, over and over: what else the ratio might have been."""
+    draw = random.Random(0)
+    ratios = sorted(
+        median(draw.choices(large, k=len(large))) / median(draw.choices(small, k=len(small))) for _ in range(DRAWN)
     )
+    return ratios[DRAWN // 40], ratios[-1 - DRAWN // 40]
+
+
+def _mean_pages(runs: Sequence[Run]) -> Pages:
+    return Pages(*map(fmean, zip(*(run.pages for run in runs), strict=True)))

@@ -11,9 +11,10 @@ from typing import Final
 
 from distsql.bytestore import filesystem_objects as objects
 from distsql.bytestore.contract import Staged, StoredObject
-from distsql.bytestore.filesystem_layout import Layout, exists, new_key
+from distsql.bytestore.filesystem_layout import Layout, exists
 from distsql.bytestore.filesystem_reader import PIECE_BYTES, Source, read_cached
 from distsql.bytestore.filesystem_writer import FilesystemWriter
+from distsql.bytestore.stems import new_stem
 from distsql.bytestore.threads import Threads
 
 # What may be read in the event loop when it is cached: a thread hop costs more than to copy this much.
@@ -45,7 +46,7 @@ class FilesystemStore:
     # -- writing --------------------------------------------------------------------------------------------------
 
     async def begin(self) -> Staged:
-        return Staged(new_key())
+        return Staged(new_stem())
 
     async def claim(self, staged: Staged) -> Staged:
         return staged
@@ -118,7 +119,7 @@ class FilesystemStore:
             raise self._layout.meaning_of(error) from error
         # An object of no bytes goes all the way: locks, renames and fsync work here, and a full disk still serves
         # pulls. Killed in between, it is an orphan like any other.
-        probe = Staged(new_key())
+        probe = Staged(new_stem())
         objects.complete(self._layout, probe)
         objects.abort(self._layout, probe.key)
 

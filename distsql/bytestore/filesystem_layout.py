@@ -6,7 +6,6 @@ import errno
 import fcntl
 import os
 import re
-import secrets
 import sys
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -125,12 +124,6 @@ class Layout:
             for folder in folders:
                 if len(folder.name) == 2 and folder.is_dir():  # noqa: PLR2004 - "ab"
                     yield from _entries(folder.path, complete=True)
-
-
-def new_key() -> str:
-    """A key that was never used: 128 random bits."""
-    name = secrets.token_hex(16)
-    return f"{name[:2]}/{name}"
 
 
 def sync_file(descriptor: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from distsql.bytestore.contract import Buffer, Observer, Staged, StoredObject
+from distsql.bytestore.stems import new_stem
 from distsql.errors import BytesMissingError, StoreUnavailableError, UploadBusyError
 
 _PIECE_BYTES: Final = 256 * 1024
@@ -42,7 +42,7 @@ class MemoryStore:
         self._unfinished.clear()
 
     async def begin(self) -> Staged:
-        return Staged(secrets.token_hex(16))
+        return Staged(new_stem())
 
     async def claim(self, staged: Staged) -> Staged:
         return staged

@@ -15,9 +15,10 @@ from distsql.bytestore import s3_reader as reader
 from distsql.bytestore.contract import Staged, StoredObject
 from distsql.bytestore.s3_address import S3Address
 from distsql.bytestore.s3_client import S3Client
-from distsql.bytestore.s3_layout import PART_SIZES, PartSizes, is_object, is_tail, new_object, new_stem, stem_of
+from distsql.bytestore.s3_layout import PART_SIZES, PartSizes, is_object, is_tail, new_object, stem_of
 from distsql.bytestore.s3_state import State
 from distsql.bytestore.s3_writer import S3Writer
+from distsql.bytestore.stems import new_stem
 from distsql.errors import BytesMissingError, UploadBusyError
 
 _PROBE: Final = b"distsql"

@@ -17,8 +17,8 @@ MAX_PARTS: Final = 10_000
 # remembers is one checkpoint for each of these.
 RESERVED: Final = 128
 
-# The stem is 128 random bits, behind two of its digits: stores that split their index by key find something to split.
-# Whatever belongs to an upload begins with its stem: so all of it is found by one request, and nothing is overwritten.
+# Whatever belongs to an upload begins with its stem, which is its own key (stems.py): so all of it is found by one
+# request, and nothing is overwritten.
 _STEM: Final = re.compile(r"(?P<stem>([0-9a-f]{2})/\2[0-9a-f]{30})", re.ASCII)
 _OBJECT: Final = re.compile(_STEM.pattern + r"-[0-9a-f]{8}", re.ASCII)
 _TAIL: Final = re.compile(_OBJECT.pattern + r"\.tail", re.ASCII)
@@ -50,12 +50,6 @@ class PartSizes:
 
 # 8 GiB in the first thousand parts, 23 in the next two, 164 in the rest: 195 in all. Never more than 24 MiB in memory.
 PART_SIZES: Final = PartSizes(((1, 8 * MIB), (1001, 12 * MIB), (3001, 24 * MIB)), held=24 * MIB)
-
-
-def new_stem() -> str:
-    """What the keys of one upload begin with, and its own key: never used before."""
-    name = secrets.token_hex(16)
-    return f"{name[:2]}/{name}"
 
 
 def new_object(stem: str) -> str:
