@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
     DateTime,
     Interval,
-    TableValuedAlias,
+    Select,
     Text,
     and_,
     case,
@@ -28,7 +28,17 @@ from distsql.sql.database import Transaction
 from distsql.sql.garbage import entry_arrays
 from distsql.sql.garbage_queue import QueuedRow, queued, queueing
 from distsql.sql.manifest_deletions import PLACE, ManifestKeyRow, key_arrays
-from distsql.sql.statements import LIMIT, ONE, REPOSITORY_ID, TENANT_ID, Nothing, parameter, statement, unnested
+from distsql.sql.statements import (
+    DIGESTS,
+    LIMIT,
+    ONE,
+    REPOSITORY_ID,
+    TENANT_ID,
+    Nothing,
+    parameter,
+    statement,
+    unnested,
+)
 from distsql.sql.tables import descriptors, manifests, repositories, tags, tenants
 from distsql.sql.types import DigestType
 
@@ -157,23 +167,37 @@ NEEDED: Final = or_(_tagged, _has_parent, _has_subject)
 """That a live manifest is held: by a tag, an index, or what it says something about."""
 
 
-def _untagged_at(needed: ColumnElement[bool], keys: TableValuedAlias) -> ColumnElement[datetime]:
-    """When the last tag of an unheld manifest was moved or ended: it can go back for as long as anything is restored.
+def _with_untagged_at(judged: Select[Any]) -> Select[Any]:
+    """The same rows, and of those that nothing holds when the last tag was moved away from them or ended.
 
-    All that the repository's tags ever were is read for that, so it is asked only where it matters.
+    It can go back for as long as anything is restored. All that a repository's tags ever were is read for that: once
+    for all of its manifests, and not where each of them is held.
     """
-    left_at = (
-        select(func.max(tags.c.valid_to))
+    each = judged.cte("judged")
+    places = select(each.c.tenant_id, each.c.repository_id).where(~each.c.needed).distinct().subquery("place")
+    left = (
+        select(tags.c.digest, func.max(tags.c.valid_to).label("at"))
         .where(
-            tags.c.tenant_id == keys.c.tenant_id,
-            tags.c.repository_id == keys.c.repository_id,
-            tags.c.digest == keys.c.digest,
+            tags.c.tenant_id == places.c.tenant_id,
+            tags.c.repository_id == places.c.repository_id,
+            tags.c.digest == func.any(DIGESTS),
             tags.c.valid_to > func.now() - _RESTORE,
         )
-        .correlate(keys)
-        .scalar_subquery()
+        .group_by(tags.c.digest)
+        .lateral("ended")
     )
-    return case((needed, null()), else_=left_at).label("untagged_at")
+    untagged = select(places.c.tenant_id, places.c.repository_id, left.c.digest, left.c.at)
+    ended = untagged.select_from(places.join(left, true())).subquery("untagged")
+    return select(*each.c, case((each.c.needed, null()), else_=ended.c.at).label("untagged_at")).select_from(
+        each.outerjoin(
+            ended,
+            and_(
+                ended.c.tenant_id == each.c.tenant_id,
+                ended.c.repository_id == each.c.repository_id,
+                ended.c.digest == each.c.digest,
+            ),
+        )
+    )
 
 
 def _collects() -> ColumnElement[bool]:
@@ -205,7 +229,7 @@ _judged = (
 JUDGE_MANIFESTS: Final = statement(
     "judge_manifests",
     "Which of some manifests are live in repositories that collect untagged ones, and whether anything holds them.",
-    select(*_judged.c, _untagged_at(_judged.c.needed, _keys)).select_from(_keys.join(_judged, true())),
+    _with_untagged_at(select(*_judged.c).select_from(_keys.join(_judged, true()))),
     JudgedManifestRow,
 )
 
@@ -248,13 +272,11 @@ _judged_one = select(_held.label("needed")).limit(ONE).correlate(_candidates).la
 JUDGE_LOCKED: Final = statement(
     "judge_locked",
     "Whether anything holds these manifests, which are locked, and when the last of their tags left them.",
-    select(
-        _candidate.tenant_id,
-        _candidate.repository_id,
-        _candidate.digest,
-        _judged_one.c.needed,
-        _untagged_at(_judged_one.c.needed, _candidates),
-    ).select_from(_candidates.join(_judged_one, true())),
+    _with_untagged_at(
+        select(_candidate.tenant_id, _candidate.repository_id, _candidate.digest, _judged_one.c.needed).select_from(
+            _candidates.join(_judged_one, true())
+        )
+    ),
     HeldManifestRow,
 )
 
