@@ -91,7 +91,8 @@ class ExplainedLog:
             text, _, _ = " ".join(lines[:first]).removeprefix("Query Text: ").partition("Query Parameters: ")
             name = self._names.get(_plain(text))
             if name is not None:
-                # The first lines are the whole plan's: those below are in them. Checks of foreign keys aren't.
+                # The first lines are the whole plan's: those below are in them. Checks of foreign keys aren't, nor is
+                # what is changed beside it (`with ... as (delete ...)`) and nothing reads.
                 total = "".join(next((line for line in lines[first:] if kind in line), "") for kind in _TOTALS)
                 pages = {kind: int(number) for kind, number in _PAGES.findall(total)}
                 read = pages.get("read", 0)

@@ -7,14 +7,16 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from sqlalchemy import (
-    ARRAY,
     BigInteger,
+    ColumnElement,
+    Delete,
     LargeBinary,
     Text,
     delete,
     func,
     literal_column,
     select,
+    true,
     union_all,
     update,
 )
@@ -25,7 +27,7 @@ from distsql.oci.manifest import ParsedManifest
 from distsql.oci.signing import signed_by_tags
 from distsql.sql.database import Transaction
 from distsql.sql.repositories import RepositoryRow
-from distsql.sql.statements import DIGEST, REPOSITORY_ID, TENANT_ID, Nothing, parameter, statement, unnested
+from distsql.sql.statements import DIGEST, ONE, REPOSITORY_ID, TENANT_ID, Nothing, parameter, statement, unnested
 from distsql.sql.tables import manifests, signatures, signing_manifests
 from distsql.sql.types import DigestType
 
@@ -141,7 +143,6 @@ _SIGNING: Final = signing_manifests.c
 _NEW_SIGNING: Final = ["tenant_id", "repository_id", "subject_digest", "manifest_digest", "kind"]
 _COSIGN: Final = literal_column("'cosign'", Text())
 _SUBJECT: Final = parameter("subject_digest", DigestType())
-_SUBJECTS: Final = parameter("subject_digests", ARRAY(DigestType()))
 
 INSERT_SIGNING_MANIFEST: Final = statement(
     "insert_signing_manifest",
@@ -171,17 +172,36 @@ def insert_signing_manifest(tx: Transaction, repository: RepositoryRow, digest: 
 
 
 _subjects = unnested({"subject_digest": DigestType()})
-_moved_away = (
-    delete(signing_manifests)
-    .where(
-        _SIGNING.tenant_id == TENANT_ID,
-        _SIGNING.repository_id == REPOSITORY_ID,
-        _SIGNING.subject_digest == func.any(_SUBJECTS),
-        _SIGNING.kind == _COSIGN,
-        _SIGNING.manifest_digest != DIGEST,
+_held = signing_manifests.alias("held")
+_EVERY: Final = literal_column("9223372036854775807", BigInteger())
+
+
+def _delete_cosigned(*conditions: ColumnElement[bool]) -> Delete:
+    """What signs the subjects by cosign's tags, by the subjects' key, one after the other.
+
+    Each behind a limit that nobody reaches: where most repositories have one signature PostgreSQL would otherwise find
+    them by the repository alone, in the narrower index of manifests, and read all that the largest one has.
+    """
+    place: ColumnElement[object] = literal_column("held.ctid")
+    held = (
+        select(place.label("place"))
+        .select_from(_held)
+        .where(
+            _held.c.tenant_id == TENANT_ID,
+            _held.c.repository_id == REPOSITORY_ID,
+            _held.c.subject_digest == _subjects.c.subject_digest,
+            _held.c.kind == _COSIGN,
+            *conditions,
+        )
+        .limit(_EVERY)
+        .lateral("held_here")
     )
-    .cte("moved_away")
-)
+    places = select(held.c.place).select_from(_subjects.join(held, true()))
+    own: ColumnElement[object] = literal_column("signing_manifests.ctid")
+    return delete(signing_manifests).where(own == func.any(func.array(places.scalar_subquery())))
+
+
+_moved_away = _delete_cosigned(_held.c.manifest_digest != DIGEST).cte("moved_away")
 
 _pointed = (
     insert(signing_manifests)
@@ -228,12 +248,7 @@ def point_cosign_tags(
 DELETE_COSIGN_TAGS: Final = statement(
     "delete_cosign_tags",
     "Cosign's tags ended: what they pointed to no longer signs what they are called after.",
-    delete(signing_manifests).where(
-        _SIGNING.tenant_id == TENANT_ID,
-        _SIGNING.repository_id == REPOSITORY_ID,
-        _SIGNING.subject_digest == func.any(_SUBJECTS),
-        _SIGNING.kind == _COSIGN,
-    ),
+    _delete_cosigned(),
     Nothing,
 )
 
@@ -250,6 +265,25 @@ def delete_cosign_tags(tx: Transaction, repository: RepositoryRow, names: Iterab
         )
 
 
+_signing = (
+    select(_SIGNING.kind, _SIGNING.manifest_digest, _SIGNING.created_at)
+    .where(_SIGNING.tenant_id == TENANT_ID, _SIGNING.repository_id == REPOSITORY_ID, _SIGNING.subject_digest == DIGEST)
+    .limit(_EVERY)
+    .subquery("signing")
+)
+# What says that a deleted manifest signs something stays until its row goes.
+_live = (
+    select(manifests.c.digest)
+    .where(
+        manifests.c.tenant_id == TENANT_ID,
+        manifests.c.repository_id == REPOSITORY_ID,
+        manifests.c.digest == _signing.c.manifest_digest,
+        manifests.c.deleted_at.is_(None),
+    )
+    .limit(ONE)
+    .lateral("live")
+)
+
 LIST_SIGNATURE_RELATIONS: Final = statement(
     "list_signature_relations",
     "Every signature of some content: JWS, and manifests that sign it.",
@@ -257,19 +291,8 @@ LIST_SIGNATURE_RELATIONS: Final = statement(
         select(literal_column("'jws'", Text()).label("kind"), signatures.c.digest, signatures.c.created_at).where(
             *_HERE, _signed_here
         ),
-        select(_SIGNING.kind, _SIGNING.manifest_digest, _SIGNING.created_at).where(
-            _SIGNING.tenant_id == TENANT_ID,
-            _SIGNING.repository_id == REPOSITORY_ID,
-            _SIGNING.subject_digest == DIGEST,
-            # What says that a deleted manifest signs something stays until its row goes.
-            select(manifests.c.digest)
-            .where(
-                manifests.c.tenant_id == TENANT_ID,
-                manifests.c.repository_id == REPOSITORY_ID,
-                manifests.c.digest == _SIGNING.manifest_digest,
-                manifests.c.deleted_at.is_(None),
-            )
-            .exists(),
+        select(_signing.c.kind, _signing.c.manifest_digest, _signing.c.created_at).select_from(
+            _signing.join(_live, true())
         ),
     ),
     RelationRow,

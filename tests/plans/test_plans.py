@@ -99,6 +99,22 @@ def test_an_upload_is_found_by_its_key_whatever_expired(crowd: Connection) -> No
         assert "uploads_expires_at_idx" not in indexes(plan(crowd, registered["find_upload"]))
 
 
+def test_a_signature_is_found_by_what_it_signs_where_most_repositories_have_one(crowd: Connection) -> None:
+    """By statistics of such a catalogue the repository alone would do, and all that the largest one has were read."""
+    with crowd.transaction(force_rollback=True):
+        crowd.execute("set local session_replication_role = replica")
+        crowd.execute("delete from signing_manifests where kind = 'cosign' or repository_id > 1 or ctid > '(5,0)'")
+        crowd.execute(
+            "insert into signing_manifests (tenant_id, repository_id, subject_digest, manifest_digest, kind) "
+            "select n % 10000, n, sha256(n::text::bytea), sha256(n::text::bytea), 'cosign' "
+            "from generate_series(1000000, 1030000) n"
+        )
+        crowd.execute("analyze signing_manifests")
+        for name in ("move_cosign_tags", "delete_cosign_tags", "list_signature_relations"):
+            found = {each for each in indexes(plan(crowd, registered[name])) if each.startswith("signing_manifests")}
+            assert found == {"signing_manifests_pkey"}, name
+
+
 def test_what_a_deletion_would_do_is_found_by_hashes_and_indexes(crowd: Connection) -> None:
     """However many are asked about: compared one by one, ten thousand took a minute instead of a second.
 
