@@ -54,7 +54,7 @@ class Layers(RepositoryService):
         return await layers.renew_layer(tx, repository, digest)
 
     async def _find(self, digest: Digest) -> BlobRow | None:
-        fresh = self._context.backend.grace / 2
+        fresh = self._context.backend.fresh
         return await self.database.pull(layers.find_layer, self._context.name, digest, fresh=fresh)
 
     async def upload(self, algorithm: str = SHA256) -> Upload:

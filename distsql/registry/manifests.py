@@ -113,7 +113,7 @@ class Manifests(RepositoryService):
 
     async def _find(self, digest: Digest) -> FoundManifestRow | None:
         """The manifest, which stays for as long as it takes to push what refers to it."""
-        fresh = self._context.backend.grace / 2
+        fresh = self._context.backend.fresh
         row = await self.database.pull(manifests.find_manifest, self._context.name, digest, fresh=fresh)
         return None if row is None or (row.doubtful and not await self._promise(digest)) else row
 
