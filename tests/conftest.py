@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing
 from fnmatch import fnmatch
-from functools import partial
 from pathlib import Path
 from typing import Final
 
 import httpx
+import hypothesis
 import psycopg
 import pytest
 
@@ -23,6 +25,7 @@ from distsql.settings import Settings
 from distsql.values import Caller
 from tests import objectstore, postgres
 from tests.faultyproxy import FaultyProxy, faulty_proxy
+from tests.keptconnections import Kept, keeping_connections
 from tests.places import place_of_places
 from tests.registry.soundness import opened
 
@@ -31,10 +34,12 @@ from tests.registry.soundness import opened
 #   over generated registries and manifests, or starts servers and clusters; each of what they go over has tests of its
 #   own, which stay;
 # - what is raced, killed at every statement, cut off, or waits until something remembered is too old: it is slow;
-# - the contract over HTTP and over a store in memory, once more; and an object store, for that is a server more.
+# - the contract over HTTP and over a store in memory, once more; and an object store, for that is a server more;
+# - four fifths of what hypothesis makes up.
 THOROUGH: Final = (
     *("benchmarks/*", "deployments/*", "embedded/*", "isolation/*", "migrations/*", "server/*", "switches/*"),
     *("access/test_routes.py", "api/test_fuzz.py", "cli/test_audited_commands.py", "plans/test_allocations.py"),
+    "plans/test_collection_locks.py",
     *("contract/test_completeness.py", "oci/test_manifest_families.py", "project/test_protocol_rows.py"),
     *("registry/test_deletion_reports.py", "registry/test_garbage_previews.py", "registry/test_retention_runs.py"),
     *("registry/test_side_by_side.py", "reports/test_sql_access.py"),
@@ -47,15 +52,19 @@ _HERE: Final = Path(__file__).parent
 os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(place_of_places()))
 
 
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """Of all tests' time a third is waiting, for clocks and for processes, so half as many again as there are cores.
+def pytest_configure(config: pytest.Config) -> None:
+    """Of what is made up by hypothesis the quick tests look at a fifth."""
+    if _is_quick(config):
+        hypothesis.settings.register_profile("quick", max_examples=20)
+        hypothesis.settings.load_profile("quick")
 
-    Of the quick ones it is computing, and each worker more starts a server more.
-    """
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Of all tests' time a third is waiting, of the quick ones' a fifth: so half as many again as there are cores."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return cores if _is_quick(config) else cores + cores // 2
+    return cores + cores // 2
 
 
 def _is_quick(config: pytest.Config) -> bool:
@@ -69,8 +78,22 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None
 
 
+@functools.cache
 def _is_thorough(path: Path) -> bool:
-    return any(fnmatch(str(path.relative_to(_HERE)), pattern) for pattern in THOROUGH)
+    name = str(path.relative_to(_HERE))
+    return any(fnmatch(name, pattern) for pattern in THOROUGH)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Of modules and tests nothing is garbage: it isn't looked for meanwhile, nor among them again, nor often else."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 20)
+        gc.enable()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -114,6 +137,22 @@ def worker_database(postgres_server: str, template_database: str) -> Iterator[st
 
 
 @pytest.fixture(scope="session")
+def kept_connections(worker_database: str) -> Iterator[Kept]:
+    """Connections to it that outlive a test."""
+    with keeping_connections(worker_database) as kept:
+        yield kept
+
+
+@pytest.fixture
+def fresh_connections(kept_connections: Kept) -> Iterator[None]:
+    """For tests of connections themselves, what they prepare and how they end: there are no others, and none stays."""
+    kept_connections.close()
+    kept_connections.wanted = False
+    yield
+    kept_connections.wanted = True
+
+
+@pytest.fixture(scope="session")
 def object_store() -> Iterator[objectstore.ObjectStore]:
     """This worker's object store: a real server, started when the first test wants it."""
     with objectstore.running_store() as store:
@@ -128,7 +167,7 @@ def broom(worker_database: str) -> Iterator[postgres.Broom]:
 
 
 @pytest.fixture
-def database_url(worker_database: str, broom: postgres.Broom) -> Iterator[str]:
+def database_url(worker_database: str, broom: postgres.Broom, kept_connections: Kept) -> Iterator[str]:
     """A migrated catalogue with nothing in it."""
     yield worker_database
     broom.sweep()
@@ -138,14 +177,29 @@ def database_url(worker_database: str, broom: postgres.Broom) -> Iterator[str]:
 def new_database(postgres_server: str) -> Iterator[Callable[[], str]]:
     """Makes empty databases that were never migrated."""
     with ExitStack() as stack:
-        make: Callable[[], AbstractContextManager[str]] = partial(postgres.new_database, postgres_server)
+        make: Callable[[], AbstractContextManager[str]] = functools.partial(postgres.new_database, postgres_server)
         yield lambda: stack.enter_context(make())
 
 
 @pytest.fixture
-def sql(database_url: str) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+def new_catalogue(postgres_server: str, template_database: str) -> Iterator[Callable[[], str]]:
+    """Makes migrated catalogues of a test's own."""
+    with ExitStack() as stack:
+        make = functools.partial(postgres.new_database, postgres_server, template=template_database)
+        yield lambda: stack.enter_context(make())
+
+
+@pytest.fixture(scope="session")
+def owner(worker_database: str) -> Iterator[postgres.Owner]:
+    """Who looks at this worker's database from outside."""
+    with closing(postgres.Owner(worker_database)) as owner:
+        yield owner
+
+
+@pytest.fixture
+def sql(database_url: str, owner: postgres.Owner) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
     """A connection of the owner to the catalogue, to look at it from outside."""
-    with psycopg.connect(database_url, autocommit=True) as connection:
+    with owner.looking() as connection:
         yield connection
 
 

@@ -17,6 +17,7 @@ from typing import Final
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
 
 from distsql.embedded import PrivatePostgres
 from distsql.sql import schema
@@ -53,7 +54,10 @@ def running_server() -> Iterator[str]:
 
 # Tests that kill their server start one of their own: nothing is lost by not waiting for the disk. Nor is anything
 # gained by vacuuming databases that live for seconds; and whose statistics change meanwhile are planned for anew.
-_HASTE: Final = ("fsync = off", "full_page_writes = off", "synchronous_commit = off", "autovacuum = off")
+_HASTE: Final = (
+    *("fsync = off", "full_page_writes = off", "synchronous_commit = off", "autovacuum = off"),
+    "deadlock_timeout = '100ms'",  # who waits for nobody but the other is told sooner
+)
 
 
 def _hurry(url: str) -> None:
@@ -61,6 +65,9 @@ def _hurry(url: str) -> None:
         for setting in _HASTE:
             connection.execute(sql.SQL("alter system set ") + sql.SQL(setting))
         connection.execute("select pg_reload_conf()")
+        # Of a password's proof each new connection would compute 4,096 rounds: more than all else that it does here.
+        connection.execute("set scram_iterations = 1")
+        connection.execute(sql.SQL("alter role current_user password {}").format(conninfo_to_dict(url)["password"]))
 
 
 def docker_answers() -> bool:
@@ -138,6 +145,49 @@ class Broom:
         for name, delete in _DELETIONS.items():
             if name in filled:
                 self._connection.execute(delete)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+class Owner:
+    """A connection that one test after the other looks through: a new one would read all about all tables first."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: psycopg.Connection[tuple[object, ...]] | None = None
+
+    @contextmanager
+    def looking(self) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+        """It commits by itself, and nothing of what is set on it is there for the next test."""
+        connection = self._connection
+        if connection is None or not self._answers(connection):
+            self.close()
+            # It prepares nothing: that would be gone afterwards, and psycopg believe it there.
+            connection = self._connection = psycopg.connect(self._url, autocommit=True, prepare_threshold=None)
+        yield connection
+        if not self._is_reset(connection):
+            self.close()
+
+    @staticmethod
+    def _answers(connection: psycopg.Connection[tuple[object, ...]]) -> bool:
+        try:
+            connection.execute("select")
+        except psycopg.OperationalError:  # a test has ended all connections
+            return False
+        return True
+
+    @staticmethod
+    def _is_reset(connection: psycopg.Connection[tuple[object, ...]]) -> bool:
+        if connection.info.transaction_status != TransactionStatus.IDLE or not connection.autocommit:
+            return False
+        try:
+            connection.execute("discard all")
+        except psycopg.OperationalError:
+            return False
+        return True
 
     def close(self) -> None:
         if self._connection is not None:

@@ -112,7 +112,9 @@ payloads = st.one_of(
         max_leaves=8,
     ).map(lambda value: json.dumps(value).encode()),
 )
-several = settings(deadline=None, max_examples=40, suppress_health_check=list(HealthCheck))
+several = settings(
+    deadline=None, max_examples=2 * settings().max_examples // 5, suppress_health_check=list(HealthCheck)
+)
 
 
 def escaped(text: str, *, safe: str = "/") -> str:

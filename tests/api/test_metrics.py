@@ -106,6 +106,7 @@ insert into garbage_queue (tenant_id, id, kind, repository_id)
 """
 
 
+@pytest.mark.slow
 async def test_ten_thousand_tenants_have_as_many_series_as_one(
     settings: Settings, sql: psycopg.Connection[tuple[object, ...]]
 ) -> None:

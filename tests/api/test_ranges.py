@@ -88,7 +88,7 @@ async def test_a_part_of_content_that_the_client_has_isnt_sent(client: httpx.Asy
     assert (await client.get(f"/v2/acme/web/blobs/{digest}", headers=headers)).status_code == 304
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     text=st.one_of(
         st.from_regex(r"bytes=[0-9]{0,25}-[0-9]{0,25}", fullmatch=True),

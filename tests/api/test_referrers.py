@@ -140,6 +140,7 @@ async def test_pages_have_every_referrer_once(client: httpx.AsyncClient) -> None
     assert (await client.get(f"{URL}{ABSENT}?last=nonsense")).status_code == 400
 
 
+@pytest.mark.slow
 async def test_a_page_stays_below_four_mebibytes(client: httpx.AsyncClient) -> None:
     """4.2 with large annotations there are more pages; one that no page has room for is left to its manifest."""
     await push_blob(client, "acme/web", CONFIG)

@@ -110,7 +110,11 @@ async def joined(stream: AsyncIterator[bytes]) -> bytes:
 
 @pytest.mark.parametrize("twins", ["memory", "filesystem"], indirect=True)
 @given(steps=STEPS)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=2 * settings().max_examples // 5,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 async def test_store_agrees_with_the_model(store: ByteStore, twin: ByteStore, steps: list[Step]) -> None:
     await agree(store, twin, steps)
 

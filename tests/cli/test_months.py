@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from distsql.errors import CatalogueUnavailableError
-from distsql.sql import revisions, schema
+from distsql.sql import revisions
 
 SERVE = import_module("distsql.cli.serve")  # the package gives the command of this name
 
@@ -28,11 +28,10 @@ def months(url: str) -> set[str]:
 
 
 def test_they_are_made_again_and_again(
-    new_database: Callable[[], str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    new_catalogue: Callable[[], str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The first time the database is away, which is logged; the next times what is missing is made."""
-    url, look, waits = new_database(), revisions.has_months_ahead, list[float]()
-    schema.migrate(url)
+    url, look, waits = new_catalogue(), revisions.has_months_ahead, list[float]()
     ahead = sorted(months(url) - {"audit_events_rest"})
 
     def look_unless_away(database_url: str) -> bool:

@@ -141,7 +141,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=settings().max_examples // 2, deadline=None)
 @given(st.dictionaries(TEXT, JSON, max_size=4), st.booleans())
 def test_any_document_survives(document: dict[str, object], ascii_only: bool) -> None:
     assert read_document(json.dumps(document, ensure_ascii=ascii_only).encode()) == document

@@ -185,7 +185,7 @@ DESCRIPTORS = st.builds(
 ANNOTATIONS = st.dictionaries(TEXT, TEXT, max_size=4)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=settings().max_examples // 2, deadline=None)
 @given(DESCRIPTORS, st.lists(DESCRIPTORS, max_size=4), st.none() | DESCRIPTORS, ANNOTATIONS, st.booleans())
 def test_images_survive(
     config: Descriptor,
@@ -209,7 +209,7 @@ def test_images_survive(
     assert manifest.payload is payload
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=settings().max_examples // 2, deadline=None)
 @given(st.lists(DESCRIPTORS, max_size=4), ANNOTATIONS)
 def test_indexes_survive(children: Sequence[Descriptor], annotations: dict[str, str]) -> None:
     """Row 0.4, for indexes."""

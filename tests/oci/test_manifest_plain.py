@@ -150,7 +150,7 @@ def indexes(draw: st.DrawFn) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2 * settings().max_examples, deadline=None)
 @given(indexes())
 def test_the_quick_reader_sees_what_the_strict_one_sees(payload: bytes) -> None:
     """0.4, HAZARDS "Parsing": no two readers of one payload; what one refuses the other never takes."""

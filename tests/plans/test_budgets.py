@@ -20,6 +20,8 @@ from tests.plans import operations
 from tests.plans.operations import Call, World
 from tests.sql.rows import look
 
+pytestmark = pytest.mark.usefixtures("fresh_connections")
+
 MOST_LOCKS = 20
 """GitLab's registry takes 1,308 to delete one blob."""
 OWN_LOCKS = {"transactionid", "virtualxid"}

@@ -23,6 +23,8 @@ from tests.registry.soundness import namespace_of, opened
 from tests.registry.test_garbage_interruptions import make_garbage
 from tests.sql.rows import look
 
+pytestmark = pytest.mark.usefixtures("fresh_connections")
+
 NOW = timedelta(0)
 # What doesn't run in transactions of a collection's: reads by themselves, and a server's attempt to begin.
 ELSEWHERE = {"try_collecting"}

@@ -2,7 +2,7 @@
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,8 @@ MODULES_THAT_RUN_DATA = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", 
 BUILTINS_THAT_RUN_DATA = {"eval", "exec", "compile", "__import__"}
 YAML_THAT_RUNS_DATA = {"load", "load_all", "unsafe_load", "unsafe_load_all", "full_load", "full_load_all"}
 
+SUSPICIOUS = re.compile("|".join(sorted({"yaml"} | MODULES_THAT_RUN_DATA | BUILTINS_THAT_RUN_DATA)))
+
 
 def find_modules(*folders: str) -> list[str]:
     paths = (path for folder in folders for path in (ROOT / folder).rglob("*.py"))
@@ -29,6 +31,15 @@ EVERY = find_modules("distsql", "migrations", "tests", "benchmarks")
 
 def read_tree(module: str) -> ast.Module:
     return ast.parse((ROOT / module).read_text(encoding="utf-8"), module)
+
+
+def find_functions(body: Iterable[ast.AST]) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Of statements only: no expression holds one."""
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+        if isinstance(node, ast.stmt | ast.excepthandler | ast.match_case):
+            yield from find_functions(ast.iter_child_nodes(node))
 
 
 def find_danger(tree: ast.AST) -> Iterator[str]:
@@ -74,8 +85,7 @@ def test_every_function_fits_on_a_screen() -> None:
     sizes = {
         f"{module}:{node.lineno} {node.name}": (node.end_lineno or 0) - node.lineno + 1
         for module in SHIPPED
-        for node in ast.walk(read_tree(module))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in find_functions(read_tree(module).body)
     }
     assert {name: size for name, size in sizes.items() if size > FUNCTION_CAP} == {}
 
@@ -86,7 +96,8 @@ def test_every_module_has_a_name_that_says_something() -> None:
 
 
 def test_data_is_never_run_as_code() -> None:
-    dangers = {module: list(find_danger(read_tree(module))) for module in SHIPPED}
+    named = [module for module in SHIPPED if SUSPICIOUS.search((ROOT / module).read_text(encoding="utf-8"))]
+    dangers = {module: list(find_danger(read_tree(module))) for module in named}
     assert {module: found for module, found in dangers.items() if found} == {}
 
 
@@ -104,6 +115,7 @@ def test_data_is_never_run_as_code() -> None:
     ],
 )
 def test_danger_is_recognised(source: str) -> None:
+    assert SUSPICIOUS.search(source)
     assert list(find_danger(ast.parse(source))) != []
 
 

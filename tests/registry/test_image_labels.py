@@ -177,6 +177,8 @@ async def test_a_server_looks_for_what_is_missing(
     await push_image(namespace.repository("acme/web"), b"layer", config=config({"stage": "testing"}))
     registry.image_labels._new.clear()
     monkeypatch.setattr(app, what, timedelta(seconds=0.01) if what == "_LATE_LABELS" else 0.01)
+    for read in (image_labels.ImageLabels.read_late, image_labels.ImageLabels.read_rest):
+        monkeypatch.setitem(read.__kwdefaults__ or {}, "pause_s", 0)
     async with Registry(settings, check_schema=False, serving=True), asyncio.timeout(20):
         while not sql.execute(LABELS).fetchall():
             await asyncio.sleep(0.01)

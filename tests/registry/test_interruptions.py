@@ -18,6 +18,8 @@ from distsql.registry.uploads import Upload
 from tests.registry.pushing import CONFIG, image, index, push_blob, push_image
 from tests.registry.soundness import findings, namespace_of
 
+pytestmark = pytest.mark.usefixtures("fresh_connections")
+
 FIRST, SECOND = b"first" * 100, b"second" * 100
 
 

@@ -18,6 +18,8 @@ from distsql.sql import health
 from tests.registry.pushing import image, push_blob, push_image
 from tests.registry.soundness import findings, namespace_of, opened
 
+pytestmark = pytest.mark.usefixtures("fresh_connections")
+
 
 def set_allowed(server_url: str, database_url: str, *, allowed: bool) -> None:
     """Lets connections in, or ends all and refuses new ones: what clients see of a PostgreSQL that is down."""

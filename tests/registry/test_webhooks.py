@@ -16,6 +16,7 @@ import pytest
 
 from distsql.app import Registry
 from distsql.errors import DeliveryFailedError, SettingInvalidError, TenantUnknownError, WebhookUnknownError
+from distsql.registry import webhooks
 from distsql.registry.garbage import GarbageCollector
 from distsql.registry.namespace import StoredNamespace
 from distsql.registry.reviews import Periods
@@ -137,9 +138,10 @@ async def test_what_is_restored_and_what_is_collected(
 
 
 async def test_who_is_slow_to_answer_holds_up_nobody_else(
-    hooks: Webhooks, registry: Registry, namespace: StoredNamespace
+    hooks: Webhooks, registry: Registry, namespace: StoredNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nor what happens meanwhile, although the same server waits for him."""
+    monkeypatch.setattr(webhooks, "_QUEUE_EVERY_S", 0.02)
     for tenant in ("acme", "other"):
         await hooks.add(tenant, f"https://{tenant}.test/", format="cloudevents", events=["push"])
     answers, told, waited_for = asyncio.Event(), asyncio.Queue[str](), asyncio.Event()

@@ -8,6 +8,7 @@ import pytest
 
 from distsql.sql.database import Database, Transaction
 from distsql.sql.repositories import RepositoryRow
+from tests.keptconnections import Kept
 from tests.sql.rows import make_repository
 
 
@@ -16,7 +17,7 @@ class _Undo(Exception):
 
 
 @pytest.fixture
-async def database(worker_database: str) -> AsyncIterator[Database]:
+async def database(worker_database: str, kept_connections: Kept) -> AsyncIterator[Database]:
     """The catalogue; what is committed has to be taken out again: use ``database_url`` beside it."""
     database = Database(worker_database, pool_size=4, statement_timeout_s=20, lock_timeout_s=10)
     yield database

@@ -15,6 +15,8 @@ from distsql.sql.database import SERVE_ROLE, Database, Transaction
 from distsql.sql.repositories import RepositoryRow
 from tests.sql.rows import digest, lock_repository, look, make_digests, make_repository
 
+pytestmark = pytest.mark.usefixtures("fresh_connections")
+
 NAME = RepositoryName("acme", "web")
 Sql = psycopg.Connection[tuple[object, ...]]
 

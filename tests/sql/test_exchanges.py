@@ -34,6 +34,8 @@ from distsql.sql.statements import Statement, parameter, registered, statement, 
 from distsql.sql.types import DigestType
 from tests.sql.rows import look
 
+pytestmark = pytest.mark.usefixtures("fresh_connections")
+
 Sql = psycopg.Connection[tuple[object, ...]]
 
 
@@ -97,6 +99,7 @@ async def test_documents_and_arrays_of_digests_arrive(small: Database) -> None:
         assert await tx.one(digests, value=[]) == ([],)
 
 
+@pytest.mark.slow  # it goes over all statements
 def test_every_statement_knows_the_forms_of_its_parameters() -> None:
     """Else it would be slow, and never prepared."""
     assert [each.name for each in registered.values() if each.forms is None] == []

@@ -15,6 +15,8 @@ from distsql.sql import grants, repositories
 from distsql.sql.database import Database, Transaction
 from tests.sql.rows import lock_repository, look, make_repository
 
+pytestmark = pytest.mark.usefixtures("fresh_connections")
+
 NAME = RepositoryName("acme", "web")
 SIZE = 3
 Sql = psycopg.Connection[tuple[object, ...]]

@@ -18,6 +18,8 @@ from distsql.sql.pipeline import Pipeline
 from distsql.sql.statements import Statement, parameter, registered, statement
 from distsql.sql.types import DigestType
 
+pytestmark = pytest.mark.usefixtures("fresh_connections")
+
 Sql = psycopg.Connection[tuple[object, ...]]
 
 

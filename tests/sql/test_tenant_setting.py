@@ -21,6 +21,8 @@ from distsql.sql.parameters import forms_of
 from distsql.sql.statements import Statement
 from tests.sql.rows import look, make_repository
 
+pytestmark = pytest.mark.usefixtures("fresh_connections")
+
 Sql = psycopg.Connection[tuple[object, ...]]
 TENANTS: Final = [f"tenant-{number}" for number in range(30)]
 SEEN: Final = "select name from tenants order by 1"
@@ -179,6 +181,7 @@ async def test_many_tenants_at_once_see_themselves_only(serving: Database, sql: 
     assert answered > 500
 
 
+@pytest.mark.slow  # it waits until what is remembered is too old
 async def test_a_name_that_is_another_s_since_shows_nothing_and_heals(
     serving: Database, sql: Sql, monkeypatch: pytest.MonkeyPatch
 ) -> None:
