@@ -160,7 +160,15 @@ descriptors: Final = Table(
     ),
     CheckConstraint("role in ('config', 'layer', 'manifest', 'blob', 'subject')", name="role"),
     # Both ways of asking who needs some content: in one repository, and in the whole tenant; and referrers in order.
-    Index("descriptors_digest_idx", "tenant_id", "digest", "repository_id", "manifest_digest"),
+    # With the role, which says whether what refers needs it: then the rows, the largest table, need not be read.
+    Index(
+        "descriptors_digest_idx",
+        "tenant_id",
+        "digest",
+        "repository_id",
+        "manifest_digest",
+        postgresql_include=["role"],
+    ),
     comment="What manifests that aren't deleted refer to, in their order. A subject may be absent from the registry.",
 )
 
