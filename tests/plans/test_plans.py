@@ -100,7 +100,10 @@ def test_an_upload_is_found_by_its_key_whatever_expired(crowd: Connection) -> No
 
 
 def test_a_signature_is_found_by_what_it_signs_where_most_repositories_have_one(crowd: Connection) -> None:
-    """By statistics of such a catalogue the repository alone would do, and all that the largest one has were read."""
+    """By statistics of such a catalogue the repository alone would do, and all that the largest one has were read.
+
+    So they are where cosign's tags end, which is seldom: another way would take more locks than there may be.
+    """
     with crowd.transaction(force_rollback=True):
         crowd.execute("set local session_replication_role = replica")
         crowd.execute("delete from signing_manifests where kind = 'cosign' or repository_id > 1 or ctid > '(5,0)'")
@@ -110,7 +113,7 @@ def test_a_signature_is_found_by_what_it_signs_where_most_repositories_have_one(
             "from generate_series(1000000, 1030000) n"
         )
         crowd.execute("analyze signing_manifests")
-        for name in ("move_cosign_tags", "delete_cosign_tags", "list_signature_relations"):
+        for name in ("move_cosign_tags", "list_signature_relations"):
             found = {each for each in indexes(plan(crowd, registered[name])) if each.startswith("signing_manifests")}
             assert found == {"signing_manifests_pkey"}, name
 
