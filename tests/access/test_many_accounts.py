@@ -100,11 +100,13 @@ async def test_a_hundred_that_come_at_once_ask_once(
     [header] = await tokens_of(world, 1)
     assert await world.status("GET", PULL, header) == 200
     await over()
-    monkeypatch.setattr(account_states, "_AGAIN_S", 60)  # it may take as long as it wants to
+    monkeypatch.setattr(account_states, "_AGAIN_S", 60)
     asked.clear()
+    begun = time.monotonic()
     statuses = await asyncio.gather(*(world.status("GET", PULL, header) for _ in range(100)))
     assert set(statuses) == {200}
-    assert asked.count("list_access_changes") == 1
+    spans = (time.monotonic() - begun) / BRIEFLY_S  # on a busy machine what was read may be too old before the last one
+    assert 1 <= asked.count("list_access_changes") <= 1 + spans
     assert asked.count("find_account_state") == 0
 
 
