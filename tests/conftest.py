@@ -39,7 +39,6 @@ from tests.registry.soundness import opened
 THOROUGH: Final = (
     *("benchmarks/*", "deployments/*", "embedded/*", "isolation/*", "migrations/*", "server/*", "switches/*"),
     *("access/test_routes.py", "api/test_fuzz.py", "cli/test_audited_commands.py", "plans/test_allocations.py"),
-    "plans/test_collection_locks.py",
     *("contract/test_completeness.py", "oci/test_manifest_families.py", "project/test_protocol_rows.py"),
     *("registry/test_deletion_reports.py", "registry/test_garbage_previews.py", "registry/test_retention_runs.py"),
     *("registry/test_side_by_side.py", "reports/test_sql_access.py"),
