@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from unittest.mock import ANY
 
@@ -15,6 +16,7 @@ from distsql.oci.manifest import ParsedManifest
 from distsql.registry.namespace import StoredNamespace
 from distsql.registry.repositories import StoredRepository
 from tests.registry.pushing import image, index, push_image
+from tests.registry.soundness import namespace_of
 from tests.registry.test_garbage import collect, collect_untagged, collector, later
 
 HOUR = timedelta(hours=1)
@@ -119,10 +121,11 @@ async def test_only_what_may_go_is_written(registry: Registry, web: StoredReposi
 
 
 @pytest.mark.slow
-async def test_asking_and_collecting_at_the_same_time(registry: Registry, web: StoredRepository) -> None:
+@pytest.mark.usefixtures("web")
+async def test_asking_and_collecting_at_the_same_time(registry: Registry) -> None:
     """HAZARDS, Quay 4c40e06: push, HEAD and collection of one child; an index after a yes is never refused."""
     grace = timedelta(milliseconds=400)
-    object.__setattr__(registry.backend, "grace", grace)
+    web = namespace_of(replace(registry.backend, grace=grace)).repository("acme/web")
     done = asyncio.Event()
     gone = 0
 
@@ -138,9 +141,9 @@ async def test_asking_and_collecting_at_the_same_time(registry: Registry, web: S
             started = asyncio.get_running_loop().time()
             if not await web.manifests.exists(child.digest):
                 await web.manifests.put(child)
-            await _refer(web, child, number, started)
+            await refer(child, number, started)
 
-    async def _refer(web: StoredRepository, child: ParsedManifest, number: int, started: float) -> None:
+    async def refer(child: ParsedManifest, number: int, started: float) -> None:
         parent = index(child, image(b"layer", tags=str(number)))
         await web.manifests.put(image(b"layer", tags=str(number)))
         try:
