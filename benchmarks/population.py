@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import psycopg
 
+from distsql.oci.digest import Digest
 from distsql.sql.audit import partition_statements
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -48,6 +49,26 @@ class Shape:
         tenant = "acme" if repository <= self.acme else f"tenant-{2 + repository % (self.tenants - 1)}"
         path = "web" if repository == 1 else f"repository-{repository}"
         return f"{tenant}/{path}", "latest" if number // self.repositories == 2 else f"v{number}"
+
+    def image(self, number: int) -> Image | None:
+        """What a manifest is, where all have tags; None: an index, which has no config."""
+        if number // self.repositories % 100 == 1:
+            return None
+        return Image(*self.place(number), _digest("m", number), _digest("c", number))
+
+
+class Image(NamedTuple):
+    """Where a manifest is, and of what."""
+
+    repository: str
+    tag: str
+    digest: Digest
+    config: Digest
+
+
+def _digest(kind: str, number: int) -> Digest:
+    """As `h` below; ``b`` is 0."""
+    return Digest.of(f"{kind}{number}-0{' ' * 480 if kind == 'm' else ''}".encode())
 
 
 def fill(url: str, shape: Shape, tell: Callable[[str], None]) -> None:

@@ -10,8 +10,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
-from benchmarks.population import Shape
-from distsql.oci.digest import Digest
+from benchmarks.population import Image, Shape
 from distsql.registry.repositories import StoredRepository
 from tests.plans.operations import Call, World
 
@@ -37,11 +36,9 @@ def pages() -> dict[str, Prepare]:
 def pulls() -> dict[str, Prepare]:
     """What a pull asks for, each time of another image of any tenant's."""
     return {
-        f"get manifest by tag{ANYWHERE}": _pull(lambda found, tag, _: found.manifests.get_by_tag(tag)),
-        f"get manifest by digest{ANYWHERE}": _pull(
-            lambda found, _, number: found.manifests.get(Digest.of(f"m{number}-0{' ' * 480}".encode()))
-        ),
-        f"get blob{ANYWHERE}": _pull(lambda found, _, number: found.layers.fetch(Digest.of(f"c{number}-0".encode()))),
+        f"get manifest by tag{ANYWHERE}": _pull(lambda found, image: found.manifests.get_by_tag(image.tag)),
+        f"get manifest by digest{ANYWHERE}": _pull(lambda found, image: found.manifests.get(image.digest)),
+        f"get blob{ANYWHERE}": _pull(lambda found, image: found.layers.fetch(image.config)),
     }
 
 
@@ -58,7 +55,8 @@ def _tags(after: str) -> Prepare:
 def _repositories(after: Callable[[Shape], str]) -> Prepare:
     async def prepare(world: World, shape: Shape) -> Call:
         async def listed() -> None:
-            await _count(world.namespace.repositories(after=after(shape), limit=PAGE))
+            behind = after(shape)
+            assert await _count(world.namespace.repositories(after=behind, limit=PAGE)), behind
 
         return listed
 
@@ -69,16 +67,15 @@ async def _count(listed: AsyncIterator[object]) -> int:
     return len([each async for each in listed])
 
 
-def _pull(ask: Callable[[StoredRepository, str, int], Awaitable[object]]) -> Prepare:
-    """Asks a repository for a tag, or for what is called after a manifest's number (as `population` fills it)."""
+def _pull(ask: Callable[[StoredRepository, Image], Awaitable[object]]) -> Prepare:
+    """Asks a repository for an image of its own, or a part of it."""
 
     async def prepare(world: World, shape: Shape) -> Call:
         async def asked() -> None:
-            number = 0
-            while not number or number // shape.repositories % 100 == 1:  # those are indexes, and have no config
-                number = random.randint(1, shape.manifests)
-            name, tag = shape.place(number)
-            await ask(world.namespace.repository(name), tag, number)
+            image = None
+            while image is None:  # it was an index
+                image = shape.image(random.randint(1, shape.manifests))
+            await ask(world.namespace.repository(image.repository), image)
 
         return asked
 

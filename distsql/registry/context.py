@@ -60,14 +60,11 @@ class Backend:
     """Whether a push makes the tenant that it is for; otherwise `distsql tenant create` does."""
     image_labels: ImageLabels | None = None
     """Who reads labels out of configs that are pushed."""
-    fresh: timedelta = field(init=False)
-    """How long who was told that content is there needn't be promised it anew: half of the grace.
 
-    One object, which knows its hash: requests for digests are put together by it, and both took 2 us of each.
-    """
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "fresh", self.grace / 2)
+    @property
+    def fresh(self) -> timedelta:
+        """How long who was told that content is there needn't be promised it anew: half of the grace."""
+        return self.grace / 2
 
     async def store_named(self, name: str | None) -> ByteStore:
         """The store of this name; None: that of the settings."""
