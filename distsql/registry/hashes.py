@@ -1,7 +1,7 @@
 """Running hashes of uploads that this process wrote to last.
 
-Only a saving: a session that another process goes on with, or that fell out of here, is hashed again from its bytes.
-Nothing of a hash's state is ever stored.
+Only a saving: a session that another process adds to, or that fell out of here, is hashed again from its bytes. Where
+another one only ends it, the catalogue has the digest of what there is; nothing of a hash's state is ever stored.
 """
 
 from __future__ import annotations

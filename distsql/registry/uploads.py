@@ -153,26 +153,36 @@ class Upload:
         staged = await content.flush()
         if staged.length == self._row.offset_bytes:
             return
-        await self._advance_to(staged)
+        digest = None if content.hash is None else Digest.from_hash(content.hash)
+        await self._advance_to(staged, digest)
         if content.hash is not None:
             self._context.backend.hashes.keep(self.uuid, content.hash, offset=staged.length)
 
-    async def _advance_to(self, staged: Staged) -> None:
-        """Has the catalogue remember the value, if ours was the newest."""
-        version = await self._advance(staged)
+    async def _advance_to(self, staged: Staged, digest: Digest | None = None) -> None:
+        """Has the catalogue remember the value, if ours was the newest. Of the same bytes it knows the digest still."""
+        if staged.length == self._row.offset_bytes:
+            digest = self._row.digest_so_far
+        version = await self._advance(staged, digest)
         if version is None:
             await self._check_newest()
             raise self._ended()
-        self._row = self._row._replace(version=version, offset_bytes=staged.length, store_state=staged.state)
+        self._row = self._row._replace(
+            version=version,
+            offset_bytes=staged.length,
+            store_state=staged.state,
+            digest=digest,
+            digest_bytes=staged.length,
+        )
 
     @transactional
-    async def _advance(self, tx: Transaction, staged: Staged) -> int | None:
+    async def _advance(self, tx: Transaction, staged: Staged, digest: Digest | None) -> int | None:
         return await uploads.advance_upload(
             tx,
             self._row,
             offset_bytes=staged.length,
             store_key=staged.key,
             store_state=staged.state,
+            digest=digest,
             lifetime=self._context.backend.upload_lifetime,
         )
 
@@ -221,10 +231,7 @@ class Upload:
         content = await self._open()
         async with self._set_back_after(BaseException):
             await content.settle()
-            hasher = content.hash
-            if hasher is None or hasher.name != digest.algorithm:
-                hasher = await self._hash_again(content, digest.algorithm)
-            _check_digest(hasher, digest)
+            _check_digest(await self._find_digest(content, digest.algorithm), digest)
             staged = await self._complete(content)
             blob = await self._finish(digest, staged)
         self._row = self._row._replace(offset_bytes=staged.length)
@@ -235,6 +242,15 @@ class Upload:
             with contextlib.suppress(StoreUnavailableError):  # the blob is there
                 await self._store.settle(staged)
         return StoredLayer(self._context.backend, blob)
+
+    async def _find_digest(self, content: BatchedWriter, algorithm: str) -> Digest:
+        """Of everything: from the hash that has run here, as another process told it, or from the bytes."""
+        if content.hash is not None and content.hash.name == algorithm:
+            return Digest.from_hash(content.hash)
+        told = self._row.digest_so_far if self._offset == self._row.offset_bytes else None
+        if told is not None and told.algorithm == algorithm:
+            return told
+        return Digest.from_hash(await self._hash_again(content, algorithm))
 
     async def _hash_again(self, content: BatchedWriter, algorithm: str) -> _Hash:
         """The hash of everything, some of which another process wrote, or with another algorithm."""
@@ -322,8 +338,7 @@ class Upload:
                 await self.close()
 
 
-def _check_digest(hasher: _Hash, digest: Digest) -> None:
-    found = Digest.from_hash(hasher)
+def _check_digest(found: Digest, digest: Digest) -> None:
     if found != digest:
         raise DigestInvalidError(
             f"The content has the digest {found}, not {digest}",

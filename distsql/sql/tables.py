@@ -296,6 +296,8 @@ uploads: Final = Table(
     Column(
         "store_state", JSONB, nullable=False, server_default=text("'{}'"), comment="What the byte store needs to go on."
     ),
+    Column("digest", DigestType, comment="Of the first digest_bytes bytes, as who wrote them saw them; null: unknown."),
+    Column("digest_bytes", BigInteger, comment="How many bytes digest is of: of all where this is offset_bytes."),
     Column(
         "version",
         BigInteger,

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, Interval, Text, Uuid, delete, false, func, or_, select, true, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
+from distsql.oci.digest import Digest
 from distsql.oci.names import RepositoryName
 from distsql.sql.access_tables import accounts
 from distsql.sql.database import Transaction, json_value
@@ -25,6 +26,7 @@ from distsql.sql.statements import (
     statement,
 )
 from distsql.sql.tables import uploads
+from distsql.sql.types import DigestType
 
 
 class UploadRow(NamedTuple):
@@ -37,6 +39,8 @@ class UploadRow(NamedTuple):
     offset_bytes: int
     store_key: str
     store_state: Mapping[str, Any]
+    digest: Digest | None
+    digest_bytes: int | None
     version: int
     started_at: datetime
     expires_at: datetime
@@ -44,6 +48,14 @@ class UploadRow(NamedTuple):
     """Whether its repository is so just now, by its own or its tenant's switch."""
     suspended: bool
     """Whether its tenant is so just now."""
+
+    @property
+    def digest_so_far(self) -> Digest | None:
+        """Of all bytes so far, where who wrote the last of them knew it.
+
+        A server of the version before writes bytes without telling a digest, which is then of fewer.
+        """
+        return self.digest if self.digest_bytes == self.offset_bytes else None
 
 
 class VersionRow(NamedTuple):
@@ -63,6 +75,7 @@ ANYBODY: Final = Uploader("", None)
 
 _UUID: Final = parameter("uuid", Uuid())
 _ACCOUNT_ID: Final = parameter("account_id", BigInteger())
+_OFFSET_BYTES: Final = parameter("offset_bytes", BigInteger())
 _VERSION: Final = parameter("version", BigInteger())
 _EXPIRES: Final = func.now() + parameter("lifetime", Interval())
 _COLUMNS: Final = tuple(uploads.c[name] for name in UploadRow._fields[:-2])
@@ -169,9 +182,11 @@ ADVANCE_UPLOAD: Final = statement(
     update(uploads)
     .where(*_MINE, uploads.c.version == _VERSION)
     .values(
-        offset_bytes=parameter("offset_bytes", BigInteger()),
+        offset_bytes=_OFFSET_BYTES,
         store_key=parameter("store_key", Text()),
         store_state=parameter("store_state", JSONB()),
+        digest=parameter("digest", DigestType()),
+        digest_bytes=_OFFSET_BYTES,
         version=uploads.c.version + ONE,
         expires_at=_EXPIRES,
     )
@@ -187,9 +202,13 @@ async def advance_upload(
     offset_bytes: int,
     store_key: str,
     store_state: Mapping[str, object],
+    digest: Digest | None,
     lifetime: timedelta,
 ) -> int | None:
-    """The session's new version, or None when it was changed or ended by another writer."""
+    """The session's new version, or None when it was changed or ended by another writer.
+
+    ``digest`` is of all the bytes, where the writer knows it.
+    """
     row = await tx.one(
         ADVANCE_UPLOAD,
         tenant_id=upload.tenant_id,
@@ -199,6 +218,7 @@ async def advance_upload(
         offset_bytes=offset_bytes,
         store_key=store_key,
         store_state=json_value(dict(store_state)),
+        digest=digest,
         lifetime=lifetime,
     )
     return row.version if row else None

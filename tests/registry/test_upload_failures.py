@@ -263,6 +263,24 @@ async def test_what_another_process_wrote_is_hashed_from_its_bytes(
         assert await findings(backend) == []
 
 
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+async def test_what_another_process_only_ends_is_not_read_again(
+    database_url: str, store: FailingStore, repository: StoredRepository, algorithm: str
+) -> None:
+    """Clients send a blob over one connection and its end over another, and each may be another process's."""
+    upload = await repository.layers.upload()
+    for piece in (FIRST[:100], FIRST[100:]):
+        async with await repository.layers.resume(upload.uuid) as here:
+            await here.write(piece)
+    async with opened(database_url, store) as other:
+        there = await namespace_of(other).repository("acme/web").layers.resume(upload.uuid)
+        with pytest.raises(DigestInvalidError):
+            await there.finish(Digest.of(FIRST + b"more"))
+        await there.finish(Digest.of(FIRST, algorithm))
+    # The client had said of neither that it wouldn't be the usual one.
+    assert (store.rehashed > 0) == (algorithm == "sha512")
+
+
 async def test_a_duplicate_leaves_no_bytes(backend: Backend, repository: StoredRepository) -> None:
     other = namespace_of(backend).repository("acme/other")
     for each in (repository, repository, other):

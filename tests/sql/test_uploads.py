@@ -3,15 +3,28 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID, uuid4
 
+from sqlalchemy import Uuid, update
+
+from distsql.oci.digest import Digest
 from distsql.oci.names import RepositoryName
-from distsql.sql import uploads
+from distsql.sql import tables, uploads
 from distsql.sql.database import Transaction
 from distsql.sql.repositories import RepositoryRow
-from distsql.sql.uploads import Uploader, UploadRow
+from distsql.sql.statements import ONE, parameter, statement
+from distsql.sql.uploads import Uploader, UploadRow, VersionRow
 from tests.sql.rows import make_repository
 
 HERE = RepositoryName("acme", "web")
 HOUR = timedelta(hours=1)
+BEFORE_DIGESTS = statement(
+    "before_digests",
+    "One more byte, as the version before 0042 tells of them.",
+    update(tables.uploads)
+    .where(tables.uploads.c.uuid == parameter("uuid", Uuid()))
+    .values(offset_bytes=tables.uploads.c.offset_bytes + ONE)
+    .returning(tables.uploads.c.version),
+    VersionRow,
+)
 
 
 async def make_upload(
@@ -29,9 +42,15 @@ async def make_upload(
     )
 
 
-async def advance(tx: Transaction, upload: UploadRow, offset: int) -> int | None:
+async def advance(tx: Transaction, upload: UploadRow, offset: int, *, digest: Digest | None = None) -> int | None:
     return await uploads.advance_upload(
-        tx, upload, offset_bytes=offset, store_key="staged/2", store_state={"parts": [3]}, lifetime=2 * HOUR
+        tx,
+        upload,
+        offset_bytes=offset,
+        store_key="staged/2",
+        store_state={"parts": [3]},
+        digest=digest,
+        lifetime=2 * HOUR,
     )
 
 
@@ -79,6 +98,25 @@ async def test_only_the_last_writer_ends_a_session(tx: Transaction, repository: 
     assert not await uploads.delete_upload(tx, made)
     assert await uploads.delete_upload(tx, made._replace(version=version))
     assert not await uploads.delete_upload(tx, made._replace(version=version))
+
+
+async def test_a_digest_is_of_the_bytes_that_there_were(tx: Transaction, repository: RepositoryRow) -> None:
+    """Who doesn't know it tells none, and a server of the version before 0042 leaves that of fewer bytes."""
+    made = await make_upload(tx, repository)
+    assert made.digest_so_far is None
+    digest = Digest.of(b"0123456789")
+    assert await advance(tx, made, 10, digest=digest) == 1
+    found = await uploads.find_upload(tx, HERE, made.uuid)
+    assert found is not None
+    assert found.digest_so_far == digest
+    await tx.one(BEFORE_DIGESTS, uuid=made.uuid)
+    later = await uploads.find_upload(tx, HERE, made.uuid)
+    assert later is not None
+    assert (later.digest, later.digest_so_far) == (digest, None)
+    assert await advance(tx, later, 30) == 2
+    last = await uploads.find_upload(tx, HERE, made.uuid)
+    assert last is not None
+    assert last.digest is None
 
 
 async def test_offsets_beyond_four_gigabytes(tx: Transaction, repository: RepositoryRow) -> None:
