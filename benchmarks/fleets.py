@@ -92,7 +92,7 @@ def running_fleet(folder: Path, servers: int, *, storage: str = "") -> Iterator[
         url = postgres.url(folder / "data")
         schema.migrate(url)
         catalogue = ["--database-url", url, "--storage", storage or (folder / "bytes").as_uri()]
-        fleet = [Member(catalogue, folder) for _ in range(servers)]
+        fleet = [Member(catalogue, folder, "--workers", "1") for _ in range(servers)]
         try:
             for member in fleet:
                 member.start()

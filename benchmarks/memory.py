@@ -1,8 +1,8 @@
 """How much a server grows while 16 clients at once upload, and then download, a large blob each.
 
-Streaming is a promise: bodies pass through, they aren't collected. The server is fresh (one small upload, so that what
-is loaded on first use is loaded) and its peak is the kernel's own (VmHWM), not one sampled now and then. PostgreSQL's
-processes are counted apart, for what they touch of their shared buffers looks like growth and isn't.
+Streaming is a promise: bodies pass through, they aren't collected. The server is fresh (a few small uploads, so that
+what each worker loads on first use is loaded) and its peak is the kernel's own (VmHWM), not one sampled now and then.
+PostgreSQL's processes are counted apart, for what they touch of their shared buffers looks like growth and isn't.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from benchmarks.servers import Server
 CLIENTS: Final = 16
 BAR: Final = 32 << 20
 WARM_UP: Final = 1024
+WARMERS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Growth:
 
 
 def measure_growth(server: Server, size: int) -> Growth:
-    run_scripts(server.port, [_upload_and_read(BlobSource(WARM_UP).make())])
+    run_scripts(server.port, [_upload_and_read(BlobSource(WARM_UP).make()) for _ in range(WARMERS)])
     source = BlobSource(size)
     blobs = [source.make() for _ in range(CLIENTS)]
     before = server.memory()

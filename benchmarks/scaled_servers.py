@@ -45,7 +45,7 @@ def serving(url: str, folder: Path) -> Iterator[tuple[Member, float]]:
     folder.mkdir(exist_ok=True)
     # A machine that is paused in the middle of a statement goes on with it.
     patient = {"DISTSQL_STATEMENT_TIMEOUT": "1h"}
-    server = Member(["--database-url", url, "--storage", "memory:"], folder, environment=patient)
+    server = Member(["--database-url", url, "--storage", (folder / "bytes").as_uri()], folder, environment=patient)
     server.log.unlink(missing_ok=True)
     started = time.perf_counter()
     server.start()

@@ -1,7 +1,7 @@
 """The registries that are compared: how each is started, stopped, and what it has used.
 
-Each runs as its users get it, one process (one worker), with files on this machine, logs off, on loopback, without
-authentication unless it says otherwise. Nothing of it is left behind: its folder goes with it.
+Each runs as its users get it, on all cores, with files on this machine, logs off, on loopback, without authentication
+unless it says otherwise. Nothing of it is left behind: its folder goes with it.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ class Distsql(Server):
         data = str(self.folder / "data")
         # distsql would make it root's alone, and then keep PostgreSQL's files elsewhere, where they would stay behind.
         Path(data).mkdir(mode=0o755, exist_ok=True)
-        return [sys.executable, "-m", self.program, "serve", "--data", data, "--port", str(self.port), "--workers", "1"]
+        return [sys.executable, "-m", self.program, "serve", "--data", data, "--port", str(self.port)]
 
     @property
     def bytes_folder(self) -> Path:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from distsql import cores
 from distsql.api.application import Application
 from distsql.api.authorization import Authorizer, service_name
 from distsql.api.blobs import serve_layer
@@ -26,6 +28,7 @@ from distsql.contract import Namespace
 from distsql.registry.audit_seals import AuditSeals
 from distsql.registry.authentication import Authenticator
 from distsql.registry.authorities import Authorities
+from distsql.registry.batches import BatchMemory
 from distsql.registry.collecting import Collecting
 from distsql.registry.context import Backend
 from distsql.registry.image_labels import LATE, ImageLabels
@@ -93,6 +96,7 @@ class Registry:
             restore_period=settings.restore_period,
             image_labels=self.image_labels,
             recovery_window=settings.recovery_window,
+            batches=BatchMemory(processes=settings.workers or 1),
         )
         self._namespace = StoredNamespace(self.backend, Caller())
         self._repeated = self._list_repeated(settings)
@@ -184,6 +188,8 @@ class Registry:
         """Checks the schema and makes the store ready."""
         if self._check_schema:
             await asyncio.to_thread(revisions.check_revision, self._database.url)
+        if self._serving:
+            asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(initializer=cores.leave))
         await self._store.open()
         for repeated in self._repeated if self._serving else ():
             repeated.begin()

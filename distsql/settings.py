@@ -54,6 +54,11 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def workers(text: str) -> int | None:
+    """Reads a number of processes, or auto, for which there is no number here."""
+    return None if text == "auto" else positive(text)
+
+
 def port(text: str) -> int:
     """Reads the number of a TCP port."""
     if not text.isascii() or not text.isdigit() or not 0 < int(text[:12]) < 2**16:
@@ -119,7 +124,7 @@ class Settings:
     auth: str = field(default="none", metadata={"parse": authentication})
     public_url: str = field(default="", metadata={"parse": web_address})
     tenant_domain: str = field(default="", metadata={"parse": domain})
-    workers: int = field(default=1, metadata=_NUMBER)
+    workers: int | None = field(default=None, metadata={"parse": workers})
     insecure: bool = field(default=False, metadata=_SWITCH)
     read_only: bool = field(default=False, metadata=_SWITCH)
     redirect: bool = field(default=True, metadata=_SWITCH)

@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar, TypeVarTuple
 
+from distsql import cores
 from distsql.errors import StoreUnavailableError
 
 T = TypeVar("T")
@@ -19,7 +20,7 @@ class Threads:
     """A pool of up to ``size`` threads, started when needed."""
 
     def __init__(self, size: int, *, name: str) -> None:
-        self._pool = ThreadPoolExecutor(size, thread_name_prefix=name)
+        self._pool = ThreadPoolExecutor(size, thread_name_prefix=name, initializer=cores.leave)
         self._closed = False
 
     async def run(self, work: Callable[[*Ts], T], *args: *Ts) -> T:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from distsql import cores
 from distsql.cli.options import settings_options
 from distsql.embedded import PrivatePostgres
 from distsql.errors import SettingsError
@@ -40,7 +41,7 @@ _MONTHS_CHECK_S: Final = 6 * 60 * 60
 @click.option("--port", metavar="NUMBER", help="Port to listen on.  [default: 5000]")
 @settings_options(storage=True)
 @click.option("--replica-url", metavar="URL", multiple=True, help="A replica of the catalogue, for pulls; repeatable.")
-@click.option("--workers", metavar="NUMBER", help="Processes that serve requests.  [default: 1]")
+@click.option("--workers", metavar="NUMBER", help="Processes that serve.  [default: auto, a core each, 4 at most]")
 @click.option(
     "--redirect", type=click.Choice(["on", "off"]), help="Send clients to the store for bytes.  [default: on]"
 )
@@ -70,13 +71,14 @@ def serve(settings: Settings) -> None:
     settings.check_exposure()
     address = _free_address(settings)
     store = open_store(settings.storage_url)
+    settings = replace(settings, workers=_count_workers(settings))
     # Until the web server listens to them: leave through the `with` below, so that PostgreSQL stops cleanly.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     if settings.database_url:
         revisions.check_revision(settings.database_url)
         asyncio.run(_check(store))
-        _run(settings, address)
+        _run(settings, address, private=False)
         return
     # Before the store, whose folders are nobody else's: PostgreSQL's user has to get into the data folder.
     with PrivatePostgres(settings.data) as postgres:
@@ -86,7 +88,17 @@ def serve(settings: Settings) -> None:
 
             schema.migrate(url, actor="serve")
         asyncio.run(_check(store))
-        _run(replace(settings, database_url=url), address)
+        _run(replace(settings, database_url=url), address, private=True)
+
+
+def _count_workers(settings: Settings) -> int:
+    from distsql.bytestore.memory import MemoryStore
+
+    if settings.storage != MemoryStore.url:
+        return settings.workers or cores.suggest_workers()
+    if settings.workers not in {None, 1}:
+        raise SettingsError(f"{settings.storage} is each process's own: leave out --workers, or take another --storage")
+    return 1
 
 
 async def _check(store: ByteStore) -> None:
@@ -128,7 +140,7 @@ def _try_to_bind(host: str, port: int) -> str:
     return str(address[0])
 
 
-def _run(settings: Settings, address: str) -> None:
+def _run(settings: Settings, address: str, *, private: bool) -> None:
     import functools
     import multiprocessing
 
@@ -145,7 +157,7 @@ def _run(settings: Settings, address: str) -> None:
         address=address,
         port=settings.port,
         interface=Interfaces.ASGI,
-        workers=settings.workers,
+        workers=settings.workers or 1,
         loop=Loops.uvloop,
         websockets=False,
         http1_settings=HTTP1Settings(max_buffer_size=_READ_AHEAD),
@@ -157,8 +169,8 @@ def _run(settings: Settings, address: str) -> None:
     server.main_loop_interrupt = _Attentive()
     threading.Thread(target=_keep_months, args=(settings.database_url,), daemon=True).start()
     threading.Thread(target=_announce, args=(settings, address), daemon=True).start()
-    with tempfile.TemporaryDirectory(prefix="distsql-metrics-") as folder:
-        loader = functools.partial(load_application, settings, parent=os.getpid(), metrics_folder=Path(folder))
+    with tempfile.TemporaryDirectory(prefix="distsql-workers-") as folder:
+        loader = functools.partial(load_application, settings, parent=os.getpid(), folder=Path(folder), private=private)
         server.serve(target_loader=loader, wrap_loader=False)
 
 

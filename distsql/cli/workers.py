@@ -10,6 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final
 
+from distsql import cores
 from distsql.settings import Settings
 
 if TYPE_CHECKING:
@@ -21,16 +22,20 @@ _PARENT_CHECK_S: Final = 0.5
 _COLLECT_AFTER: Final = 20_000
 
 
-def load_application(settings: Settings, *, parent: int, metrics_folder: Path) -> ASGIApplication:
-    """The ASGI application of this process. It is imported here, so that the main process, ``parent``, does without."""
+def load_application(settings: Settings, *, parent: int, folder: Path, private: bool) -> ASGIApplication:
+    """The ASGI application of this process. It is imported here, so that the main process, ``parent``, does without.
+
+    ``folder`` is what all workers have in common; ``private`` whether PostgreSQL is.
+    """
+    cores.settle(folder, workers=settings.workers or 1, postgres=private)
     from distsql.app import create_application
 
     # Ctrl-C in a terminal is for the main process alone, which then ends its workers in order.
     os.setsid()
     stop_s = settings.stop_timeout.total_seconds()
-    threading.Thread(target=_end_with_parent, args=(parent, stop_s, metrics_folder), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(parent, stop_s, folder), daemon=True).start()
     # Not checked again: a worker that takes another's place goes on while the next version has migrated already.
-    application = create_application(settings, check_schema=False, metrics_folder=metrics_folder)
+    application = create_application(settings, check_schema=False, metrics_folder=folder)
     collect_seldom()
     return application
 

@@ -17,24 +17,25 @@ _LARGEST: Final = 1024 * 1024
 BATCH: Final = 256 * 1024
 """The smallest batch."""
 
-# All uploads of a process together gather so much, and store as much at the same time: where there are many, each has
+# All uploads of a `serve` together gather so much, and store as much at the same time: where there are many, each has
 # smaller batches.
-_GATHERED: Final = 6 * 1024 * 1024
+_GATHERED: Final = 4 * 1024 * 1024
 
 # A piece of this size is passed on as it is, smaller ones are put together: a thread's steps cost more than their copy.
 _UNCOPIED: Final = 64 * 1024
 
 
 class BatchMemory:
-    """What the uploads of one process may gather."""
+    """What the uploads of one process may gather, of ``processes`` that share the memory."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, processes: int = 1) -> None:
         self.writers = 0
+        self._most = _GATHERED // processes
 
     @property
     def batch(self) -> int:
         """Bytes of a batch, with as many writers as there are now."""
-        return max(BATCH, min(_LARGEST, _GATHERED // max(1, self.writers)))
+        return max(BATCH, min(_LARGEST, self._most // max(1, self.writers)))
 
 
 class BatchedWriter:

@@ -11,6 +11,7 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.types.json import set_json_loads
 
+from distsql import cores
 from distsql.errors import SettingsError
 
 Connection = AsyncConnection[tuple[Any, ...]]
@@ -77,6 +78,7 @@ class Connector:
                 f"The database URL can't be read: {error}. Write postgresql://user@host/name"
             ) from error
         try:
+            cores.bring_along(connection.pgconn.backend_pid)
             return connection, await self._prepare(connection)
         except psycopg.errors.InsufficientPrivilege as error:
             await connection.close()

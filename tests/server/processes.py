@@ -15,6 +15,8 @@ from pathlib import Path
 
 import httpx
 
+# Each worker takes a second of a core to start: tests of several say so.
+FEW = {"DISTSQL_WORKERS": "1"}
 READY_S = 60
 STOP_S = 40
 ROOT = Path(__file__).resolve().parents[2]
@@ -102,7 +104,8 @@ class Serve:
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "distsql", "serve", "--port", str(self.port), *catalogue, *map(str, arguments)],
-                env=environment(env), cwd=folder, stdout=subprocess.PIPE, stderr=log, start_new_session=True,
+                env=environment({**FEW, **(env or {})}), cwd=folder,
+                stdout=subprocess.PIPE, stderr=log, start_new_session=True,
             )  # fmt: skip
         self._seen: set[int] = set()
 

@@ -92,7 +92,7 @@ def test_the_main_process_is_killed(start_serve: Start, place: Path) -> None:
     temporary = place / "tmp"
     temporary.mkdir()
     first = start_serve(catalogue, "--workers", 2, env={"TMPDIR": str(temporary)})
-    assert list(temporary.glob("distsql-metrics-*"))
+    assert list(temporary.glob("distsql-workers-*"))
     with first.client() as client:
         push(client, "acme/web", "latest", MADE)
         session = begin(client, "acme/web")
@@ -100,7 +100,7 @@ def test_the_main_process_is_killed(start_serve: Start, place: Path) -> None:
     first.kill()
     again = start_serve(catalogue, port=first.port)  # at once: the workers may still be there
     first.wait_workers_gone(seconds=3)
-    assert not list(temporary.glob("distsql-metrics-*")), "what the main process had made"
+    assert not list(temporary.glob("distsql-workers-*")), "what the main process had made"
     with again.client() as client:
         assert_image(client, "acme/web", "latest", MADE)
         assert client.get(session).headers["range"] == "0-3"

@@ -18,6 +18,7 @@ USAGE = {
     "a name that is none": (("--host", "no-such-host.invalid", "--insecure"), {}, "can't be listened on"),
     "a port that is none": (("--port", "x"), {}, "--port is 'x'"),
     "no workers": (("--workers", "0"), {}, "--workers is '0'"),
+    "several workers of one process": (("--storage", "memory:", "--workers", "2"), {}, "leave out --workers"),
     "a duration": ((), {"DISTSQL_STOP_TIMEOUT": "soon"}, "DISTSQL_STOP_TIMEOUT is 'soon'"),
     "a database URL": (("--database-url", "nonsense://"), {}, "database URL"),
     "a store URL": (("--storage", "ftp://x"), {}, "ftp"),

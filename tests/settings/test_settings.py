@@ -84,9 +84,16 @@ def test_every_setting_has_its_variable(name: str) -> None:
         "auth": "token",
         "public_url": "https://registry.example",
         "pooler": "none",
+        "workers": "17",
     }  # texts that not everything is one of
-    found = read(environ={f"DISTSQL_{name.upper()}": special.get(name, texts[kind])})
-    assert getattr(found, name) == special.get(name, values[kind])
+    found = read(environ={f"DISTSQL_{name.upper()}": special.get(name) or texts[kind]})
+    assert str(getattr(found, name)) == special[name] if name in special else getattr(found, name) == values[kind]
+
+
+def test_as_many_workers_as_there_are_cores() -> None:
+    assert read().workers is None
+    assert read(environ={"DISTSQL_WORKERS": "auto"}).workers is None
+    assert read({"workers": "auto"}, {"DISTSQL_WORKERS": "3"}).workers is None
 
 
 def test_periods_that_people_were_promised() -> None:
