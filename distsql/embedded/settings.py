@@ -27,7 +27,7 @@ SETTINGS: Final = {
     "listen_addresses": "",  # never TCP
     "port": str(PORT),
     "unix_socket_permissions": "0700",
-    "max_connections": "200",  # of four workers up to 24 each, and of commands
+    "max_connections": "100",
     "password_encryption": "scram-sha-256",
     "jit": "off",  # compiling costs more than the registry's short queries
     "timezone": "UTC",

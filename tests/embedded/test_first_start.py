@@ -35,7 +35,7 @@ def test_an_empty_folder_becomes_a_database(place: Path, binaries: Binaries) -> 
             assert select(url, "select upper('é')") == "É"
         assert select(url, "select count(*) from pg_hba_file_rules where auth_method <> 'scram-sha-256'") == 0
         assert select(url, "show data_checksums") == "on"
-        assert select(url, "show max_connections") == "200"
+        assert select(url, "show max_connections") == "100"
     assert not PrivatePostgres.is_running(place / "data")
     with PrivatePostgres(place / "data"):  # nobody says which binaries: the data choose
         assert select(url, "show server_version_num").startswith(str(binaries.major))  # type: ignore[attr-defined]
