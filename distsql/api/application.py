@@ -35,6 +35,10 @@ _DRAIN_BYTES: Final = 64 * 1024**2
 _MAX_PATH: Final = 1024
 
 
+class _ClientGoneError(Exception):
+    """The web server says that the client takes no more of its answer."""
+
+
 class Service(Protocol):
     """What the application fronts: the registry, and its life in this process."""
 
@@ -149,13 +153,18 @@ class Application:
     async def _send(self, request: Request, response: ASGIApplication, send: ASGISend) -> None:
         """Sends an answer. One that fails before its first byte (bytes that are missing) is still told as an error."""
 
-        def watched(message: ASGIMessage) -> Awaitable[None]:
+        async def watched(message: ASGIMessage) -> None:
             if message["type"] == "http.response.start":
                 request.status, request.sent_length = message["status"], content_length(message["headers"])
-            return send(message)
+            try:
+                await send(message)
+            except ConnectionError as error:
+                raise _ClientGoneError from error
 
         try:
             await response(request.scope, request.receive, watched)
+        except _ClientGoneError:  # nobody is there any more to be told
+            return
         except Exception as error:
             failure = self._failure(request, error)
             if request.status:

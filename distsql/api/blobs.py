@@ -87,12 +87,14 @@ class LayerResponse:
         status, headers = self._opening(start, stop)
         headers += [API_VERSION, header(b"content-length", stop - start)]
         opening = {"type": "http.response.start", "status": status, "headers": headers}
-        path = None if self._range else layer.local_path()
-        if path is not None and "http.response.pathsend" in (scope.get("extensions") or {}):
+        files = (scope.get("extensions") or {}).get("http.response.pathsend")
+        path = None if files is None or (self._range and not files.get("parts")) else layer.local_path()
+        if path is not None:
             if not path.exists():  # asked now, while there is still an answer to give
                 raise BytesMissingError(f"The byte store has lost {layer.digest}: run `distsql verify`")
             await send(opening)
-            await send({"type": "http.response.pathsend", "path": str(path)})
+            part = {"offset": start, "count": stop - start} if self._range else {}
+            await send({"type": "http.response.pathsend", "path": str(path), **part})
             return
         opened = False
         async for piece in layer.stream(start, stop):

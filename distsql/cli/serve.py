@@ -12,7 +12,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -27,12 +27,9 @@ if TYPE_CHECKING:
 
     from distsql.bytestore.contract import ByteStore
 
-# What the web server reads ahead on each connection, and the most that a request's head may be. Its default, four times
-# as much, would hold three MiB for each upload; less than this costs time for each piece of a body.
-_READ_AHEAD: Final = 256 * 1024
+_BACKLOG: Final = 1024
 _PORT_WAIT_S: Final = 5
 _READY_WAIT_S: Final = 120
-_SIGNALS_S: Final = 0.5
 _MONTHS_CHECK_S: Final = 6 * 60 * 60
 
 
@@ -69,7 +66,7 @@ def serve(settings: Settings) -> None:
     from distsql.sql import revisions
 
     settings.check_exposure()
-    address = _free_address(settings)
+    listener = _listen(settings)
     store = open_store(settings.storage_url)
     settings = replace(settings, workers=_count_workers(settings))
     # Until the web server listens to them: leave through the `with` below, so that PostgreSQL stops cleanly.
@@ -78,7 +75,7 @@ def serve(settings: Settings) -> None:
     if settings.database_url:
         revisions.check_revision(settings.database_url)
         asyncio.run(_check(store))
-        _run(settings, address, private=False)
+        _run(settings, listener, private=False)
         return
     # Before the store, whose folders are nobody else's: PostgreSQL's user has to get into the data folder.
     with PrivatePostgres(settings.data) as postgres:
@@ -88,7 +85,7 @@ def serve(settings: Settings) -> None:
 
             schema.migrate(url, actor="serve")
         asyncio.run(_check(store))
-        _run(replace(settings, database_url=url), address, private=True)
+        _run(replace(settings, database_url=url), listener, private=True)
 
 
 def _count_workers(settings: Settings) -> int:
@@ -112,10 +109,10 @@ def _leave(number: int, frame: FrameType | None) -> None:
     sys.exit(0)
 
 
-def _free_address(settings: Settings) -> str:
-    """The numeric address to listen on; fails when somebody else does, which the web server wouldn't notice.
+def _listen(settings: Settings) -> socket.socket:
+    """The socket that all workers take connections from; it refuses them until it is told to listen.
 
-    For a moment it may be the workers of a `serve` that was killed.
+    Fails when somebody else listens there. For a moment that may be the workers of a `serve` that was killed.
     """
     deadline = time.monotonic() + _PORT_WAIT_S
     while True:
@@ -130,63 +127,40 @@ def _free_address(settings: Settings) -> str:
             time.sleep(0.1)
 
 
-def _try_to_bind(host: str, port: int) -> str:
+def _try_to_bind(host: str, port: int) -> socket.socket:
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    # A name such as localhost may be several addresses, of which the web server takes one: that which all clients try.
+    # A name such as localhost may be several addresses: that which all clients try.
     family, kind, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
-    with socket.socket(family, kind) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(address)
-    return str(address[0])
+    listener = socket.socket(family, kind)
+    try:
+        listener.setblocking(False)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
-def _run(settings: Settings, address: str, *, private: bool) -> None:
+def _run(settings: Settings, listener: socket.socket, *, private: bool) -> None:
     import functools
-    import multiprocessing
+    import logging.config
 
-    from granian import Granian
-    from granian.constants import Interfaces, Loops
-    from granian.http import HTTP1Settings
-    from granian.log import LogLevels
+    from distsql.cli.workers import logging_configuration, run_worker
+    from distsql.web.workers import Workers
 
-    from distsql.cli.workers import load_application
-
-    multiprocessing.set_start_method("spawn", force=True)  # a forked worker would inherit threads' locks
-    server = Granian(
-        "distsql",
-        address=address,
-        port=settings.port,
-        interface=Interfaces.ASGI,
-        workers=settings.workers or 1,
-        loop=Loops.uvloop,
-        websockets=False,
-        http1_settings=HTTP1Settings(max_buffer_size=_READ_AHEAD),
-        workers_kill_timeout=max(1, int(settings.stop_timeout.total_seconds())),
-        respawn_failed_workers=True,
-        log_level=LogLevels.warning,
-        log_dictconfig=logging_configuration(),
-    )
-    server.main_loop_interrupt = _Attentive()
+    logging.config.dictConfig(logging_configuration())
     threading.Thread(target=_keep_months, args=(settings.database_url,), daemon=True).start()
-    threading.Thread(target=_announce, args=(settings, address), daemon=True).start()
+    threading.Thread(target=_announce, args=(settings, listener.getsockname()[0]), daemon=True).start()
     with tempfile.TemporaryDirectory(prefix="distsql-workers-") as folder:
-        loader = functools.partial(load_application, settings, parent=os.getpid(), folder=Path(folder), private=private)
-        server.serve(target_loader=loader, wrap_loader=False)
-
-
-class _Attentive(threading.Event):
-    """Waits in turns: Python looks at signals in its main thread alone, and any thread may be the one that gets them.
-
-    A process that was paused while it was told to end would never hear of it.
-    """
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """As the event's own."""
-        if timeout is not None:
-            return super().wait(timeout)
-        while not super().wait(_SIGNALS_S):
-            pass
-        return True
+        worker = functools.partial(run_worker, parent=os.getpid(), folder=Path(folder), private=private)
+        workers = Workers(worker, (settings, listener), number=settings.workers or 1)
+        listener.listen(_BACKLOG)
+        try:
+            workers.run()
+        finally:
+            listener.close()
+            workers.stop(settings.stop_timeout.total_seconds())
 
 
 def _keep_months(database_url: str) -> None:
@@ -223,19 +197,3 @@ def _announce(settings: Settings, address: str) -> None:
         finally:
             connection.close()
         time.sleep(0.02)
-
-
-def logging_configuration() -> dict[str, Any]:
-    """One JSON object a line, to standard error, from the registry and from the web server alike."""
-    loggers = ("distsql", "_granian", "granian")
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"json": {"()": "distsql.api.log_lines.JSONFormatter"}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stderr"}},
-        "loggers": {
-            **{name: {"handlers": ["stderr"], "level": "WARNING", "propagate": False} for name in loggers},
-            # It warns of each pipeline that an error ended, which is told by the error.
-            "psycopg": {"level": "ERROR"},
-        },
-    }

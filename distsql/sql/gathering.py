@@ -90,10 +90,13 @@ class Gathering:
             self._waiting[kind] = askers
         else:
             waiting.extend(askers)
-        # Sends soon: after those whose turn in the event loop is just now.
         if not self._scheduled and self._flights < len(self._pipelines):
             self._scheduled = True
-            asyncio.get_running_loop().call_soon(self._send)
+            asyncio.get_running_loop().call_soon(self._send_soon)
+
+    def _send_soon(self) -> None:
+        """After those whose turn in the event loop is just now, and those whose requests came meanwhile."""
+        asyncio.get_running_loop().call_soon(self._send)
 
     def _send(self) -> None:
         self._scheduled = False
