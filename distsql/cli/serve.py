@@ -133,7 +133,7 @@ def _try_to_bind(host: str, port: int) -> socket.socket:
     family, kind, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
     listener = socket.socket(family, kind)
     try:
-        listener.setblocking(False)
+        listener.settimeout(0)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except OSError:

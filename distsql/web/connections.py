@@ -7,30 +7,40 @@ the head of a request, its headers, what waits of a body, and time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 from urllib.parse import unquote_to_bytes
 
 import httptools
 
 from distsql.web.exchanges import Exchange
+from distsql.web.files import Transfer, send
 
 if TYPE_CHECKING:
-    from distsql.web.files import Transfer
     from distsql.web.server import Server
 
 _log: Final = logging.getLogger("distsql")
 _MOST_HEAD_BYTES: Final = 64 * 1024
 _MOST_HEADERS: Final = 100
-_HEAD_S: Final = 30
-# Longer than proxies and load balancers keep theirs: whoever closes first may meet a request on its way.
-_IDLE_S: Final = 650
-_STALLED_S: Final = 300
 # Who was refused while it still sends hears the answer only if nothing closes the connection under it.
 _LINGER_S: Final = 2
 _MOST_IGNORED: Final = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """With clients, in seconds. With their bodies the application has some."""
+
+    head: float = 30
+    """From its first byte to its last."""
+    idle: float = 650
+    """Longer than proxies and load balancers keep theirs: whoever closes first may meet a request on its way."""
+    stalled: float = 300
+    """Without taking anything of an answer."""
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -55,8 +65,8 @@ class Connection(asyncio.BufferedProtocol):
         self._is_deaf = False
         self._ignored = 0
         self._flowing: asyncio.Future[None] | None = None
-        self._since = server.time()
-        self._patience: float = _HEAD_S  # until then
+        self._patience = server.patience
+        self._wait(self._patience.head)
 
     # -- what the event loop calls ------------------------------------------------------------------------------------
 
@@ -93,14 +103,21 @@ class Connection(asyncio.BufferedProtocol):
                 self.on_message_complete()
         else:
             self._parse(self._server.small[:nbytes])
+        self._hold()
+
+    def _hold(self) -> None:
+        """Reads no more for now, when there is enough to do."""
         if not self._is_deaf and (self._waiting or (self._newest is not None and self._newest.is_full)):
             self._is_reading = False
             self._transport.pause_reading()
 
     def eof_received(self) -> bool:
-        """The client sends no more. What it asked for it may still want to have."""
+        """The client sends no more. It may have left, or still want to have what it asked for."""
         self._stop_listening()
-        return self._exchange is not None
+        if self._exchange is None:
+            return False
+        self._exchange.lose()
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is over. Who works for it goes on: a commit may be on its way."""
@@ -116,7 +133,7 @@ class Connection(asyncio.BufferedProtocol):
     def pause_writing(self) -> None:
         """The client is slower than its answer."""
         self.is_stalled = True
-        self._wait(_STALLED_S)
+        self._wait(self._patience.stalled)
 
     def resume_writing(self) -> None:
         """It took everything."""
@@ -153,6 +170,7 @@ class Connection(asyncio.BufferedProtocol):
     def on_headers_complete(self) -> None:
         """Its head has come: the application may look at it."""
         parser = self._parser
+        version = parser.get_http_version()
         self._unread = 0
         url = self._url if self._url.startswith(b"/") else _path_of(self._url)
         path, _, query = url.partition(b"?")
@@ -160,7 +178,7 @@ class Connection(asyncio.BufferedProtocol):
             self,
             {
                 **self._scope,
-                "http_version": parser.get_http_version(),
+                "http_version": version,
                 "method": parser.get_method().decode(),
                 "raw_path": path,
                 "path": (unquote_to_bytes(path) if b"%" in path else path).decode("utf-8", "replace"),
@@ -168,7 +186,7 @@ class Connection(asyncio.BufferedProtocol):
                 "headers": self._headers,
             },
             keep_alive=parser.should_keep_alive(),
-            awaits_continue=self._awaits_continue,
+            awaits_continue=self._awaits_continue and version == "1.1",
         )
         self._newest = exchange
         if self._exchange is None:
@@ -194,7 +212,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _parse(self, data: memoryview) -> None:
         if self._exchange is None and not self._unread:
-            self._wait(_HEAD_S)
+            self._wait(self._patience.head)
         self._unread += len(data)
         try:
             self._parser.feed_data(data)
@@ -245,7 +263,7 @@ class Connection(asyncio.BufferedProtocol):
             self._begin(self._waiting.popleft())
             self.read_on()
         else:
-            self._wait(_IDLE_S)
+            self._wait(self._patience.idle)
 
     def _refuse(self, status: bytes) -> None:
         """What follows can't be understood. Who still waits for an answer gets it, if its request had come whole."""
@@ -265,7 +283,8 @@ class Connection(asyncio.BufferedProtocol):
     def _close(self, *, linger: bool) -> None:
         self.is_closing = self._is_deaf = True
         if linger and self._transport.can_write_eof():
-            self._transport.write_eof()
+            with contextlib.suppress(OSError):  # it has gone, and nobody has told us yet
+                self._transport.write_eof()
             self._server.loop.call_later(_LINGER_S, self._transport.abort)
         else:
             self._transport.close()
@@ -302,29 +321,13 @@ class Connection(asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits()
         # A number of its own, as the event loop lets nobody else wait for that of a transport.
         sending = os.dup(self._transport.get_extra_info("socket").fileno())
-        work = None
-        try:
-            while True:
-                work = self._server.threads.submit(transfer.go_on, sending, is_near=self._is_near)
-                if await asyncio.wrap_future(work):
-                    return
-                await self._writable(sending)
-        except TimeoutError as error:
-            raise ConnectionResetError("The client takes nothing any more") from error
-        finally:
-            # Who cancels this doesn't wait for the thread, which still needs both files.
-            if work is not None:
-                work.add_done_callback(lambda _: (os.close(sending), transfer.close()))
-
-    async def _writable(self, sending: int) -> None:
-        loop = self._server.loop
-        writable = loop.create_future()
-        loop.add_writer(sending, lambda: writable.done() or writable.set_result(None))
-        try:
-            async with asyncio.timeout(_STALLED_S):
-                await writable
-        finally:
-            loop.remove_writer(sending)
+        await send(
+            transfer,
+            sending,
+            threads=self._server.threads,
+            is_near=self._is_near,
+            patience_s=self._patience.stalled,
+        )
 
     def stop(self) -> None:
         """No more requests, as the server ends."""
@@ -334,11 +337,11 @@ class Connection(asyncio.BufferedProtocol):
 
     def check(self, now: float) -> None:
         """Ends it when the client let too much time pass."""
-        if now - self._since > self._patience and (self._exchange is None or self.is_stalled):
+        if now > self._until and (self._exchange is None or self.is_stalled):
             self._transport.abort()
 
-    def _wait(self, patience: float) -> None:
-        self._since, self._patience = self._server.time(), patience
+    def _wait(self, seconds: float) -> None:
+        self._until = self._server.time() + seconds
 
 
 def _path_of(target: bytes) -> bytes:

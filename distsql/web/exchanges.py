@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from distsql.web.files import Transfer
 
@@ -33,7 +33,7 @@ class Exchange:
 
     __slots__ = (
         "_announced", "_arrival", "_awaits_continue", "_body_told", "_chunked", "_connection", "_head", "_held",
-        "_pieces", "_silent", "body_ended", "ended", "gone", "keep_alive", "scope", "started", "version",
+        "_pieces", "_silent", "body_ended", "ended", "gone", "keep_alive", "scope", "started",
     )  # fmt: skip
 
     def __init__(self, connection: Connection, scope: ASGIScope, *, keep_alive: bool, awaits_continue: bool) -> None:
@@ -183,7 +183,7 @@ class Exchange:
         if not more:
             self._end()
 
-    async def _send_file(self, message: dict[str, Any]) -> None:
+    async def _send_file(self, message: ASGIMessage) -> None:
         head = self._take_head()
         start = message.get("offset", 0)
         length = message.get("count", self._announced)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
+from concurrent.futures import Executor
 from typing import Final
 
 # In one go: then others have their turn, of those who wait for one of the threads.
@@ -26,7 +28,7 @@ class Transfer:
     def go_on(self, connection: int, *, is_near: bool) -> bool:
         """Sends what ``connection``, a socket that doesn't block, takes of it. Whether that was everything.
 
-        For a thread, since the disk may have to be waited for. `OSError` when the client has gone, or the file is short.
+        For a thread, since the disk may have to be waited for. `OSError` when the client has gone, or the file ends.
         """
         if self._file < 0:
             self._file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
@@ -38,7 +40,7 @@ class Transfer:
             while self._at < pause:
                 sent = send(connection, pause - self._at)
                 if not sent:
-                    raise OSError(f"{self._path} ends before its length")  # noqa: TRY301
+                    raise OSError(f"{self._path} ends before its length")
                 self._at += sent
         except BlockingIOError:
             return False
@@ -62,3 +64,39 @@ class Transfer:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+
+async def send(transfer: Transfer, connection: int, *, threads: Executor, is_near: bool, patience_s: float) -> None:
+    """Sends all of it, and closes both. ``is_near``: whether the client is on this machine.
+
+    `ConnectionError` when the client has gone, or takes nothing for so long; `OSError` when the file can't be read.
+    """
+    work = None
+    try:
+        while True:
+            work = threads.submit(transfer.go_on, connection, is_near=is_near)
+            if await asyncio.wrap_future(work):
+                return
+            await _writable(connection, patience_s)
+    except TimeoutError as error:
+        raise ConnectionResetError("The client takes nothing any more") from error
+    finally:
+
+        def close(*_: object) -> None:
+            os.close(connection)
+            transfer.close()
+
+        # Who cancels this doesn't wait for the thread, which still needs them.
+        if work is not None:
+            work.add_done_callback(close)
+
+
+async def _writable(connection: int, patience_s: float) -> None:
+    loop = asyncio.get_running_loop()
+    writable = asyncio.Event()
+    loop.add_writer(connection, writable.set)
+    try:
+        async with asyncio.timeout(patience_s):
+            await writable.wait()
+    finally:
+        loop.remove_writer(connection)

@@ -12,7 +12,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Final
 
 from distsql import cores
-from distsql.web.connections import Connection
+from distsql.web.connections import Connection, Patience
 from distsql.web.shares import Shares
 
 if TYPE_CHECKING:
@@ -35,9 +35,16 @@ class Server:
     """The event loop's side of a worker. ``listener`` may be listened to by others as well."""
 
     def __init__(
-        self, application: ASGIApplication, listener: socket.socket, *, shares: Shares, stop_s: float
+        self,
+        application: ASGIApplication,
+        listener: socket.socket,
+        *,
+        shares: Shares,
+        stop_s: float,
+        patience: Patience | None = None,
     ) -> None:
         self.application = application
+        self.patience = patience or Patience()
         self.connections: set[Connection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
         self.small, self.large = memoryview(bytearray(_SMALL)), memoryview(bytearray(_LARGE))
@@ -54,25 +61,29 @@ class Server:
         self._shares = shares
         self._stop_s = stop_s
         self._second, self._date = 0, b""
+        self._told = asyncio.Event()
 
     async def run(self) -> None:
         """Serves until SIGTERM or SIGINT. `StartError` when the application can't."""
         self.loop = asyncio.get_running_loop()
         self.time = self.loop.time
-        told = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
-            self.loop.add_signal_handler(number, told.set)
+            self.loop.add_signal_handler(number, self.stop)
         life = _Life(self.application)
         await life.start()
         self._listen()
-        checking = self.loop.create_task(self._check())
-        await told.wait()
+        checking = self.loop.create_task(self._check_again())
+        await self._told.wait()
         self.loop.remove_reader(self._listener)
         self._listener.close()
         await self._finish()
         checking.cancel()
         await life.stop()
         self.threads.shutdown(wait=False)
+
+    def stop(self) -> None:
+        """Has `run` come to its end."""
+        self._told.set()
 
     def date(self) -> bytes:
         """The header, made once a second."""
@@ -111,7 +122,7 @@ class Server:
             _log.error("No connection could be taken: %s", error)
             self._rest(_REST_S)
             return
-        accepted.setblocking(False)
+        accepted.settimeout(0)
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         task = self.loop.create_task(self._connect(accepted))
@@ -124,12 +135,16 @@ class Server:
         except OSError:
             accepted.close()
 
-    async def _check(self) -> None:
+    async def _check_again(self) -> None:
         while True:
             await asyncio.sleep(_CHECK_S)
-            now = self.time()
-            for connection in list(self.connections):
-                connection.check(now)
+            self.check()
+
+    def check(self) -> None:
+        """Ends connections whose clients let too much time pass."""
+        now = self.time()
+        for connection in list(self.connections):
+            connection.check(now)
 
     async def _finish(self) -> None:
         for connection in list(self.connections):
@@ -165,6 +180,6 @@ class _Life:
     async def _live(self, scope: dict[str, Any]) -> None:
         try:
             await self._application(scope, self._told.get, self._said.put)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  # whoever waits is told that there is none
             _log.exception("The application failed")
             await self._said.put({"type": "failed", "message": str(error)})

@@ -18,6 +18,7 @@ from distsql.web.shares import ABSENT, Shares
 _log: Final = logging.getLogger("distsql")
 # Who falls as soon as it has begun falls again: not as fast as it can.
 _AGAIN_S: Final = 2
+_LOOK_S: Final = 0.5
 _PATIENCE_S: Final = 5  # for what a worker does beside the requests that it finishes
 
 
@@ -38,21 +39,21 @@ class Workers:
         reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         # Python looks at signals in its main thread alone, which may sleep while another thread gets them.
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._tell)
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, self._tell)
         started = 0.0
         while not self._told:
-            missing = self._missing()
-            if missing and time.monotonic() - started >= _AGAIN_S:
+            if self._missing and time.monotonic() - started >= _AGAIN_S:
                 started = time.monotonic()
-                for number in missing:
+                for number in self._missing:
                     self._start(number)
-                missing = []
-            wait([reading, *(process.sentinel for process in self._processes.values())], _AGAIN_S / 4 if missing else None)
+            sentinels = [process.sentinel for process in self._processes.values()]
+            wait([reading, *sentinels], _LOOK_S if self._missing else None)
             with contextlib.suppress(BlockingIOError):
                 os.read(reading, 4096)
             self._forget_ended()
 
+    @property
     def _missing(self) -> list[int]:
         return [number for number in range(len(self._counts)) if number not in self._processes]
 

@@ -1,0 +1,191 @@
+"""Connections that are idle, slow or stalled, how many each worker has, and the end of all."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from distsql.values import ASGIReceive, ASGIScope, ASGISend
+from distsql.web.connections import Patience
+from distsql.web.shares import ABSENT, Shares
+from distsql.web.workers import Workers
+from tests.web.conftest import Client, Running, Start, answer, echo
+
+HOST = "Host: registry.test"
+SHORT = Patience(head=0.2, idle=0.4, stalled=0.2)
+
+
+async def ended_after(running: Running, client: Client, *, seconds: float) -> bool:
+    """Whether the server ends the connection when it looks then, and not before."""
+    running.server.check()
+    assert not client.reader.at_eof()
+    await asyncio.sleep(seconds)
+    running.server.check()
+    try:
+        return await asyncio.wait_for(client.reader.read(), 1) == b""
+    except ConnectionResetError:
+        return True
+    except TimeoutError:
+        return False
+
+
+async def test_slow_heads_and_idle_connections(start: Start) -> None:
+    running = await start(echo, patience=SHORT)
+    silent, slow, idle = [await running.client() for _ in range(3)]
+    slow.writer.write(b"GET / HT")
+    await idle.send("GET / HTTP/1.1", HOST)
+    await idle.answer()
+    await asyncio.sleep(0.05)
+    running.server.check()
+    assert len(running.server.connections) == 3
+    assert await ended_after(running, slow, seconds=0.25)
+    assert await silent.rest() == b""
+    assert not idle.reader.at_eof()
+    assert await ended_after(running, idle, seconds=0.3)
+
+
+async def test_a_request_that_takes_long_is_nobodys_fault(start: Start) -> None:
+    async def handle(scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
+        await asyncio.sleep(0.6)
+        await answer(send, b"late")
+
+    running = await start(handle, patience=SHORT)
+    client = await running.client()
+    await client.send("GET / HTTP/1.1", HOST)
+    await asyncio.sleep(0.5)
+    running.server.check()
+    assert (await client.answer())[2] == b"late"
+
+
+@pytest.mark.parametrize("kind", ["body", "file"])
+async def test_who_takes_nothing_is_left(start: Start, tmp_path: Path, kind: str) -> None:
+    """It would hold its answer, a file and a task for ever."""
+    path, failed = tmp_path / "file", asyncio.Event()
+    path.write_bytes(b"x" * 50_000_000)
+
+    async def handle(scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
+        length = (b"content-length", b"50000000")
+        await send({"type": "http.response.start", "status": 200, "headers": [length]})
+        try:
+            if kind == "file":
+                await send({"type": "http.response.pathsend", "path": str(path)})
+            else:
+                await send({"type": "http.response.body", "body": b"x" * 50_000_000, "more_body": True})
+                await send({"type": "http.response.body", "body": b"", "more_body": True})
+        except ConnectionError:
+            failed.set()
+            raise
+
+    running = await start(handle, patience=SHORT)
+    client = await running.client()
+    await client.send("GET / HTTP/1.1", HOST)
+    for _ in range(20):
+        await asyncio.sleep(0.1)
+        running.server.check()
+        if failed.is_set():
+            return
+    raise AssertionError("nobody was told")
+
+
+async def test_the_end(start: Start) -> None:
+    """Idle connections end at once, running requests are answered, and those that take too long are cut off."""
+    begun = asyncio.Event()
+
+    async def handle(scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
+        begun.set()
+        await asyncio.sleep(0.3 if scope["path"] == "/short" else 60)
+        await answer(send, b"done")
+
+    running = await start(handle, stop_s=1)
+    idle, short, long = [await running.client() for _ in range(3)]
+    await short.send("GET /short HTTP/1.1", HOST)
+    await long.send("GET /long HTTP/1.1", HOST)
+    await begun.wait()
+    began = time.monotonic()
+    running.server.stop()
+    assert await idle.rest() == b""
+    status, headers, body = await short.answer()
+    assert (status, headers["connection"], body) == (200, "close", b"done")
+    assert (await long.answer())[0] == 503
+    assert time.monotonic() - began < 3
+    with pytest.raises(ConnectionRefusedError):
+        await running.client()
+
+
+def test_shares() -> None:
+    """Whoever has the fewest is due; who isn't there has no part in it."""
+    counts = [ABSENT, ABSENT, ABSENT]
+    first, second = Shares(counts, 0), Shares(counts, 1)
+
+    def due() -> tuple[bool, bool]:
+        return first.is_due, second.is_due
+
+    first.tell(3)
+    assert due() == (True, False)
+    second.tell(2)
+    assert due() == (False, True)
+    second.tell(3)
+    assert due() == (True, True)
+
+
+async def test_who_has_more_leaves_connections_to_others(start: Start) -> None:
+    """For a moment: if nobody takes them, it does."""
+    running = await start(echo)
+    counts = [0, 0]
+    running.server._shares = Shares(counts, 0)
+    clients = [await running.client() for _ in range(4)]
+    for client in clients:
+        await client.send("GET / HTTP/1.1", HOST)
+        assert (await client.answer())[0] == 200
+    assert counts == [3, 0], "as many as it had when it last looked"
+
+
+def work(folder: Path, shares: Shares) -> None:
+    """A worker that says that it is there, and that it ends."""
+    told = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: told.set())
+    shares.tell(0)
+    (folder / f"begun-{os.getpid()}").touch()
+    while not told.wait(0.05):
+        pass
+    (folder / f"ended-{os.getpid()}").touch()
+
+
+def test_workers_are_replaced_and_ended(tmp_path: Path) -> None:
+    """One that was killed has a successor; SIGTERM comes to an end only when all have."""
+    workers = Workers(work, (tmp_path,), number=2)
+
+    def begun() -> set[int]:
+        return {int(path.name.removeprefix("begun-")) for path in tmp_path.glob("begun-*")}
+
+    def drive() -> None:
+        until(lambda: len(begun()) == 2)
+        os.kill(min(begun()), signal.SIGKILL)
+        until(lambda: len(begun()) == 3)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
+    driving = threading.Thread(target=drive)
+    driving.start()
+    try:
+        workers.run()
+        workers.stop(5)
+    finally:
+        signal.set_wakeup_fd(-1)
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+    driving.join()
+    assert len(list(tmp_path.glob("ended-*"))) == 2
+
+
+def until(condition: object) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
