@@ -92,12 +92,13 @@ def get(
     pace: Pace,
     headers: str = "",
     *,
+    threads: int = 1,
     script: Path = WRK_SCRIPT,
     given: Sequence[str] = (),
 ) -> Load:
     """By wrk; another script than ours reports as that does, and is `given` arguments."""
     command = [
-        *("wrk", "--threads", "1", "--connections", str(pace.connections), "--timeout", f"{TIMEOUT}s"),
+        *("wrk", "--threads", str(threads), "--connections", str(pace.connections), "--timeout", f"{TIMEOUT}s"),
         *("--duration", f"{math.ceil(pace.seconds) + 5}s", "--script", str(script)),
         *(part for line in _lines(server, headers) for part in ("--header", line)),
         f"http://127.0.0.1:{server.port}{path}",
@@ -110,7 +111,8 @@ def get(
     if not done["requests"]:  # the time was too short for one, so there is nothing to tell of
         if pace.seconds > TIMEOUT:
             raise LoadFailed(f"{server.name}: GET {path}: no answer within {pace.seconds:.0f} s")
-        return get(server, path, Pace(2 * pace.seconds, pace.connections), headers, script=script, given=given)
+        longer = Pace(2 * pace.seconds, pace.connections)
+        return get(server, path, longer, headers, threads=threads, script=script, given=given)
     latencies = Latencies(done["p50"] / 1e6, done["p99"] / 1e6)
     return Load(done["requests"], done["bytes"], done["microseconds"] / 1e6, latencies)
 

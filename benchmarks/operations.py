@@ -62,7 +62,7 @@ def _blob_reads(content: Content) -> list[Operation]:
         "blob HEAD": (Read(path(content.large.digest), method="HEAD"), 8.0, 0),
         "blob GET 1 KiB": (Read(path(content.config.digest), is_blob(content.config)), 15.0, 0),
         f"blob GET {_size(medium)}": (Read(path(content.medium.digest), is_blob(content.medium)), 0.0, medium),
-        f"blob GET {_size(size)}": (Read(path(content.large.digest), is_blob(content.large)), 1.0, size),
+        f"blob GET {_size(size)}": (Read(path(content.large.digest), is_blob(content.large), threads=2), 1.0, size),
         f"blob GET, a range of {_size(min(RANGE, middle))}": (
             Read(path(content.large.digest), headers=window, status=206),
             0.0,

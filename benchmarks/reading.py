@@ -26,9 +26,13 @@ class Read:
     status: int = 200
     peer_path: str = ""
     """Where the peer has the same, if elsewhere."""
+    threads: int = 1
+    """Of the load generator: more where one can't read as fast as servers send."""
 
     def load(self, server: Server, pace: Pace) -> Load:
-        return (head if self.method == "HEAD" else get)(server, self._path(server), pace, self.headers)
+        if self.method == "HEAD":
+            return head(server, self._path(server), pace, self.headers)
+        return get(server, self._path(server), pace, self.headers, threads=self.threads)
 
     def check(self, server: Server) -> None:
         if not self.valid(ask(server, self.method, self._path(server), self.headers, status=self.status)):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _log: Final = logging.getLogger("distsql")
 _MOST_HEAD_BYTES: Final = 64 * 1024
 _MOST_HEADERS: Final = 100
-# Who was refused while it still sends hears the answer only if nothing closes the connection under it.
+# Who was refused while it still sends hears the answer only if nothing closes the connection under it: so long at least.
 _LINGER_S: Final = 2
 _MOST_IGNORED: Final = 1024 * 1024
 
@@ -283,10 +283,13 @@ class Connection(asyncio.BufferedProtocol):
     def _close(self, *, linger: bool) -> None:
         self.is_closing = self._is_deaf = True
         if linger and self._transport.can_write_eof():
+            self._wait(_LINGER_S)
+            self._waiting.clear()
+            self.read_on()
             with contextlib.suppress(OSError):  # it has gone, and nobody has told us yet
                 self._transport.write_eof()
-            self._server.loop.call_later(_LINGER_S, self._transport.abort)
         else:
+            self._wait(self._patience.stalled)
             self._transport.close()
 
     # -- for exchanges and the server ---------------------------------------------------------------------------------
