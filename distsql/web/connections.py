@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _log: Final = logging.getLogger("distsql")
 _MOST_HEAD_BYTES: Final = 64 * 1024
 _MOST_HEADERS: Final = 100
-# Who was refused while it still sends hears the answer only if nothing closes the connection under it: so long at least.
+# Who was refused while it still sends hears the answer only if nothing closes the connection under it for so long.
 _LINGER_S: Final = 2
 _MOST_IGNORED: Final = 1024 * 1024
 
