@@ -50,7 +50,7 @@ class Connection(asyncio.BufferedProtocol):
         self.lost = False
         """Nothing can be sent any more."""
         self.is_closing = False
-        """No request is taken any more, but for those that have come."""
+        """No request is taken any more."""
         self.is_stalled = False
         """The client takes nothing just now."""
         self._server = server
@@ -73,7 +73,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """It begins."""
         self._transport = cast("asyncio.Transport", transport)
-        self._server.connections.add(self)
+        self._server.add(self)
         peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         self._is_near = bool(peer and own and peer[0] == own[0])
         self._scope = {
@@ -123,7 +123,7 @@ class Connection(asyncio.BufferedProtocol):
         """It is over. Who works for it goes on: a commit may be on its way."""
         del exc
         self.lost = self.is_closing = True
-        self._server.connections.discard(self)
+        self._server.remove(self)
         self._waiting.clear()
         for exchange in (self._exchange, self._newest):
             if exchange is not None:
@@ -257,7 +257,7 @@ class Connection(asyncio.BufferedProtocol):
             self._refuse(b"503 Service Unavailable" if self.is_closing else b"500 Internal Server Error")
         elif not exchange.ended:
             self._transport.abort()  # the only way left to say that this isn't the whole content
-        elif not exchange.keep_alive or (self.is_closing and not self._waiting):
+        elif not exchange.keep_alive or self.is_at_end:
             self._close(linger=not exchange.body_ended)
         elif self._waiting:
             self._begin(self._waiting.popleft())
@@ -293,6 +293,11 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.close()
 
     # -- for exchanges and the server ---------------------------------------------------------------------------------
+
+    @property
+    def is_at_end(self) -> bool:
+        """Nothing follows the answer that is given now."""
+        return self.is_closing and not self._waiting
 
     def write(self, data: bytes) -> None:
         """Sends it, as soon as the event loop comes to it."""

@@ -152,8 +152,7 @@ class Exchange:
         if lines is None:
             raise AnswerError("A body without a head")
         self._head = None
-        self.started = True
-        if not self.body_ended or self._connection.is_closing:
+        if not self.body_ended or self._connection.is_at_end:
             self.keep_alive = False
         if not self.keep_alive:
             lines.append(b"connection: close")
@@ -162,6 +161,7 @@ class Exchange:
         head = b"\r\n".join(lines)
         if head.count(b"\n") >= len(lines) or head.count(b"\r") >= len(lines):
             raise AnswerError("A header has a line of its own")  # and would be two
+        self.started = True
         return head + b"\r\n\r\n"
 
     def _write(self, body: bytes, *, more: bool) -> None:

@@ -23,6 +23,7 @@ _SMALL: Final = 64 * 1024
 _LARGE: Final = 256 * 1024
 _FILE_THREADS: Final = 8
 _CHECK_S: Final = 5
+_LOOK_S: Final = 0.02
 _OTHERS_S: Final = 0.002
 _REST_S: Final = 0.5  # where there is no room for another connection
 
@@ -71,6 +72,7 @@ class Server:
             self.loop.add_signal_handler(number, self.stop)
         life = _Life(self.application)
         await life.start()
+        self._shares.tell(0)
         self._listen()
         checking = self.loop.create_task(self._check_again())
         await self._told.wait()
@@ -92,13 +94,21 @@ class Server:
             self._second, self._date = now, b"date: " + formatdate(now, usegmt=True).encode()
         return self._date
 
-    def _listen(self) -> None:
+    def add(self, connection: Connection) -> None:
+        """It has begun."""
+        self.connections.add(connection)
         self._shares.tell(len(self.connections))
+
+    def remove(self, connection: Connection) -> None:
+        """It is over."""
+        self.connections.discard(connection)
+        self._shares.tell(len(self.connections))
+
+    def _listen(self) -> None:
         self.loop.add_reader(self._listener, self._accept_share)
 
     def _accept_share(self) -> None:
         """Takes a connection, unless others have fewer: then they have a moment to take it."""
-        self._shares.tell(len(self.connections))
         if self._shares.is_due:
             self._accept()
         else:
@@ -106,12 +116,12 @@ class Server:
 
     def _rest(self, seconds: float) -> None:
         self.loop.remove_reader(self._listener)
-        self.loop.call_later(seconds, self._accept_and_listen)
+        self.loop.call_later(seconds, self._go_on)
 
-    def _accept_and_listen(self) -> None:
+    def _go_on(self) -> None:
         if self._listener.fileno() >= 0:
-            self._accept()
             self._listen()
+            self._accept()
 
     def _accept(self) -> None:
         try:
@@ -147,15 +157,17 @@ class Server:
             connection.check(now)
 
     async def _finish(self) -> None:
+        """Lets requests be answered, those that wait behind them too, and answers be taken."""
         for connection in list(self.connections):
             connection.stop()
+        deadline = self.time() + self._stop_s
+        while (self.tasks or self.connections) and self.time() < deadline:  # noqa: ASYNC110  # they come and go
+            await asyncio.sleep(_LOOK_S)
         if self.tasks:
-            _, left = await asyncio.wait(self.tasks, timeout=self._stop_s)
-            for task in left:
+            _log.warning("%d requests were cut off after DISTSQL_STOP_TIMEOUT", len(self.tasks))
+            for task in self.tasks:
                 task.cancel()
-            if left:
-                _log.warning("%d requests were cut off: they took longer than DISTSQL_STOP_TIMEOUT", len(left))
-                await asyncio.wait(left, timeout=1)
+            await asyncio.wait(self.tasks, timeout=1)
 
 
 class _Life:

@@ -178,6 +178,16 @@ async def test_pipelined_requests_wait_outside(start: Start) -> None:
         assert (await client.answer())[2] == b"/%d" % number
 
 
+async def test_a_client_that_sends_no_more_gets_its_answers(start: Start) -> None:
+    """All of them, and then the end."""
+    client = await (await start(echo)).client()
+    client.writer.write(b"GET /a HTTP/1.1\r\n\r\nGET /b HTTP/1.1\r\n\r\n")
+    client.writer.write_eof()
+    assert (await client.answer())[2] == b"GET /a /a  "
+    assert (await client.answer())[2] == b"GET /b /b  "
+    assert await client.rest() == b""
+
+
 async def test_a_body_that_nobody_takes_is_not_read(start: Start) -> None:
     """What is held of it stays small, and the client waits."""
     gate = asyncio.Event()

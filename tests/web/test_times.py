@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
+import socket
 import threading
 import time
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from distsql.values import ASGIReceive, ASGIScope, ASGISend
+from distsql.web import server
 from distsql.web.connections import Patience
 from distsql.web.shares import ABSENT, Shares
 from distsql.web.workers import Workers
@@ -118,6 +121,25 @@ async def test_the_end(start: Start) -> None:
         await running.client()
 
 
+async def test_the_end_of_those_who_wait_and_those_who_are_slow(start: Start) -> None:
+    """What was pipelined is answered, and what was sent is taken, before the process may end."""
+    begun = asyncio.Event()
+
+    async def handle(scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
+        begun.set()
+        await asyncio.sleep(0.02)
+        await answer(send, b"x" * 60_000)
+
+    running = await start(handle)
+    client = await running.client()
+    client.writer.write(b"GET / HTTP/1.1\r\n\r\n" * 50)
+    await begun.wait()
+    running.server.stop()
+    for _ in range(50):
+        assert (await client.answer())[2] == b"x" * 60_000
+    assert await client.rest() == b""
+
+
 def test_shares() -> None:
     """Whoever has the fewest is due; who isn't there has no part in it."""
     counts = [ABSENT, ABSENT, ABSENT]
@@ -143,7 +165,46 @@ async def test_who_has_more_leaves_connections_to_others(start: Start) -> None:
     for client in clients:
         await client.send("GET / HTTP/1.1", HOST)
         assert (await client.answer())[0] == 200
-    assert counts == [3, 0], "as many as it had when it last looked"
+    assert counts == [4, 0]
+    for client in clients:
+        client.writer.close()
+    while counts[0]:
+        await asyncio.sleep(0.01)
+
+
+class Full:
+    """A listener for which this process has no number left, a few times."""
+
+    def __init__(self, listener: socket.socket, *, times: int) -> None:
+        self._listener, self.times = listener, times
+        self.fileno, self.close = listener.fileno, listener.close
+
+    def accept(self) -> tuple[socket.socket, object]:
+        if self.times:
+            self.times -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return self._listener.accept()
+
+
+async def test_no_room_for_a_connection(
+    start: Start, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits, and the server tries again now and then, not as fast as it can."""
+    monkeypatch.setattr(server, "_REST_S", 0.1)
+    running = await start(echo)
+    first = await running.client()
+    await first.send("GET / HTTP/1.1", HOST)
+    await first.answer()
+    running.server.loop.remove_reader(running.server._listener)
+    running.server._listener = full = Full(running.server._listener, times=5)  # type: ignore[assignment]
+    running.server._listen()
+    began = time.monotonic()
+    client = await running.client()
+    await client.send("GET / HTTP/1.1", HOST)
+    assert (await client.answer())[0] == 200
+    assert time.monotonic() - began > 0.45
+    assert full.times == 0
+    assert caplog.text.count("No connection could be taken") == 5
 
 
 def work(folder: Path, shares: Shares) -> None:
