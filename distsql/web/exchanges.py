@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from distsql.values import ASGIMessage, ASGIScope
     from distsql.web.connections import Connection
 
-# So much of a body is held until the application takes it: less costs time for each piece, more memory for each upload.
-_MOST_HELD: Final = 256 * 1024
 _JOINED: Final = 16 * 1024
 _STATUS_LINES: Final = {each.value: f"HTTP/1.1 {each.value} {each.phrase}".encode() for each in HTTPStatus}
 _BODILESS: Final = frozenset({204, 304})
@@ -32,7 +30,7 @@ class Exchange:
     """One request. `receive` and `send` are for the application, the others for the connection."""
 
     __slots__ = (
-        "_announced", "_arrival", "_awaits_continue", "_body_told", "_chunked", "_connection", "_head", "_held",
+        "_announced", "_arrival", "_awaits_continue", "_body_told", "_chunked", "_connection", "_head",
         "_pieces", "_silent", "body_ended", "ended", "gone", "keep_alive", "scope", "started",
     )  # fmt: skip
 
@@ -50,7 +48,6 @@ class Exchange:
         self._connection = connection
         self._awaits_continue = awaits_continue
         self._pieces: deque[bytes] = deque()
-        self._held = 0
         self._body_told = False
         self._arrival: asyncio.Future[None] | None = None
         self._head: list[bytes] | None = None
@@ -62,13 +59,12 @@ class Exchange:
 
     @property
     def is_full(self) -> bool:
-        """Whether the client should wait before it sends more."""
-        return self._held > _MOST_HELD
+        """Whether the client should wait before it sends more: pieces become larger meanwhile, and so fewer."""
+        return bool(self._pieces)
 
     def feed(self, piece: bytes) -> None:
         """More of the body."""
         self._pieces.append(piece)
-        self._held += len(piece)
         self._wake()
 
     def end_body(self) -> None:
@@ -94,10 +90,8 @@ class Exchange:
             self._arrival = asyncio.get_running_loop().create_future()
             await self._arrival
         if self._pieces:
-            was_full = self.is_full
             piece = self._pieces.popleft()
-            self._held -= len(piece)
-            if was_full and not self.is_full:
+            if not self.is_full:
                 self._connection.read_on()
             self._body_told = self.body_ended and not self._pieces
             return {"type": "http.request", "body": piece, "more_body": not self._body_told}
