@@ -59,7 +59,7 @@ class Exchange:
 
     @property
     def is_full(self) -> bool:
-        """Whether the client should wait before it sends more: pieces become larger meanwhile, and so fewer."""
+        """Whether nothing more is read until the application asks: pieces become larger meanwhile, and so fewer."""
         return bool(self._pieces)
 
     def feed(self, piece: bytes) -> None:
@@ -86,13 +86,13 @@ class Exchange:
         if self._awaits_continue and not self.body_ended and not self.started:
             self._connection.write(_CONTINUE)
         self._awaits_continue = False
+        if not self._pieces:
+            self._connection.read_on()
         while not (self._pieces or self.gone or self.ended or (self.body_ended and not self._body_told)):
             self._arrival = asyncio.get_running_loop().create_future()
             await self._arrival
         if self._pieces:
             piece = self._pieces.popleft()
-            if not self.is_full:
-                self._connection.read_on()
             self._body_told = self.body_ended and not self._pieces
             return {"type": "http.request", "body": piece, "more_body": not self._body_told}
         if self.body_ended and not self._body_told:

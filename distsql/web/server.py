@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 _log: Final = logging.getLogger("distsql")
 _SMALL: Final = 64 * 1024
-_LARGE: Final = 256 * 1024
+# Of a body at once: with 256 KiB uploads take 7 % more CPU, with 1 MiB twice the memory.
+_LARGE: Final = 512 * 1024
 _FILE_THREADS: Final = 8
 _CHECK_S: Final = 5
 _LOOK_S: Final = 0.02
