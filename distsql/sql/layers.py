@@ -296,47 +296,47 @@ def insert_layer(tx: Transaction, repository: RepositoryRow, digest: Digest, *, 
 
 _SOURCE_PATH: Final = parameter("source_path", Text())
 _SOURCE_IDS: Final = parameter("source_ids", ARRAY(BigInteger()))
-_allowed = or_(_SOURCE_IDS.is_(None), layers.c.repository_id == func.any(_SOURCE_IDS))
 _source = repositories.alias("source")
-_held_by_any = (
-    select(layers.c.digest)
-    .select_from(
-        layers.join(_source, (_source.c.tenant_id == layers.c.tenant_id) & (_source.c.id == layers.c.repository_id))
-    )
-    .where(
-        _SOURCE_PATH.is_(None),
-        layers.c.tenant_id == TENANT_ID,
-        layers.c.digest == DIGEST,
-        _allowed,
-        _source.c.deleted_at.is_(None),
-    )
-    .exists()
-)
-_held_by_source = (
-    select(layers.c.digest)
-    .where(
-        layers.c.tenant_id == TENANT_ID,
-        layers.c.repository_id
-        == select(_source.c.id)
-        .where(_source.c.tenant_id == TENANT_ID, _source.c.path == _SOURCE_PATH, _source.c.deleted_at.is_(None))
-        .scalar_subquery(),
-        layers.c.digest == DIGEST,
-        _allowed,
-    )
-    .exists()
+_has_it = select(layers.c.digest).where(
+    layers.c.tenant_id == TENANT_ID,
+    layers.c.digest == DIGEST,
+    or_(_SOURCE_IDS.is_(None), layers.c.repository_id == func.any(_SOURCE_IDS)),
 )
 
+
+def _held(by: Select[Any]) -> Select[Any]:
+    return (
+        select(*_BLOB)
+        .where(blobs.c.tenant_id == TENANT_ID, blobs.c.digest == DIGEST, _READABLE, by.exists())
+        .with_for_update(read=True)
+    )
+
+
+# Together in one statement each would take the other's locks too.
 LOCK_MOUNTABLE_BLOB: Final = statement(
     "lock_mountable_blob",
-    "A blob of a tenant that one of its repositories has, kept live until the end of the transaction.",
-    select(*_BLOB)
-    .where(
-        blobs.c.tenant_id == TENANT_ID,
-        blobs.c.digest == DIGEST,
-        _READABLE,
-        or_(_held_by_source, _held_by_any),
-    )
-    .with_for_update(read=True),
+    "A blob that this repository has, kept live until the end of the transaction.",
+    _held(
+        _has_it.where(
+            layers.c.repository_id
+            == select(_source.c.id)
+            .where(_source.c.tenant_id == TENANT_ID, _source.c.path == _SOURCE_PATH, _source.c.deleted_at.is_(None))
+            .scalar_subquery()
+        )
+    ),
+    BlobRow,
+)
+
+LOCK_BLOB_OF_ANY: Final = statement(
+    "lock_blob_of_any",
+    "A blob that any repository of the tenant has, kept live until the end of the transaction.",
+    _held(
+        _has_it.where(
+            _source.c.tenant_id == layers.c.tenant_id,
+            _source.c.id == layers.c.repository_id,
+            _source.c.deleted_at.is_(None),
+        )
+    ),
     BlobRow,
 )
 
@@ -354,6 +354,8 @@ async def lock_mountable_blob(
     Only repositories of these ids count, where there are some.
     """
     ids = None if source_ids is None else list(source_ids)
+    if source_path is None:
+        return await tx.one(LOCK_BLOB_OF_ANY, tenant_id=tenant_id, digest=digest, source_ids=ids)
     return await tx.one(
         LOCK_MOUNTABLE_BLOB, tenant_id=tenant_id, digest=digest, source_path=source_path, source_ids=ids
     )

@@ -66,10 +66,8 @@ HOT: Final[dict[str, set[str] | list[set[str]]]] = {
     "list_tags_ended_with": {"tags_pkey"},
     # Locking
     "lock_layer": [{layer} for layer in _EITHER_LAYER],
-    "lock_mountable_blob": [
-        {"blobs_pkey", "repositories_live_key", "repositories_pkey", "layers_digest_idx", layer}
-        for layer in _EITHER_LAYER
-    ],
+    "lock_mountable_blob": [{"blobs_pkey", "repositories_live_key", layer} for layer in _EITHER_LAYER],
+    "lock_blob_of_any": {"blobs_pkey", "repositories_pkey", "layers_digest_idx"},
     "lock_manifest": {"manifests_pkey"},
     "lock_references": [{"manifests_pkey", layer} for layer in _EITHER_LAYER],
     "lock_tag": {"tags_live_key"},

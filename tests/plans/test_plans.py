@@ -252,7 +252,7 @@ def test_reads_by_name_touch_few_pages(crowd: Connection, name: str, parameters:
             150,
         ),
         ("lock_mountable_blob", {"digest": LAYER, "source_path": "web", "source_ids": None}, 30),
-        ("lock_mountable_blob", {"digest": LAYER, "source_path": None, "source_ids": None}, 30),
+        ("lock_blob_of_any", {"digest": LAYER, "source_ids": None}, 30),
         ("list_signatures", {"digest": MANIFEST}, 15),
         ("list_signature_relations", {"digest": MANIFEST}, 20),
         ("move_cosign_tags", {"digest": MANIFEST, "subject_digests": [MANIFEST]}, 40),
