@@ -1,9 +1,8 @@
 """On which of the machine's cores a worker's threads run and the processes of PostgreSQL that work for it, and when.
 
-A request is handed from the web server's thread to Python's, on to a process of PostgreSQL, and all the way back. Who
-is handed something on another core wakes up later than on the same one, by far where the machine is a virtual one. So
-where each core has a worker, whatever answers a request stays on one of them. What works for long on its own, such as a
-thread that hashes, goes where there is room.
+A request is handed from a worker to a process of PostgreSQL, and back. Who is handed something on another core wakes up
+later than on the same one, by far where the machine is a virtual one. So where each core has a worker, whatever answers
+a request stays on one of them. What works for long on its own, such as a thread that hashes, goes where there is room.
 
 There, who is woken waits until whoever is at work sleeps: several requests have come by then, and go on together, under
 one statement and one wake-up. Both together answer half as many requests again (docs/performance.md).

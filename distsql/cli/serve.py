@@ -66,7 +66,7 @@ def serve(settings: Settings) -> None:
     from distsql.sql import revisions
 
     settings.check_exposure()
-    listener = _listen(settings)
+    listener = _bind(settings)
     store = open_store(settings.storage_url)
     settings = replace(settings, workers=_count_workers(settings))
     # Until the web server listens to them: leave through the `with` below, so that PostgreSQL stops cleanly.
@@ -109,7 +109,7 @@ def _leave(number: int, frame: FrameType | None) -> None:
     sys.exit(0)
 
 
-def _listen(settings: Settings) -> socket.socket:
+def _bind(settings: Settings) -> socket.socket:
     """The socket that all workers take connections from; it refuses them until it is told to listen.
 
     Fails when somebody else listens there. For a moment that may be the workers of a `serve` that was killed.
@@ -120,11 +120,23 @@ def _listen(settings: Settings) -> socket.socket:
             return _try_to_bind(settings.host, settings.port)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or time.monotonic() > deadline:
-                raise SettingsError(
-                    f"{settings.host}:{settings.port} can't be listened on ({error.strerror}): choose another --host "
-                    "or --port, or stop what runs there"
-                ) from error
+                raise _taken(settings, error) from error
             time.sleep(0.1)
+
+
+def _listen(listener: socket.socket, settings: Settings) -> None:
+    """Fails when somebody was quicker: several may have an address until one of them listens."""
+    try:
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        raise _taken(settings, error) from error
+
+
+def _taken(settings: Settings, error: OSError) -> SettingsError:
+    return SettingsError(
+        f"{settings.host}:{settings.port} can't be listened on ({error.strerror}): choose another --host or --port, or "
+        "stop what runs there"
+    )
 
 
 def _try_to_bind(host: str, port: int) -> socket.socket:
@@ -150,12 +162,12 @@ def _run(settings: Settings, listener: socket.socket, *, private: bool) -> None:
     from distsql.web.workers import Workers
 
     logging.config.dictConfig(logging_configuration())
+    _listen(listener, settings)
     threading.Thread(target=_keep_months, args=(settings.database_url,), daemon=True).start()
     threading.Thread(target=_announce, args=(settings, listener.getsockname()[0]), daemon=True).start()
     with tempfile.TemporaryDirectory(prefix="distsql-workers-") as folder:
         worker = functools.partial(run_worker, parent=os.getpid(), folder=Path(folder), private=private)
         workers = Workers(worker, (settings, listener), number=settings.workers or 1)
-        listener.listen(_BACKLOG)
         try:
             workers.run()
         finally:

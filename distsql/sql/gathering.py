@@ -5,7 +5,8 @@ flush, under one Sync. Of those, who asks the same shares a statement (`statemen
 as several whose ids are known, of which it sets each in its turn: row-level security shows one's rows at a time. Who is
 told by a name goes by the id that the name had when it was last looked up, however long ago: the statement shows
 nothing unless that id has the name still, and isn't suspended; then the name is looked up, as for somebody new. Nobody
-waits for company, and every answer is to a question that was sent after it was asked.
+waits for company, but for those who are in the event loop already, and every answer is to a question that was sent
+after it was asked.
 
 With 16 clients at once a manifest's read takes 11 us of PostgreSQL's CPU where they share a statement as one tenant, 23
 as sixteen, and 69 where each has a statement and a setting of its own under the same Sync; of ours 5, 8 and 17.

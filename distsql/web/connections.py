@@ -60,6 +60,7 @@ class Connection(asyncio.BufferedProtocol):
         self._waiting: deque[Exchange] = deque()
         self._newest: Exchange | None = None  # whose body comes
         self._body_left = 0  # of a body of known length, which needn't be parsed
+        self._is_in_head = False
         self._unread = 0  # bytes since anything was understood
         self._is_reading = True
         self._is_deaf = False
@@ -145,6 +146,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
+        self._is_in_head = True
+        if self._exchange is None:
+            self._wait(self._patience.head)
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
         self._length = 0
@@ -171,6 +175,7 @@ class Connection(asyncio.BufferedProtocol):
         """Its head has come: the application may look at it."""
         parser = self._parser
         version = parser.get_http_version()
+        self._is_in_head = False
         self._unread = 0
         url = self._url if self._url.startswith(b"/") else _path_of(self._url)
         path, _, query = url.partition(b"?")
@@ -211,8 +216,6 @@ class Connection(asyncio.BufferedProtocol):
     # -- requests -----------------------------------------------------------------------------------------------------
 
     def _parse(self, data: memoryview) -> None:
-        if self._exchange is None and not self._unread:
-            self._wait(self._patience.head)
         self._unread += len(data)
         try:
             self._parser.feed_data(data)
@@ -234,8 +237,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def _begin(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        task = self._server.loop.create_task(self._run(exchange))
-        self._server.tasks.add(task)
+        self._server.start(self._run(exchange))
 
     async def _run(self, exchange: Exchange) -> None:
         try:
@@ -244,9 +246,6 @@ class Connection(asyncio.BufferedProtocol):
             if not self.lost and not isinstance(error, ConnectionError):
                 _log.error("An answer could not be sent: %s", error, exc_info=error)
         finally:
-            task = asyncio.current_task()
-            assert task is not None  # noqa: S101  # it runs this
-            self._server.tasks.discard(task)
             self._end(exchange)
 
     def _end(self, exchange: Exchange) -> None:
@@ -263,7 +262,7 @@ class Connection(asyncio.BufferedProtocol):
             self._begin(self._waiting.popleft())
             self.read_on()
         else:
-            self._wait(self._patience.idle)
+            self._wait(self._patience.head if self._is_in_head else self._patience.idle)
 
     def _refuse(self, status: bytes) -> None:
         """What follows can't be understood. Who still waits for an answer gets it, if its request had come whole."""

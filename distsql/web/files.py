@@ -86,8 +86,9 @@ async def send(transfer: Transfer, connection: int, *, threads: Executor, is_nea
             os.close(connection)
             transfer.close()
 
-        # Who cancels this doesn't wait for the thread, which still needs them.
-        if work is not None:
+        if work is None:
+            close()
+        else:  # who cancels this doesn't wait for the thread, which still needs them
             work.add_done_callback(close)
 
 

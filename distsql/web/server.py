@@ -16,6 +16,8 @@ from distsql.web.connections import Connection, Patience
 from distsql.web.shares import Shares
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from distsql.values import ASGIApplication, ASGIMessage
 
 _log: Final = logging.getLogger("distsql")
@@ -95,10 +97,18 @@ class Server:
             self._second, self._date = now, b"date: " + formatdate(now, usegmt=True).encode()
         return self._date
 
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """What has to be finished before the end."""
+        task = self.loop.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
     def add(self, connection: Connection) -> None:
         """It has begun."""
         self.connections.add(connection)
         self._shares.tell(len(self.connections))
+        if self._told.is_set():  # it was taken just before
+            connection.stop()
 
     def remove(self, connection: Connection) -> None:
         """It is over."""
@@ -136,9 +146,7 @@ class Server:
         accepted.settimeout(0)
         accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        task = self.loop.create_task(self._connect(accepted))
-        self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        self.start(self._connect(accepted))
 
     async def _connect(self, accepted: socket.socket) -> None:
         try:

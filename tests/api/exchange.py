@@ -82,8 +82,12 @@ async def exchange(
     headers: Mapping[str, str] = _NOTHING,
     extensions: Iterable[str] = (),
     path: str | None = None,
+    leaves: bool = False,
 ) -> Answer:
-    """Sends the request; the target goes out as it stands. With a ``path``, that is all that the server tells of it."""
+    """Sends the request; the target goes out as it stands. With a ``path``, that is all that the server tells of it.
+
+    A client that ``leaves`` takes the head of the answer, and nothing behind it.
+    """
     target = url if isinstance(url, bytes) else url.encode()
     raw_path, _, query = target.partition(b"?")
     answer = Answer()
@@ -98,6 +102,8 @@ async def exchange(
             assert answer.status == 0
             answer.status = message["status"]
             answer.headers = {name.decode(): value.decode("latin-1") for name, value in message["headers"]}
+        elif leaves:
+            raise ConnectionResetError("The client has gone")
         elif message["type"] == "http.response.pathsend":
             answer.path = message["path"]
         else:

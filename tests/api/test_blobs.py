@@ -84,6 +84,17 @@ async def test_a_large_blob_is_handed_to_the_server_as_a_file(client: httpx.Asyn
     assert (part.status, part.body, part.path) == (206, LARGE[10:200_010], None)
 
 
+@pytest.mark.parametrize("extensions", [[], ["http.response.pathsend"]], ids=["stream", "file"])
+async def test_a_client_that_leaves_is_no_failure(
+    client: httpx.AsyncClient, raw: Exchange, extensions: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log isn't for what strangers do, and nobody is there to be told."""
+    digest = await push_blob(client, "acme/web", LARGE)
+    answer = await raw("GET", f"/v2/acme/web/blobs/{digest}", extensions=extensions, leaves=True)
+    assert (answer.status, answer.body, answer.path) == (200, b"", None)
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize("content", [b"content", LARGE], ids=["small", "large"])
 async def test_bytes_that_the_store_has_lost_are_an_error_and_no_short_answer(
     client: httpx.AsyncClient, raw: Exchange, settings: Settings, tmp_path: Path, content: bytes

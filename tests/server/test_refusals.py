@@ -8,6 +8,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from distsql.cli.serve import _bind, _listen
+from distsql.errors import SettingsError
+from distsql.settings import Settings
 from distsql.sql import schema
 from tests.server.processes import distsql, free_port
 
@@ -75,3 +78,12 @@ def test_a_store_that_can_not_be_used(catalogue: tuple[str, ...], place: Path) -
     assert done.returncode == 1
     assert str(place / "file") in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_address_that_two_take_at_once() -> None:
+    """Both get it as long as neither listens: whoever comes second hears it then, and how to mend it."""
+    settings = Settings(database_url="postgresql:///x", storage="memory:", port=free_port())
+    with _bind(settings) as first, _bind(settings) as second:
+        _listen(first, settings)
+        with pytest.raises(SettingsError, match="choose another --host or --port"):
+            _listen(second, settings)

@@ -18,6 +18,7 @@ from distsql.web import server
 from distsql.web.connections import Patience
 from distsql.web.shares import ABSENT, Shares
 from distsql.web.workers import Workers
+from tests.server.processes import wait_until
 from tests.web.conftest import Client, Running, Start, answer, echo
 
 HOST = "Host: registry.test"
@@ -51,6 +52,15 @@ async def test_slow_heads_and_idle_connections(start: Start) -> None:
     assert await silent.rest() == b""
     assert not idle.reader.at_eof()
     assert await ended_after(running, idle, seconds=0.3)
+
+
+async def test_a_slow_head_behind_a_request(start: Start) -> None:
+    """It has no more time than any other, although it began while the connection was at work."""
+    running = await start(echo, patience=SHORT)
+    client = await running.client()
+    client.writer.write(b"GET /a HTTP/1.1\r\n\r\nGET /b HT")
+    await client.answer()
+    assert await ended_after(running, client, seconds=0.25)
 
 
 async def test_a_request_that_takes_long_is_nobodys_fault(start: Start) -> None:
@@ -119,6 +129,21 @@ async def test_the_end(start: Start) -> None:
     assert time.monotonic() - began < 3
     with pytest.raises(ConnectionRefusedError):
         await running.client()
+
+
+async def test_the_end_of_who_has_just_come(start: Start) -> None:
+    """A connection that was taken in the last moment is closed as any other that is idle: nobody waits for it."""
+    running = await start(echo, stop_s=20)
+    await running.client()
+    with socket.create_connection(running.address) as late:
+        running.server._accept()
+        running.server.stop()
+        began = time.monotonic()
+        while running.server.tasks or running.server.connections:
+            await asyncio.sleep(0.01)
+            assert time.monotonic() - began < 5
+        late.settimeout(5)
+        assert late.recv(1) == b""
 
 
 async def test_the_end_of_those_who_wait_and_those_who_are_slow(start: Start) -> None:
@@ -226,9 +251,9 @@ def test_workers_are_replaced_and_ended(tmp_path: Path) -> None:
         return {int(path.name.removeprefix("begun-")) for path in tmp_path.glob("begun-*")}
 
     def drive() -> None:
-        until(lambda: len(begun()) == 2)
+        wait_until(lambda: len(begun()) == 2)
         os.kill(min(begun()), signal.SIGKILL)
-        until(lambda: len(begun()) == 3)
+        wait_until(lambda: len(begun()) == 3)
         os.kill(os.getpid(), signal.SIGTERM)
 
     handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)}
@@ -243,10 +268,3 @@ def test_workers_are_replaced_and_ended(tmp_path: Path) -> None:
             signal.signal(each, handler)
     driving.join()
     assert len(list(tmp_path.glob("ended-*"))) == 2
-
-
-def until(condition: object) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
