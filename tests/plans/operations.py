@@ -227,6 +227,13 @@ async def mount(world: World) -> Call:
     return lambda: target.layers.mount(digest, "acme/web")
 
 
+async def mount_from_any(world: World) -> Call:
+    digest = await push_blob(world.web, b"content")
+    target = world.namespace.repository("acme/target")
+    await push_blob(target, b"other")
+    return lambda: target.layers.mount(digest)
+
+
 async def mount_into_a_new_repository(world: World) -> Call:
     digest = await push_blob(world.web, b"content")
     return lambda: world.namespace.repository(f"acme/{new_name()}").layers.mount(digest, "acme/web")

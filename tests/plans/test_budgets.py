@@ -73,6 +73,7 @@ BUDGETS = {
     "finish upload": Budget(operations.finish_upload, 8, 3, 14, 19),
     "cancel upload": Budget(operations.cancel_upload, 5, 2, 6, 6),
     "mount": Budget(operations.mount, 7, 3, 13, 14),
+    "mount, from any": Budget(operations.mount_from_any, 7, 3, 13, 14),
     "mount, new repository": Budget(operations.mount_into_a_new_repository, 10, 4, 19, 20),
     "mount, not there": Budget(operations.mount_what_is_not_there, 4, 2, 8, 10),
     "delete blob": Budget(operations.delete_blob, 8, 4, 11, 9),
