@@ -74,7 +74,7 @@ async def fill(registry: Registry, half: Half) -> None:
         row = await repositories.find_repository(tx, repository._context.name)  # noqa: SLF001  # for the benchmark only
         assert row is not None
         for manifest in batch:
-            manifests.insert_manifest(tx, row, manifest, actor="benchmark")
+            manifests.insert_manifests(tx, row, [(manifest, "benchmark")])
         add_usage(tx, row.tenant_id, manifests=len(batch))
 
     for at in range(0, len(half.manifests), _BATCH):

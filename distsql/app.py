@@ -198,6 +198,7 @@ class Registry:
         """Writes down what was put off, and lets go of connections and of the store."""
         for repeated in self._repeated:
             await repeated.close()
+        await self.backend.pushes.close()
         await self.pulls.close()
         await self.image_labels.close()
         await self.incidents.close()

@@ -14,6 +14,7 @@ from distsql.errors import CreationRefusedError, NameUnknownError, ReadOnlyError
 from distsql.oci.names import RepositoryName
 from distsql.registry.admissions import Admission, admit, suspension, warnings
 from distsql.registry.batches import BatchMemory
+from distsql.registry.group_commit import GroupCommit
 from distsql.registry.hashes import RunningHashes
 from distsql.registry.image_labels import ImageLabels
 from distsql.sql import admissions, audit, repositories
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from distsql.oci.digest import Digest
+    from distsql.registry.pushes import Push
     from distsql.registry.stored_layer import StoredLayer
 
 ServeLayer = Callable[["StoredLayer", ASGIScope], ASGIApplication]
@@ -47,6 +49,7 @@ class Backend:
     hashes: RunningHashes = field(default_factory=RunningHashes)
     batches: BatchMemory = field(default_factory=BatchMemory)
     small_objects: SmallObjects = field(default_factory=SmallObjects)
+    pushes: GroupCommit[Push, bool] = field(default_factory=GroupCommit)
     read_only: bool = False
     redirect: bool = True
     """Whether clients are sent to the store for bytes, where it has addresses."""
@@ -108,16 +111,18 @@ class RepositoryContext:
             raise self.unknown()
         return row
 
-    async def admit(self, action: Action = Action.PUSH) -> Admission:
+    async def admit(self, action: Action = Action.PUSH, *, callers: Sequence[Caller] = ()) -> Admission:
         """Asks whether something may be written just now, and within which limits, in one read before the transaction.
 
-        Raises `ReadOnlyError`, `TenantSuspendedError`, `DeletionRefusedError`.
+        For several ``callers`` at once, if need be, who are all warned. Raises `ReadOnlyError`, `TenantSuspendedError`,
+        `DeletionRefusedError`.
         """
         self.check_writable()
         row = await self.database.read(admissions.find_admission, self.name)
         if row is not None and row.use is not None:
             for warning in warnings(self.name.tenant, row):
-                self.caller.warn(warning)
+                for caller in callers or (self.caller,):
+                    caller.warn(warning)
         return admit(self.name, row, action)
 
     def check_writable(self, *, read_only: bool = False, suspended: bool = False) -> None:

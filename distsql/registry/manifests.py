@@ -11,7 +11,6 @@ from distsql.errors import (
     ContentCorruptError,
     DigestInvalidError,
     InUseError,
-    ManifestReferencesUnknownError,
     ManifestUnknownError,
     NameInvalidError,
     ReferenceInvalidError,
@@ -25,13 +24,12 @@ from distsql.oci.jws import verify_signatures
 from distsql.oci.manifest import SCHEMA1, ParsedManifest, Role, parse
 from distsql.oci.manifest.image_config import IMAGE_CONFIGS
 from distsql.oci.names import RepositoryName, check_tag, is_tag
-from distsql.oci.signing import signed_by_referrer
 from distsql.registry import paging
 from distsql.registry.admissions import Admission
 from distsql.registry.context import RepositoryService
-from distsql.registry.tags import Tags, point
+from distsql.registry.pushes import Push, admit_pushes, write_pushes
+from distsql.registry.tags import Tags
 from distsql.sql import (
-    garbage_queue,
     manifest_deletions,
     manifest_marks,
     manifests,
@@ -46,8 +44,6 @@ from distsql.sql.usage import add_usage
 from distsql.values import Action
 
 MAX_TAGS: Final = 100
-# What a sparse repository may lack: platforms that nobody mirrored, layers that are fetched elsewhere.
-_SPARSE: Final = frozenset({Role.MANIFEST, Role.LAYER})
 
 
 class StoredManifest(NamedTuple):
@@ -190,11 +186,10 @@ class Manifests(RepositoryService):
             raise TooManyTagsError(f"{len(names)} tags in one push: at most {MAX_TAGS} are taken")
         if parsed.signatures:
             await asyncio.to_thread(verify_signatures, parsed)  # public keys take their time
-        admission = await self._context.admit()
-        admission.check_length(len(parsed.payload))
+        self._context.check_writable()
         # One without a tag that was there already may be about to be collected: it is pushed again, or promised.
-        while not await self._put(admission, parsed, names) and not names and not await self.exists(parsed.digest):
-            admission = await self._context.admit()  # or its repository was removed, and the name is another's now
+        while not await self._put(parsed, names) and not names and not await self.exists(parsed.digest):
+            pass  # or its repository was removed, and the name is another's now
         if parsed.config_media_type in IMAGE_CONFIGS:
             self._look_into_config(parsed)
         return parsed.digest
@@ -205,54 +200,18 @@ class Manifests(RepositoryService):
         if labels is not None and config is not None:
             labels.add(self._context.name.tenant, config.digest)
 
-    @transactional
-    async def _put(self, tx: Transaction, admission: Admission, manifest: ParsedManifest, names: Sequence[str]) -> bool:
+    async def _put(self, manifest: ParsedManifest, names: Sequence[str]) -> bool:
         """Whether it is new."""
-        context, actor = self._context, self._context.caller.actor
-        if admission.repository is None:
-            self._check_references(manifest, found=set(), sparse=admission.sparse)
-        repository = await context.ensure(tx, admission)
-        found = await manifests.lock_references(tx, repository, **_needed(manifest))
-        new = manifest.digest not in found
-        if new:
-            self._check_references(manifest, found=found, sparse=repository.sparse)
-            new = await self._insert(tx, repository, manifest)
-        elif manifest.signatures:
-            signatures.replace_unsigned_payload(tx, repository, manifest)
-        if manifest.signatures:
-            signatures.insert_signatures(tx, repository, manifest.digest, manifest.signatures)
-        if names:
-            await point(tx, repository, admission, names, digest=manifest.digest, actor=actor, new_manifests=int(new))
-        context.audit(tx, repository.tenant_id, "manifest.put", references=names or (None,), digest=manifest.digest)
-        if new and not names:
-            if admission.collecting:
-                garbage_queue.queue_manifest(tx, repository, manifest.digest)
-            add_usage(tx, repository.tenant_id, manifests=1)
-        return new
+        push = Push(self._context, manifest, names)
+        pushes, length = self._context.backend.pushes, len(manifest.payload)
+        return await pushes.write(push.place, push, self._write_together, key=manifest.digest, length=length)
 
-    async def _insert(self, tx: Transaction, repository: RepositoryRow, manifest: ParsedManifest) -> bool:
-        """Whether it is this transaction that brings the manifest."""
-        actor = self._context.caller.actor
-        if manifest.parts or manifest.subject:
-            manifests.insert_manifest(tx, repository, manifest, actor=actor)
-        elif not await manifests.insert_manifest_alone(tx, repository, manifest, actor=actor):
-            return False
-        subject = signed_by_referrer(manifest)
-        if subject is not None:
-            signatures.insert_signing_manifest(tx, repository, manifest.digest, subject=subject)
-        return True
+    async def _write_together(self, pushes: Sequence[Push]) -> list[bool]:
+        return await self._write(pushes, await admit_pushes(pushes))
 
-    def _check_references(self, manifest: ParsedManifest, *, found: set[Digest], sparse: bool) -> None:
-        missing = {
-            part.descriptor.digest: part.role
-            for part in manifest.parts
-            if part.required and part.descriptor.digest not in found and not (sparse and part.role in _SPARSE)
-        }
-        if missing:
-            raise ManifestReferencesUnknownError(
-                f"{self._context.name} lacks {len(missing)} of what the manifest refers to: push that first",
-                detail=[{"digest": str(digest), "role": role.value} for digest, role in missing.items()],
-            )
+    @transactional
+    async def _write(self, tx: Transaction, pushes: Sequence[Push], admission: Admission) -> list[bool]:
+        return await write_pushes(tx, pushes, admission)
 
     async def delete(self, digest: Digest, *, force: bool = False) -> None:
         """Removes the manifest and every tag on it."""
@@ -279,13 +238,6 @@ class Manifests(RepositoryService):
         manifest_deletions.delete_references(tx, repository, digest)
         self._context.audit(tx, repository.tenant_id, "manifest.delete", references=names or (None,), digest=digest)
         add_usage(tx, repository.tenant_id, manifests=-1, tags=-len(names))
-
-
-def _needed(manifest: ParsedManifest) -> dict[str, set[Digest]]:
-    """What to look for. A child may be a blob (build caches are indexes of layers); the manifest may be there too."""
-    children = {part.descriptor.digest for part in manifest.parts if part.role is Role.MANIFEST}
-    every = {part.descriptor.digest for part in manifest.parts}
-    return {"manifests": children | {manifest.digest}, "blobs": every}
 
 
 def _check_declared(manifest: ParsedManifest, name: RepositoryName, tags: Sequence[str]) -> None:

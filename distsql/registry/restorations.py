@@ -143,7 +143,8 @@ class Restorations(RepositoryService):
     ) -> None:
         if digest not in await manifests.lock_references(tx, repository, manifests={digest}, blobs=()):
             raise _gone(digest)
-        made = await tags.create_tags(tx, repository, names, digest=digest, actor=self._context.caller.actor)
+        targets = tags.targets(names, digest=digest, actor=self._context.caller.actor)
+        made = await tags.create_tags(tx, repository, targets)
         signatures.point_cosign_tags(tx, repository, made, digest=digest)
         if made:
             self._context.audit(tx, repository.tenant_id, "tag.restore", references=made, digest=digest)

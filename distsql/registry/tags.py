@@ -17,7 +17,7 @@ from distsql.registry.paging import iterate, pages
 from distsql.sql import manifests, signatures, tag_pages, tags
 from distsql.sql.database import Transaction, transactional
 from distsql.sql.repositories import RepositoryRow
-from distsql.sql.tags import TagMoveRow, TagRow
+from distsql.sql.tags import TagMoveRow, TagRow, TagTarget
 from distsql.sql.usage import add_usage
 from distsql.values import ANY, Action, Anything, TagMove
 
@@ -99,11 +99,11 @@ class Tags(RepositoryService):
         digest: Digest,
         expected: Digest | Anything | None,
     ) -> None:
-        actor = self._context.caller.actor
+        targets = tags.targets([tag], digest=digest, actor=self._context.caller.actor)
         if digest not in await manifests.lock_references(tx, repository, manifests={digest}, blobs=()):
             raise ManifestUnknownError(f"The repository has no manifest {digest}", detail={"digest": str(digest)})
         if expected is None:
-            if not await tags.create_tag(tx, repository, tag, digest=digest, actor=actor):
+            if not await tags.create_tags(tx, repository, targets):
                 raise _changed(tag, await tags.lock_tag(tx, repository, tag))
             signatures.point_cosign_tags(tx, repository, [tag], digest=digest)
             add_usage(tx, repository.tenant_id, tags=1)
@@ -112,7 +112,7 @@ class Tags(RepositoryService):
                 current = await tags.lock_tag(tx, repository, tag)
                 if current != expected:
                     raise _changed(tag, current)
-            await point(tx, repository, admission, [tag], digest=digest, actor=actor)
+            await point(tx, repository, admission, targets)
         self._context.audit(tx, repository.tenant_id, "tag.put", references=[tag], digest=digest)
 
     async def untag(self, tag: str) -> None:
@@ -140,41 +140,23 @@ async def point(
     tx: Transaction,
     repository: RepositoryRow,
     admission: Admission,
-    names: Sequence[str],
+    targets: Sequence[TagTarget],
     *,
-    digest: Digest,
-    actor: str,
     new_manifests: int = 0,
 ) -> None:
-    """Points the tags to the manifest, and counts what is new: tags, and as many manifests.
+    """Points each of the tags, none of them twice, and counts what is new: tags, and as many manifests.
 
     Whether a tag is made or moved is known when its row is locked, and no sooner: an immutable one that has moved takes
     all of it back, by `TagImmutableError`; and cosign's leave something that is no signature any more.
     """
-    immutable = admission.immutable(names)
-    if immutable or signed_by_tags(names):
-        moved = await tags.move_tags(
-            tx,
-            repository,
-            names,
-            digest=digest,
-            actor=actor,
-            new_manifests=new_manifests,
-            collecting=admission.collecting,
-        )
-        if immutable:
-            admission.check_fixed(moved)
-        signatures.point_cosign_tags(tx, repository, names, digest=digest, moved=bool(moved))
-    else:
-        tags.point_tags(
-            tx,
-            repository,
-            names,
-            digest=digest,
-            actor=actor,
-            new_manifests=new_manifests,
-            collecting=admission.collecting,
-        )
+    names = [target.tag for target in targets]
+    if not admission.immutable(names) and not signed_by_tags(names):
+        tags.point_tags(tx, repository, targets, new_manifests=new_manifests, collecting=admission.collecting)
+        return
+    moved = await tags.move_tags(tx, repository, targets, new_manifests=new_manifests, collecting=admission.collecting)
+    admission.check_fixed(moved)
+    for target in targets:
+        signatures.point_cosign_tags(tx, repository, [target.tag], digest=target.digest, moved=target.tag in moved)
 
 
 def _changed(tag: str, current: Digest | None) -> TagChangedError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import BigInteger, Text, func, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from distsql.oci.digest import Digest
 from distsql.sql.database import Transaction
 from distsql.sql.revisions import months_from
-from distsql.sql.statements import ACTOR, DIGEST, ONE, TENANT_ID, Nothing, parameter, statement, unnested
+from distsql.sql.statements import ONE, TENANT_ID, Nothing, parameter, statement, unnested
 from distsql.sql.tables import SERVER_TENANT_ID, audit_events, tenants
 from distsql.sql.types import DigestType
 from distsql.values import Caller, Incident
@@ -20,28 +20,41 @@ from distsql.values import Caller, Incident
 _RANDOM: Final = literal_column("(random() * 9007199254740991)::bigint", BigInteger())
 _WHO: Final = ("actor", "account_id", "token_id")
 _WHENCE: Final = ("client_address", "user_agent", "request_id")
-_new = unnested({"reference": Text()})
+_new = unnested(
+    {
+        **dict.fromkeys(_WHO, Text()),
+        "account_id": BigInteger(),
+        "reference": Text(),
+        "digest": DigestType(),
+        **dict.fromkeys(_WHENCE, Text()),
+    },
+    suffix="_each",
+)
+_TOLD_OF: Final = tuple(column.name for column in _new.c)
 
 INSERT_AUDIT_EVENTS: Final = statement(
     "insert_audit_events",
-    "What was done; one event for each reference.",
+    "What was done: an event for each time and each reference.",
     insert(audit_events).from_select(
-        ["tenant_id", "id", *_WHO, "action", "repository", "reference", "digest", *_WHENCE],
+        ["tenant_id", "id", "action", "repository", *_TOLD_OF],
         select(
             TENANT_ID,
             _RANDOM,
-            ACTOR,
-            parameter("account_id", BigInteger()),
-            parameter("token_id", Text()),
             parameter("action", Text()),
             parameter("repository", Text()),
-            _new.c.reference,
-            DIGEST,
-            *(parameter(name, Text()) for name in _WHENCE),
+            *(_new.c[name] for name in _TOLD_OF),
         ),
     ),
     Nothing,
 )
+
+
+class AuditEvent(NamedTuple):
+    """What a caller did it to."""
+
+    caller: Caller
+    reference: str | None
+    digest: Digest | None
 
 
 def insert_audit_events(
@@ -55,19 +68,28 @@ def insert_audit_events(
     digest: Digest | None = None,
 ) -> None:
     """Remembers an action (``manifest.put``, ``tag.delete`` ...) on each of the references."""
+    events = [AuditEvent(caller, reference, digest) for reference in references]
+    insert_events(tx, tenant_id, action, repository=repository, events=events)
+
+
+def insert_events(
+    tx: Transaction, tenant_id: int, action: str, *, repository: str | None, events: Sequence[AuditEvent]
+) -> None:
+    """Remembers an action that several callers did, or that was done to several things."""
+    callers = [event.caller for event in events]
     tx.queue(
         INSERT_AUDIT_EVENTS,
         tenant_id=tenant_id,
-        actor=caller.actor,
-        account_id=caller.account_id,
-        token_id=caller.token_id,
         action=action,
         repository=repository,
-        references=list(references),
-        digest=digest,
-        client_address=caller.client_address,
-        user_agent=caller.user_agent,
-        request_id=caller.request_id,
+        actor_each=[caller.actor for caller in callers],
+        account_id_each=[caller.account_id for caller in callers],
+        token_id_each=[caller.token_id for caller in callers],
+        reference_each=[event.reference for event in events],
+        digest_each=[event.digest for event in events],
+        client_address_each=[caller.client_address for caller in callers],
+        user_agent_each=[caller.user_agent for caller in callers],
+        request_id_each=[caller.request_id for caller in callers],
     )
 
 

@@ -24,15 +24,15 @@ from sqlalchemy import (
     union_all,
 )
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.types import TypeEngine
 
 from distsql.oci.digest import Digest
 from distsql.oci.manifest import ParsedManifest
 from distsql.oci.names import RepositoryName
 from distsql.sql.database import Transaction
-from distsql.sql.manifest_references import REFERENCES, descriptor_arrays, insert_annotations, insert_references
+from distsql.sql.manifest_references import REFERENCES, descriptor_arrays, insert_annotations
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import (
-    ACTOR,
     ASKER,
     DIGEST,
     LIMIT,
@@ -243,23 +243,26 @@ async def lock_references(
     return {row.digest for row in found}
 
 
-_new_manifest = insert(manifests).values(
-    tenant_id=TENANT_ID,
-    repository_id=REPOSITORY_ID,
-    digest=DIGEST,
-    media_type=parameter("media_type", Text()),
-    artifact_type=parameter("artifact_type", Text()),
-    config_media_type=parameter("config_media_type", Text()),
-    subject_digest=parameter("subject_digest", DigestType()),
-    length=parameter("length", BigInteger()),
-    payload=parameter("payload", LargeBinary()),
-    pushed_by=ACTOR,
+_MANIFEST_COLUMNS: Final[dict[str, TypeEngine[Any]]] = {
+    "digest": DigestType(),
+    "media_type": Text(),
+    "artifact_type": Text(),
+    "config_media_type": Text(),
+    "subject_digest": DigestType(),
+    "length": BigInteger(),
+    "payload": LargeBinary(),
+    "pushed_by": Text(),
+}
+_pushed = unnested(_MANIFEST_COLUMNS, suffix="_each")
+_new_manifests = insert(manifests).from_select(
+    ["tenant_id", "repository_id", *_MANIFEST_COLUMNS],
+    select(TENANT_ID, REPOSITORY_ID, *(_pushed.c[name] for name in _MANIFEST_COLUMNS)),
 )
 
-_put_manifest = _new_manifest.on_conflict_do_update(
+_put_manifests = _new_manifests.on_conflict_do_update(
     index_elements=[manifests.c.tenant_id, manifests.c.repository_id, manifests.c.digest],
     set_={
-        **{name: _new_manifest.excluded[name] for name in ("media_type", "length", "payload", "pushed_by")},
+        **{name: _new_manifests.excluded[name] for name in ("media_type", "length", "payload", "pushed_by")},
         "pushed_at": func.now(),
         "deleted_at": null(),
         "deleted_by": null(),
@@ -271,53 +274,67 @@ _put_manifest = _new_manifest.on_conflict_do_update(
     where=manifests.c.deleted_at.is_not(None),
 )
 
-INSERT_MANIFEST: Final = statement(
-    "insert_manifest",
-    "A new manifest, or one that was deleted and is pushed again, with its references.",
-    _put_manifest.add_cte(REFERENCES),
+INSERT_MANIFESTS: Final = statement(
+    "insert_manifests",
+    "New manifests, or some that were deleted and are pushed again, with their references.",
+    _put_manifests.add_cte(REFERENCES),
     Nothing,
 )
 
-INSERT_MANIFEST_ALONE: Final = statement(
-    "insert_manifest_alone",
-    "As insert_manifest, for one that refers to nothing; nothing comes back when somebody else was faster.",
-    _put_manifest.returning(manifests.c.digest),
+INSERT_BARE_MANIFESTS: Final = statement(
+    "insert_bare_manifests",
+    "As insert_manifests, for those that refer to nothing; which of them nobody else was faster with.",
+    _put_manifests.returning(manifests.c.digest),
     DigestRow,
 )
 
 
-def insert_manifest(tx: Transaction, repository: RepositoryRow, manifest: ParsedManifest, *, actor: str) -> None:
-    """A new manifest with everything that is read of it later, so that its payload is never parsed again."""
-    tx.queue(INSERT_MANIFEST, **_new_row(repository, manifest, actor), **descriptor_arrays(manifest))
-    insert_annotations(tx, repository, manifest)
+def insert_manifests(
+    tx: Transaction, repository: RepositoryRow, pushed: Collection[tuple[ParsedManifest, str]]
+) -> None:
+    """New manifests and who pushes them, with everything that is read of them later: payloads are never parsed again.
 
-
-async def insert_manifest_alone(
-    tx: Transaction, repository: RepositoryRow, manifest: ParsedManifest, *, actor: str
-) -> bool:
-    """As `insert_manifest`, for one that refers to nothing: False when somebody else was faster.
-
-    With another one its references would conflict, and all would be tried again.
+    Each refers to something, and no two are the same.
     """
-    inserted = await tx.one(INSERT_MANIFEST_ALONE, **_new_row(repository, manifest, actor))
-    if inserted is not None:
-        insert_references(tx, repository, manifest)
-    return inserted is not None
+    if pushed:
+        made = [manifest for manifest, _ in pushed]
+        tx.queue(INSERT_MANIFESTS, **_new_rows(repository, pushed), **descriptor_arrays(made))
+        insert_annotations(tx, repository, made)
 
 
-def _new_row(repository: RepositoryRow, manifest: ParsedManifest, actor: str) -> dict[str, object]:
-    return {
-        "tenant_id": repository.tenant_id,
-        "repository_id": repository.id,
-        "digest": manifest.digest,
-        "media_type": manifest.media_type,
-        "artifact_type": manifest.artifact_type,
-        "config_media_type": manifest.config_media_type,
-        "subject_digest": manifest.subject.digest if manifest.subject else None,
-        "length": len(manifest.payload),
-        "payload": manifest.payload,
-        "actor": actor,
-    }
+async def insert_bare_manifests(
+    tx: Transaction, repository: RepositoryRow, pushed: Collection[tuple[ParsedManifest, str]]
+) -> set[Digest]:
+    """As `insert_manifests`, for those that refer to nothing: which of them nobody else was faster with.
+
+    With others their references would conflict, and all would be tried again.
+    """
+    rows = await tx.all(INSERT_BARE_MANIFESTS, **_new_rows(repository, pushed)) if pushed else []
+    inserted = {row.digest for row in rows}
+    insert_annotations(tx, repository, [manifest for manifest, _ in pushed if manifest.digest in inserted])
+    return inserted
+
+
+def _new_rows(repository: RepositoryRow, pushed: Collection[tuple[ParsedManifest, str]]) -> dict[str, object]:
+    # In the order of their digests, so that two transactions that bring the same ones wait for each other in one order.
+    ordered = sorted(pushed, key=lambda each: each[0].digest.packed)
+    columns = zip(*(_new_row(manifest, actor) for manifest, actor in ordered), strict=True)
+    arrays = {f"{name}_each": values for name, values in zip(_MANIFEST_COLUMNS, columns, strict=True)}
+    return {"tenant_id": repository.tenant_id, "repository_id": repository.id, **arrays}
+
+
+def _new_row(manifest: ParsedManifest, actor: str) -> tuple[object, ...]:
+    """In the order of the columns."""
+    return (
+        manifest.digest,
+        manifest.media_type,
+        manifest.artifact_type,
+        manifest.config_media_type,
+        manifest.subject.digest if manifest.subject else None,
+        len(manifest.payload),
+        manifest.payload,
+        actor,
+    )
 
 
 _needed = func.needed_by(

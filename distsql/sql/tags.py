@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -15,7 +15,6 @@ from distsql.sql.garbage_queue import queued, queueing
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import (
     ACTOR,
-    DIGEST,
     LIMIT,
     ONE,
     REPOSITORY_ID,
@@ -26,6 +25,7 @@ from distsql.sql.statements import (
 )
 from distsql.sql.tables import manifests, tags
 from distsql.sql.tenant_tables import tenant_usage
+from distsql.sql.types import DigestType
 from distsql.sql.usage import SLOT, adding
 
 
@@ -144,13 +144,11 @@ async def resolve_tag(tx: Transaction, repository: RepositoryRow, name: str, *, 
 # A move updates the live row in place, under its lock, and writes what the row was before as a closed row of the
 # history: so there is one live row at any instant, writers queue up on it, and no move is missing from the history.
 _HISTORY: Final = ["tenant_id", "repository_id", "name", "digest", "valid_from", "valid_to", "actor", "ended_by"]
-_names = unnested({"name": Text()})
+_new = unnested({"name": Text(), "digest": DigestType(), "actor": Text()}, suffix="_each")
 _earlier = tags.alias("earlier")
 _last_end = (
     select(_earlier.c.valid_to)
-    .where(
-        _earlier.c.tenant_id == TENANT_ID, _earlier.c.repository_id == REPOSITORY_ID, _earlier.c.name == _names.c.name
-    )
+    .where(_earlier.c.tenant_id == TENANT_ID, _earlier.c.repository_id == REPOSITORY_ID, _earlier.c.name == _new.c.name)
     .order_by(_earlier.c.valid_from.desc())
     .limit(ONE)
     .scalar_subquery()
@@ -159,12 +157,17 @@ _upsert = insert(tags).from_select(
     ["tenant_id", "repository_id", "name", "digest", "valid_from", "actor"],
     # A tag that ended begins again where it ended at the earliest: the clock may have been set back.
     select(
-        TENANT_ID, REPOSITORY_ID, _names.c.name, DIGEST, func.greatest(func.clock_timestamp(), _last_end), ACTOR
-    ).order_by(_names.c.name),
+        TENANT_ID,
+        REPOSITORY_ID,
+        _new.c.name,
+        _new.c.digest,
+        func.greatest(func.clock_timestamp(), _last_end),
+        _new.c.actor,
+    ).order_by(_new.c.name),
 )
 _MOVE: Final = {
-    "digest": DIGEST,
-    "actor": ACTOR,
+    "digest": _upsert.excluded.digest,
+    "actor": _upsert.excluded.actor,
     "valid_from": END_NOW,
     "previous_digest": tags.c.digest,
     "previous_from": tags.c.valid_from,
@@ -175,7 +178,7 @@ _moved = (
         index_elements=[tags.c.tenant_id, tags.c.repository_id, tags.c.name],
         index_where=text("valid_to is null"),
         set_=_MOVE,
-        where=tags.c.digest != DIGEST,
+        where=tags.c.digest != _upsert.excluded.digest,
     )
     .returning(tags)
     .cte("moved")
@@ -207,7 +210,7 @@ _HISTORY_OF_MOVED: Final = select(
 
 POINT_TAGS: Final = statement(
     "point_tags",
-    "Tags that now point to a manifest; what they were before goes into their history, and who is new is counted.",
+    "Tags that now point to other manifests; what they were before goes into their history, and who is new is counted.",
     insert(tags).add_cte(_counted).from_select(_HISTORY, _HISTORY_OF_MOVED).returning(tags.c.name),
     TagRow,
 )
@@ -220,53 +223,65 @@ POINT_TAGS_AND_QUEUE: Final = statement(
 )
 
 
+class TagTarget(NamedTuple):
+    """What a tag is to point to, and by whose doing."""
+
+    tag: str
+    digest: Digest
+    actor: str
+
+
+def targets(names: Iterable[str], *, digest: Digest, actor: str) -> list[TagTarget]:
+    """All the tags to one manifest."""
+    return [TagTarget(name, digest, actor) for name in names]
+
+
 def point_tags(
     tx: Transaction,
     repository: RepositoryRow,
-    names: Sequence[str],
+    targets: Sequence[TagTarget],
     *,
-    digest: Digest,
-    actor: str,
     new_manifests: int = 0,
     collecting: bool = False,
 ) -> None:
-    """Points all the tags to the manifest, whatever they pointed to. The manifest must exist.
+    """Points each of the tags, none of them twice, to a manifest that exists, whatever it pointed to.
 
     What is new is counted: the tags, and as many manifests. What they pointed to is queued where it is collected.
     """
     tx.queue(
         POINT_TAGS_AND_QUEUE if collecting else POINT_TAGS,
-        **_pointing(tx, repository, names, digest, actor, new_manifests),
+        **_pointing(repository, targets),
+        slot=tx.slot,
+        new_manifests=new_manifests,
     )
 
 
 async def move_tags(
     tx: Transaction,
     repository: RepositoryRow,
-    names: Sequence[str],
+    targets: Sequence[TagTarget],
     *,
-    digest: Digest,
-    actor: str,
     new_manifests: int = 0,
     collecting: bool = False,
 ) -> list[str]:
     """As `point_tags`, and gives those tags that pointed to something else before."""
-    point = POINT_TAGS_AND_QUEUE if collecting else POINT_TAGS
-    rows = await tx.all(point, **_pointing(tx, repository, names, digest, actor, new_manifests))
+    rows = await tx.all(
+        POINT_TAGS_AND_QUEUE if collecting else POINT_TAGS,
+        **_pointing(repository, targets),
+        slot=tx.slot,
+        new_manifests=new_manifests,
+    )
     return [row.name for row in rows]
 
 
-def _pointing(
-    tx: Transaction, repository: RepositoryRow, names: Sequence[str], digest: Digest, actor: str, new_manifests: int
-) -> dict[str, object]:
+def _pointing(repository: RepositoryRow, targets: Sequence[TagTarget]) -> dict[str, object]:
+    names, digests, actors = zip(*targets, strict=True)
     return {
         "tenant_id": repository.tenant_id,
         "repository_id": repository.id,
-        "names": list(names),
-        "digest": digest,
-        "actor": actor,
-        "slot": tx.slot,
-        "new_manifests": new_manifests,
+        "name_each": names,
+        "digest_each": digests,
+        "actor_each": actors,
     }
 
 
@@ -284,8 +299,8 @@ async def lock_tag(tx: Transaction, repository: RepositoryRow, name: str) -> Dig
     return row.digest if row else None
 
 
-CREATE_TAG: Final = statement(
-    "create_tag",
+CREATE_TAGS: Final = statement(
+    "create_tags",
     "Tags that must not exist yet.",
     _upsert.on_conflict_do_nothing(
         index_elements=[tags.c.tenant_id, tags.c.repository_id, tags.c.name], index_where=text("valid_to is null")
@@ -294,18 +309,9 @@ CREATE_TAG: Final = statement(
 )
 
 
-async def create_tag(tx: Transaction, repository: RepositoryRow, name: str, *, digest: Digest, actor: str) -> bool:
-    """Whether the tag was made; False when there was a live one."""
-    return await create_tags(tx, repository, [name], digest=digest, actor=actor) != []
-
-
-async def create_tags(
-    tx: Transaction, repository: RepositoryRow, names: Sequence[str], *, digest: Digest, actor: str
-) -> list[str]:
+async def create_tags(tx: Transaction, repository: RepositoryRow, targets: Sequence[TagTarget]) -> list[str]:
     """Those of the tags that were made: the others are live."""
-    ids = {"tenant_id": repository.tenant_id, "repository_id": repository.id}
-    rows = await tx.all(CREATE_TAG, names=list(names), digest=digest, actor=actor, **ids)
-    return [row.name for row in rows]
+    return [row.name for row in await tx.all(CREATE_TAGS, **_pointing(repository, targets))]
 
 
 _ended = (

@@ -167,7 +167,7 @@ async def test_completed_between_open_and_lock(
     staged = await stage(files, b"content")
 
     def finish() -> None:
-        finished(root, staged.key).parent.mkdir()
+        finished(root, staged.key).parent.mkdir(exist_ok=True)
         unfinished(root, staged.key).rename(finished(root, staged.key))
 
     with before_first_lock(monkeypatch, finish):

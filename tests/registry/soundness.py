@@ -31,9 +31,11 @@ async def opened(
     await store.open()
     open_as = partial(Database, database_url, pool_size=pool_size, statement_timeout_s=statement_timeout_s)
     database, everything = open_as(role=SERVE_ROLE), open_as()
+    backend = Backend(database, everything, store, serve_layer, upload_lifetime)
     try:
-        yield Backend(database, everything, store, serve_layer, upload_lifetime)
+        yield backend
     finally:
+        await backend.pushes.close()
         await database.close()
         await everything.close()
         await store.close()

@@ -53,7 +53,7 @@ async def make_manifest(
 ) -> ParsedManifest:
     """An image of one layer; the layer isn't made."""
     manifest = image(b"layer", subject=subject, what=str(what))
-    manifests.insert_manifest(tx, repository, manifest, actor="maker")
+    manifests.insert_manifests(tx, repository, [(manifest, "maker")])
     return manifest
 
 

@@ -23,7 +23,7 @@ Work = Callable[[Transaction, RepositoryRow], Awaitable[None]]
 
 
 async def tag_nothing(tx: Transaction, repository: RepositoryRow) -> None:
-    tags.point_tags(tx, repository, ["latest"], digest=digest("nothing"), actor="ann")
+    tags.point_tags(tx, repository, tags.targets(["latest"], digest=digest("nothing"), actor="ann"))
 
 
 async def sign_nothing(tx: Transaction, repository: RepositoryRow) -> None:
@@ -31,7 +31,7 @@ async def sign_nothing(tx: Transaction, repository: RepositoryRow) -> None:
 
 
 async def put_manifest(tx: Transaction, repository: RepositoryRow) -> None:
-    manifests.insert_manifest(tx, repository, image(b"layer"), actor="ann")
+    manifests.insert_manifests(tx, repository, [(image(b"layer"), "ann")])
 
 
 async def put_layer(tx: Transaction, repository: RepositoryRow) -> None:

@@ -122,7 +122,7 @@ async def test_an_error_leaves_the_connection_and_its_prepared_statements_usable
 
     async def fail(tx: Transaction) -> None:
         # In a pipeline: statements prepared in it, before and behind the one that fails.
-        tags.point_tags(tx, made, ["latest"], digest=digest("nothing"), actor="ann")
+        tags.point_tags(tx, made, tags.targets(["latest"], digest=digest("nothing"), actor="ann"))
         grants.set_repository_public(tx, made.tenant_id, made.id, public=True)
         await tags.lock_tag(tx, made, "latest")
 
@@ -134,7 +134,7 @@ async def test_an_error_leaves_the_connection_and_its_prepared_statements_usable
         [(still_prepared,)] = await look(tx, "select count(*) from pg_prepared_statements")
         assert still_prepared >= prepared
         [target] = await make_digests(tx, made, [1])
-        tags.point_tags(tx, made, ["latest"], digest=target, actor="ann")
+        tags.point_tags(tx, made, tags.targets(["latest"], digest=target, actor="ann"))
         grants.set_repository_public(tx, made.tenant_id, made.id, public=True)
         assert await tags.lock_tag(tx, made, "latest") == target
 

@@ -17,7 +17,7 @@ HOUR = timedelta(hours=1)
 
 async def test_a_manifest_is_served_as_it_was_pushed(tx: Transaction, repository: RepositoryRow) -> None:
     manifest = await make_manifest(tx, repository)
-    tags.point_tags(tx, repository, ["latest"], digest=manifest.digest, actor="ann")
+    tags.point_tags(tx, repository, tags.targets(["latest"], digest=manifest.digest, actor="ann"))
     row = (manifest.digest, manifest.media_type, manifest.payload)
     assert await manifests.find_manifest(tx, HERE, manifest.digest, fresh=HOUR) == (*row, False)
     assert await manifests.find_tagged_manifest(tx, HERE, "latest") == row
@@ -26,14 +26,14 @@ async def test_a_manifest_is_served_as_it_was_pushed(tx: Transaction, repository
 async def test_only_what_the_repository_has_is_found(tx: Transaction, repository: RepositoryRow) -> None:
     other = await make_repository(tx, "acme/other")
     manifest = await make_manifest(tx, other)
-    tags.point_tags(tx, other, ["latest"], digest=manifest.digest, actor="ann")
+    tags.point_tags(tx, other, tags.targets(["latest"], digest=manifest.digest, actor="ann"))
     assert await manifests.find_manifest(tx, HERE, manifest.digest, fresh=HOUR) is None
     assert await manifests.find_tagged_manifest(tx, HERE, "latest") is None
 
 
 async def test_an_ended_tag_finds_nothing(tx: Transaction, repository: RepositoryRow) -> None:
     manifest = await make_manifest(tx, repository)
-    tags.point_tags(tx, repository, ["latest"], digest=manifest.digest, actor="ann")
+    tags.point_tags(tx, repository, tags.targets(["latest"], digest=manifest.digest, actor="ann"))
     await tags.end_tag(tx, repository, "latest", actor="ann")
     assert await manifests.find_tagged_manifest(tx, HERE, "latest") is None
 
@@ -41,7 +41,7 @@ async def test_an_ended_tag_finds_nothing(tx: Transaction, repository: Repositor
 async def test_everything_a_manifest_says_is_in_rows(tx: Transaction, repository: RepositoryRow) -> None:
     about = digest("something")
     manifest = image(b"one", b"two", b"one", subject=about, title="a 'quoted' \\ title", empty="")
-    manifests.insert_manifest(tx, repository, manifest, actor="ann")
+    manifests.insert_manifests(tx, repository, [(manifest, "ann")])
     rows = await look(tx, "select position, role, digest, length, required from descriptors order by position")
     expected = [
         (at, part.role.value, part.descriptor.digest.packed, part.descriptor.length, True)
@@ -56,7 +56,7 @@ async def test_everything_a_manifest_says_is_in_rows(tx: Transaction, repository
 
 async def test_an_index_without_children(tx: Transaction, repository: RepositoryRow) -> None:
     empty = index()
-    manifests.insert_manifest(tx, repository, empty, actor="ann")
+    manifests.insert_manifests(tx, repository, [(empty, "ann")])
     assert await manifests.find_manifest(tx, HERE, empty.digest, fresh=HOUR) is not None
     assert await look(tx, "select 1 from descriptors") == []
 
@@ -100,7 +100,7 @@ async def test_a_subject_is_no_parent(tx: Transaction, repository: RepositoryRow
     await make_manifest(tx, repository, "signature", subject=child.digest)
     assert await manifests.find_parent(tx, repository, child.digest) is None
     parent = index(child)
-    manifests.insert_manifest(tx, repository, parent, actor="ann")
+    manifests.insert_manifests(tx, repository, [(parent, "ann")])
     assert await manifests.find_parent(tx, repository, child.digest) == parent.digest
     other = await make_repository(tx, "acme/other")
     assert await manifests.find_parent(tx, other, child.digest) is None
@@ -124,7 +124,7 @@ async def test_a_deleted_manifest_is_pushed_again_as_a_new_one(tx: Transaction, 
     manifest = await make_manifest(tx, repository)
     before = await look(tx, "select * from descriptors order by position")
     await delete_manifest(tx, repository, manifest.digest)
-    manifests.insert_manifest(tx, repository, manifest, actor="bob")
+    manifests.insert_manifests(tx, repository, [(manifest, "bob")])
     assert await manifests.find_manifest(tx, HERE, manifest.digest, fresh=HOUR) is not None
     assert await look(tx, "select pushed_by, deleted_at, deleted_by from manifests") == [("bob", None, None)]
     assert await look(tx, "select * from descriptors order by position") == before
@@ -138,7 +138,7 @@ async def delete_manifest(tx: Transaction, repository: RepositoryRow, target: Di
 async def test_digests_of_sha512(tx: Transaction, repository: RepositoryRow) -> None:
     payload = image(b"layer").payload
     manifest = parse(payload, digest=Digest.of(payload, "sha512"))
-    manifests.insert_manifest(tx, repository, manifest, actor="ann")
+    manifests.insert_manifests(tx, repository, [(manifest, "ann")])
     row = await manifests.find_manifest(tx, HERE, manifest.digest, fresh=HOUR)
     assert row is not None
     assert row.digest.algorithm == "sha512"

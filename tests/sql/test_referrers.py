@@ -59,7 +59,7 @@ async def test_another_repository_s_referrers_are_its_own(tx: Transaction, repos
 
 async def test_a_parent_is_no_referrer(tx: Transaction, repository: RepositoryRow) -> None:
     child = await make_manifest(tx, repository, "child")
-    manifests.insert_manifest(tx, repository, index(child), actor="ann")
+    manifests.insert_manifests(tx, repository, [(index(child), "ann")])
     assert await listed(tx, repository, child.digest) == []
 
 
@@ -68,8 +68,8 @@ async def test_those_in_the_index_under_the_fallback_tag(tx: Transaction, reposi
     direct = await make_manifest(tx, repository, "direct", subject=subject)
     indexed = await make_manifest(tx, repository, "indexed")
     fallback = index(direct, indexed)
-    manifests.insert_manifest(tx, repository, fallback, actor="ann")
-    tags.point_tags(tx, repository, [f"sha256-{subject.encoded}"], digest=fallback.digest, actor="ann")
+    manifests.insert_manifests(tx, repository, [(fallback, "ann")])
+    tags.point_tags(tx, repository, tags.targets([f"sha256-{subject.encoded}"], digest=fallback.digest, actor="ann"))
     assert [row.digest for row in await listed(tx, repository, subject)] == sorted([direct.digest, indexed.digest])
 
 

@@ -77,7 +77,7 @@ NOTHING = (-1, 0)
 async def test_a_deleted_repository_leaves_its_blobs_and_its_audit(tx: Transaction, repository: RepositoryRow) -> None:
     digest = await make_layer(tx, repository, "content")
     manifest = await make_manifest(tx, repository)
-    tags.point_tags(tx, repository, ["a", "b"], digest=manifest.digest, actor="ann")
+    tags.point_tags(tx, repository, tags.targets(["a", "b"], digest=manifest.digest, actor="ann"))
     await tags.end_tag(tx, repository, "a", actor="ann")
     upload = await make_upload(tx, repository)
     neighbour = await make_repository(tx, "acme/neighbour")

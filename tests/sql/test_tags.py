@@ -30,7 +30,7 @@ async def names_of(tx: Transaction, name: str = "acme/web", *, after: str = "", 
 
 
 def point(tx: Transaction, repository: RepositoryRow, name: str, target: Digest, actor: str = "ann") -> None:
-    tags.point_tags(tx, repository, [name], digest=target, actor=actor)
+    tags.point_tags(tx, repository, tags.targets([name], digest=target, actor=actor))
 
 
 async def turn_clock_back(tx: Transaction) -> None:
@@ -117,7 +117,7 @@ async def test_a_new_life_begins_behind_the_old_one_when_the_clock_was_set_back(
     await tags.end_tag(tx, repository, "latest", actor="bob")
     await turn_clock_back(tx)
     if create:
-        assert await tags.create_tag(tx, repository, "latest", digest=targets[1], actor="cid")
+        assert await tags.create_tags(tx, repository, tags.targets(["latest"], digest=targets[1], actor="cid"))
     else:
         point(tx, repository, "latest", targets[1])
     history = await moves(tx, repository, "latest")
@@ -129,8 +129,8 @@ async def test_a_hundred_tags_in_one_statement(
     tx: Transaction, repository: RepositoryRow, targets: list[Digest]
 ) -> None:
     names = [f"v{number}" for number in range(100)]
-    tags.point_tags(tx, repository, names[:50], digest=targets[0], actor="ann")
-    tags.point_tags(tx, repository, names[::-1], digest=targets[1], actor="bob")
+    tags.point_tags(tx, repository, tags.targets(names[:50], digest=targets[0], actor="ann"))
+    tags.point_tags(tx, repository, tags.targets(names[::-1], digest=targets[1], actor="bob"))
     assert await names_of(tx, limit=1000) == sorted(names)
     assert [len(await moves(tx, repository, name)) for name in ("v0", "v49", "v50", "v99")] == [2, 2, 1, 1]
 
@@ -192,12 +192,12 @@ async def test_a_live_tag_resolves_now_and_later(
 
 
 async def test_create_tag_takes_no_live_tag(tx: Transaction, repository: RepositoryRow, targets: list[Digest]) -> None:
-    assert await tags.create_tag(tx, repository, "latest", digest=targets[0], actor="ann")
-    assert not await tags.create_tag(tx, repository, "latest", digest=targets[1], actor="bob")
+    assert await tags.create_tags(tx, repository, tags.targets(["latest"], digest=targets[0], actor="ann"))
+    assert not await tags.create_tags(tx, repository, tags.targets(["latest"], digest=targets[1], actor="bob"))
     assert await tags.lock_tag(tx, repository, "latest") == targets[0]
     await tags.end_tag(tx, repository, "latest", actor="ann")
     assert await tags.lock_tag(tx, repository, "latest") is None
-    assert await tags.create_tag(tx, repository, "latest", digest=targets[1], actor="bob")
+    assert await tags.create_tags(tx, repository, tags.targets(["latest"], digest=targets[1], actor="bob"))
 
 
 async def test_names_are_listed_in_byte_order_behind_the_last_one(
@@ -223,8 +223,8 @@ async def test_names_are_listed_in_byte_order_behind_the_last_one(
         "v10",
         "v2",
     ]
-    tags.point_tags(tx, repository, names, digest=targets[0], actor="ann")
-    tags.point_tags(tx, repository, ["elsewhere"], digest=targets[1], actor="ann")
+    tags.point_tags(tx, repository, tags.targets(names, digest=targets[0], actor="ann"))
+    tags.point_tags(tx, repository, tags.targets(["elsewhere"], digest=targets[1], actor="ann"))
     listed, after = [], ""
     while page := await names_of(tx, after=after, limit=2):
         listed += page
@@ -255,7 +255,7 @@ async def test_each_who_asks_at_once_gets_a_page_of_its_own(
 ) -> None:
     """As `gathering` asks for several: another repository, another place to begin, another length."""
     await make_repository(tx, "acme/empty")
-    tags.point_tags(tx, repository, ["a", "b", "c"], digest=targets[0], actor="ann")
+    tags.point_tags(tx, repository, tags.targets(["a", "b", "c"], digest=targets[0], actor="ann"))
     asked = [("web", "", 2), ("empty", "", 2), ("nothing", "", 2), ("web", "a", 9), ("web", "c", 9), ("web", "", 0)]
     statement = tag_pages.LIST_TAGS
     lists = statement.lists([{"path": path, "only_id": None, "after": after, "size": n} for path, after, n in asked])
@@ -266,7 +266,7 @@ async def test_each_who_asks_at_once_gets_a_page_of_its_own(
 async def test_all_tags_of_a_manifest_end_together(
     tx: Transaction, repository: RepositoryRow, targets: list[Digest]
 ) -> None:
-    tags.point_tags(tx, repository, ["a", "b", "c"], digest=targets[0], actor="ann")
+    tags.point_tags(tx, repository, tags.targets(["a", "b", "c"], digest=targets[0], actor="ann"))
     point(tx, repository, "b", targets[1])
     ended = await mark_deleted(tx, repository, targets[0], actor="bob")
     assert sorted(ended) == ["a", "c"]
