@@ -119,7 +119,7 @@ _MANY: Final = {"pull": 5, "push": 1}
 
 
 class _Written:
-    """What `insert_audit_events` is when nothing is written."""
+    """What `insert_events` is when nothing is written."""
 
     def __call__(self, *arguments: object, **more: object) -> None:
         del arguments, more
@@ -127,12 +127,12 @@ class _Written:
 
 @contextmanager
 def _without_audit() -> Iterator[None]:
-    kept = audit.insert_audit_events
-    audit.insert_audit_events = _Written()
+    kept = audit.insert_events
+    audit.insert_events = _Written()
     try:
         yield
     finally:
-        audit.insert_audit_events = kept
+        audit.insert_events = kept
 
 
 async def _take(url: str, headers: Mapping[str, str], body: bytes) -> int:

@@ -186,7 +186,6 @@ class Manifests(RepositoryService):
             raise TooManyTagsError(f"{len(names)} tags in one push: at most {MAX_TAGS} are taken")
         if parsed.signatures:
             await asyncio.to_thread(verify_signatures, parsed)  # public keys take their time
-        self._context.check_writable()
         # One without a tag that was there already may be about to be collected: it is pushed again, or promised.
         while not await self._put(parsed, names) and not names and not await self.exists(parsed.digest):
             pass  # or its repository was removed, and the name is another's now

@@ -44,15 +44,19 @@ class Model:
         if not store.exclusive:  # the catalogue knows nothing of it any more, so nobody goes on
             self.staged = [first]
 
+    def claim(self, store: ByteStore) -> Staged:
+        """The newest value, for which somebody is to write. It was remembered then: nobody goes back further."""
+        if not store.exclusive:
+            self.staged = self.staged[-1:]
+        return self.staged[-1]
+
     def piece(self, length: int) -> bytes:
         self.written += 1
         return bytes([self.written % 256]) * length
 
 
 async def append(store: ByteStore, model: Model, lengths: list[int], *, flush: bool) -> None:
-    if not store.exclusive:  # what a claim is made for was remembered: nobody goes back further
-        model.staged = model.staged[-1:]
-    staged, added = model.staged[-1], b""
+    staged, added = model.claim(store), b""
     try:
         async with writing(store, staged) as writer:
             if model.state == "absent":
@@ -74,7 +78,7 @@ async def append(store: ByteStore, model: Model, lengths: list[int], *, flush: b
 
 
 async def complete_newest(store: ByteStore, model: Model) -> None:
-    staged = model.staged[-1]
+    staged = model.claim(store)
     try:
         completed = await complete(store, staged)
     except BytesMissingError:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 
 from distsql.errors import BlobUnknownError
@@ -72,6 +74,13 @@ async def put_manifest(world: World, *, layers: int) -> Call:
     await push_image(world.web, b"before", tags=["latest"])
     manifest = image(*_contents(layers), number=str(next(_numbers)))
     return lambda: world.web.manifests.put(manifest, ["latest", "other"])
+
+
+async def put_manifests_together(world: World) -> Call:
+    await world.hold([CONFIG, *_contents(3)])
+    manifests = [image(*_contents(3), number=str(next(_numbers))) for _ in range(16)]
+    puts = [partial(world.web.manifests.put, each, [f"v{number}"]) for number, each in enumerate(manifests)]
+    return lambda: asyncio.gather(*(put() for put in puts))
 
 
 async def put_signature_by_tag(world: World) -> Call:

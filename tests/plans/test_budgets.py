@@ -56,6 +56,7 @@ BUDGETS = {
     "get signatures": Budget(operations.get_signatures, 2, 2, 7, 9),
     "put manifest": Budget(partial(operations.put_manifest, layers=3), 9, 3, 20, 20),
     "put manifest, 300 layers": Budget(partial(operations.put_manifest, layers=300), 9, 3, 20, 20),
+    "put 16 manifests together": Budget(operations.put_manifests_together, 9, 3, 20, 20),
     "put index": Budget(operations.put_index, 8, 3, 18, 17),
     "put manifest again": Budget(operations.put_manifest_again, 7, 3, 13, 13),
     "put signature by tag": Budget(operations.put_signature_by_tag, 9, 4, 18, 20),
