@@ -214,6 +214,10 @@ class CatalogueUnavailableError(UnavailableError):
     """PostgreSQL is away, restarting, or out of connections."""
 
 
+class CatalogueBusyError(CatalogueUnavailableError):
+    """PostgreSQL is there, but others hold what the work needs, or it takes too long: nothing is committed."""
+
+
 class StoreUnavailableError(UnavailableError):
     """The byte store is away or failing."""
 

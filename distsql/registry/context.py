@@ -111,18 +111,16 @@ class RepositoryContext:
             raise self.unknown()
         return row
 
-    async def admit(self, action: Action = Action.PUSH, *, callers: Sequence[Caller] = ()) -> Admission:
+    async def admit(self, action: Action = Action.PUSH) -> Admission:
         """Asks whether something may be written just now, and within which limits, in one read before the transaction.
 
-        For several ``callers`` at once, if need be, who are all warned. Raises `ReadOnlyError`, `TenantSuspendedError`,
-        `DeletionRefusedError`.
+        Raises `ReadOnlyError`, `TenantSuspendedError`, `DeletionRefusedError`.
         """
         self.check_writable()
         row = await self.database.read(admissions.find_admission, self.name)
         if row is not None and row.use is not None:
             for warning in warnings(self.name.tenant, row):
-                for caller in callers or (self.caller,):
-                    caller.warn(warning)
+                self.caller.warn(warning)
         return admit(self.name, row, action)
 
     def check_writable(self, *, read_only: bool = False, suspended: bool = False) -> None:

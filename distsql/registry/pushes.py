@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from distsql.errors import ManifestReferencesUnknownError
@@ -47,9 +48,14 @@ async def admit_pushes(pushes: Sequence[Push]) -> Admission:
     Raises what `RepositoryContext.admit` raises, `ManifestTooLargeError`; `ApartError` if one of them has to make the
     repository.
     """
-    first, *others = pushes
-    admission = await first.context.admit(callers=[push.context.caller for push in pushes])
-    if others and admission.repository is None:
+
+    def warn(text: str) -> None:
+        for push in pushes:
+            push.context.caller.warn(text)
+
+    context = pushes[0].context
+    admission = await replace(context, caller=context.caller._replace(warn=warn)).admit()
+    if len(pushes) > 1 and admission.repository is None:
         raise ApartError
     for push in pushes:
         admission.check_length(len(push.manifest.payload))

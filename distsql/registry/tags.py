@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Final
 
 from distsql.errors import ManifestUnknownError, TagChangedError, TagUnknownError
@@ -155,8 +156,9 @@ async def point(
         return
     moved = await tags.move_tags(tx, repository, targets, new_manifests=new_manifests, collecting=admission.collecting)
     admission.check_fixed(moved)
-    for target in targets:
-        signatures.point_cosign_tags(tx, repository, [target.tag], digest=target.digest, moved=target.tag in moved)
+    for digest, several in groupby(targets, lambda target: target.digest):
+        on_it = [target.tag for target in several]
+        signatures.point_cosign_tags(tx, repository, on_it, digest=digest, moved=not set(moved).isdisjoint(on_it))
 
 
 def _changed(tag: str, current: Digest | None) -> TagChangedError:

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 import psycopg
 
-from distsql.errors import CatalogueUnavailableError
+from distsql.errors import CatalogueBusyError, CatalogueUnavailableError
 from distsql.sql import constraints
 
 Result = TypeVar("Result")
@@ -54,7 +54,7 @@ async def repeat(run: Callable[[], Awaitable[Result]], *, forget_idle: Callable[
             return await run()
         except LOST_RACES as error:
             if attempt >= _ATTEMPTS:
-                raise CatalogueUnavailableError("Too many others changed the same rows; try again") from error
+                raise CatalogueBusyError("Too many others changed the same rows; try again") from error
             await asyncio.sleep(random.uniform(0, 0.002 * 2**attempt))  # noqa: S311  # jitter, no secret
         except psycopg.IntegrityError as error:
             meaning = constraints.meaning(error)
@@ -62,9 +62,9 @@ async def repeat(run: Callable[[], Awaitable[Result]], *, forget_idle: Callable[
                 raise
             raise meaning from error
         except psycopg.errors.QueryCanceled as error:
-            raise CatalogueUnavailableError("The catalogue took longer than DISTSQL_STATEMENT_TIMEOUT") from error
+            raise CatalogueBusyError("The catalogue took longer than DISTSQL_STATEMENT_TIMEOUT") from error
         except psycopg.errors.LockNotAvailable as error:
-            raise CatalogueUnavailableError("Others held the same rows longer than DISTSQL_LOCK_TIMEOUT") from error
+            raise CatalogueBusyError("Others held the same rows longer than DISTSQL_LOCK_TIMEOUT") from error
         except _LOST_CONNECTIONS as error:
             # Nothing was committed: a commit raises another error. A connection that died while it was idle is no
             # reason to fail: once more, on a new one.

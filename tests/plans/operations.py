@@ -83,13 +83,14 @@ async def put_manifests_together(world: World) -> Call:
     return lambda: asyncio.gather(*(put() for put in puts))
 
 
-async def put_signature_by_tag(world: World) -> Call:
+async def put_signature_by_tag(world: World, *, tags: int = 1) -> Call:
     """As cosign does it: the manifest has no annotations, and the tag was there before."""
-    subject, content = await world.image(), new_name().encode()
-    tag = f"sha256-{subject.digest.encoded}.sig"
-    await push_image(world.web, b"before", tags=[tag])
+    content = new_name().encode()
+    subjects = [await world.image() for _ in range(tags)]
+    names = [f"sha256-{subject.digest.encoded}.sig" for subject in subjects]
+    await push_image(world.web, b"before", tags=names)
     await world.hold([CONFIG, content])
-    return lambda: world.web.manifests.put(image(content), [tag])
+    return lambda: world.web.manifests.put(image(content), names)
 
 
 async def put_first_signature_by_tag(world: World) -> Call:

@@ -60,6 +60,7 @@ BUDGETS = {
     "put index": Budget(operations.put_index, 8, 3, 18, 17),
     "put manifest again": Budget(operations.put_manifest_again, 7, 3, 13, 13),
     "put signature by tag": Budget(operations.put_signature_by_tag, 9, 4, 18, 20),
+    "put signature by ten tags": Budget(partial(operations.put_signature_by_tag, tags=10), 9, 4, 18, 20),
     "put first signature by tag, collecting": Budget(operations.put_first_signature_by_tag, 9, 4, 18, 20),
     "put signature by referrer": Budget(operations.put_signature_by_referrer, 10, 3, 16, 15),
     "put schema 1": Budget(operations.put_schema1, 9, 3, 18, 19),

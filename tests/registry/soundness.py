@@ -24,12 +24,19 @@ async def opened(
     *,
     pool_size: int = 10,
     statement_timeout_s: float = 30,
+    lock_timeout_s: float = 10,
     upload_lifetime: timedelta = timedelta(hours=1),
 ) -> AsyncIterator[Backend]:
     """The machinery of a process of its own, over a store in memory unless another one is given."""
     store = store or MemoryStore()
     await store.open()
-    open_as = partial(Database, database_url, pool_size=pool_size, statement_timeout_s=statement_timeout_s)
+    open_as = partial(
+        Database,
+        database_url,
+        pool_size=pool_size,
+        statement_timeout_s=statement_timeout_s,
+        lock_timeout_s=lock_timeout_s,
+    )
     database, everything = open_as(role=SERVE_ROLE), open_as()
     backend = Backend(database, everything, store, serve_layer, upload_lifetime)
     try:

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from distsql.errors import CatalogueUnavailableError, DistsqlError, ReadOnlyError
+from distsql.errors import CatalogueBusyError, CatalogueUnavailableError, DistsqlError, ReadOnlyError
 from distsql.registry.group_commit import GroupCommit
 
 TRACE: ContextVar[str] = ContextVar("TRACE")
@@ -115,6 +115,13 @@ async def test_a_commit_of_unknown_outcome_is_not_tried_again() -> None:
     assert writer.groups == [["a", "b", "c"]]
 
 
+async def test_what_others_held_up_is_tried_again_alone() -> None:
+    writer = Writer("b", refusal=CatalogueBusyError("locked"))
+    found = await writer.run(*(writer.write(item) for item in "abc"))
+    assert [found[0], found[2]] == ["A", "C"]
+    assert isinstance(found[1], CatalogueBusyError)
+
+
 async def test_who_has_gone_is_left_out() -> None:
     writer = Writer()
     first = writer.write("a")
@@ -211,3 +218,49 @@ async def test_nobody_waits_for_ever_for_what_was_cancelled() -> None:
     async with asyncio.timeout(5):
         with pytest.raises(asyncio.CancelledError):
             await asyncio.gather(*(commit.write("here", item, write, key=item, length=1) for item in "ab"))
+
+
+async def test_what_was_in_a_group_that_failed_lets_others_pass_too() -> None:
+    alone: list[str] = []
+    stuck = asyncio.Event()
+
+    async def write(items: Sequence[str]) -> list[str]:
+        if len(items) > 1:
+            raise ReadOnlyError("refused")
+        alone.extend(items)
+        if items == ["a"]:
+            await stuck.wait()
+        return list(items)
+
+    commit: GroupCommit[str, str] = GroupCommit()
+    held, *others = [asyncio.create_task(commit.write("here", item, write, key=item, length=1)) for item in "abc"]
+    async with asyncio.timeout(5):
+        assert [*await asyncio.gather(*others)] == ["b", "c"]
+    assert not held.done()
+    stuck.set()
+    assert await held == "a"
+    assert alone == ["a", "b", "c"]
+
+
+async def test_a_group_that_is_overdue_when_it_fails_is_not_forgotten() -> None:
+    async def write(items: Sequence[str]) -> list[str]:
+        if len(items) > 1:
+            await asyncio.sleep(0.3)
+            raise ReadOnlyError("refused")
+        return list(items)
+
+    commit: GroupCommit[str, str] = GroupCommit()
+    async with asyncio.timeout(5):
+        found = await asyncio.gather(*(commit.write("here", item, write, key=item, length=1) for item in "ab"))
+    assert [*found] == ["a", "b"]
+
+
+async def test_closing_waits_for_what_is_about_to_be_written() -> None:
+    writer = Writer()
+    writer.free.set()
+    writing = writer.write("a")
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await writer.commit.close()
+    assert writer.groups == [["a"]]
+    assert await writing == "A"

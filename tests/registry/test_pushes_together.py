@@ -10,6 +10,7 @@ from typing import cast
 import pytest
 
 from distsql.errors import (
+    CatalogueUnavailableError,
     CreationRefusedError,
     ManifestReferencesUnknownError,
     QuotaExceededError,
@@ -311,3 +312,22 @@ async def test_a_tag_that_somebody_else_holds_keeps_others_waiting_for_a_moment_
     await backend.everything.transact(hold)
     await asyncio.gather(*waiting)
     assert (await web.manifests.get_by_tag("held")).digest == image(b"layer", n="blocked").digest
+
+
+async def test_a_lock_that_one_waits_for_in_vain_is_told_to_it_alone(database_url: str, backend: Backend) -> None:
+    async with opened(database_url, lock_timeout_s=0.2) as impatient:
+        web = namespace_of(impatient).repository("acme/web")
+        for content in (CONFIG, b"layer"):
+            await push_blob(web, content)
+        await web.manifests.put(image(b"layer", n="before"), ["held"])
+        results: list[Digest | BaseException] = []
+
+        async def hold(tx: Transaction) -> None:
+            await look(tx, "select 1 from tags where name = 'held' for update")
+            puts = [web.manifests.put(image(b"layer", n=tag), [tag]) for tag in ("v1", "held", "v2")]
+            results.extend(await asyncio.gather(*puts, return_exceptions=True))
+
+        await backend.everything.transact(hold)
+        assert results[0] == image(b"layer", n="v1").digest
+        assert isinstance(results[1], CatalogueUnavailableError)
+        assert results[2] == image(b"layer", n="v2").digest

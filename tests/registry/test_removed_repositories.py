@@ -24,8 +24,7 @@ async def test_a_manifest_that_is_pushed_again_asks_for_the_repository_of_now(
     known = [await web.manifests._context.admit()]
     await web.remove()
 
-    async def admit(self: RepositoryContext, action: Action = Action.PUSH, **more: object) -> Admission:
-        del more
+    async def admit(self: RepositoryContext, action: Action = Action.PUSH) -> Admission:
         return known.pop() if known else await original(self, action)
 
     monkeypatch.setattr(RepositoryContext, "admit", admit)
