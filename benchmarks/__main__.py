@@ -24,12 +24,24 @@ from benchmarks.operation import Operation
 from benchmarks.operations import list_operations
 from benchmarks.report import Footprint, Report, describe_result, print_tables, to_json, to_markdown
 from benchmarks.rounds import Result, compare
-from benchmarks.servers import GUARDED, OPEN, Distsql, DockerRegistry, GuardedDistsql, Server, ServerFailed
+from benchmarks.servers import (
+    BARE,
+    GUARDED,
+    OPEN,
+    BareRegistry,
+    Distsql,
+    DockerRegistry,
+    GuardedDistsql,
+    Server,
+    ServerFailed,
+)
 
 MIB: Final = 1 << 20
 FULL: Final = Sizes(large=64 * MIB, medium=MIB, layer=4 * MIB, chunked=256 * MIB, tags=20_000, repositories=5_000)
 SMOKE: Final = Sizes(large=2 * MIB, medium=MIB, layer=1 << 15, chunked=4 * MIB, tags=300, repositories=50)
 GROWTH: Final = "growth"
+MEMORY: Final = Path("/dev/shm")
+ROOM: Final = 1024 * MIB
 PROGRAMS: Final = ("docker-registry", "wrk", "ab", "skopeo")
 
 progress: Final = Console(stderr=True)
@@ -93,19 +105,21 @@ def choose(operations: list[Operation], only: list[str] | None) -> list[Operatio
 
 def run_comparison(arguments: argparse.Namespace, folder: Path) -> tuple[list[Result], list[Footprint]]:
     content = Content(SMOKE if arguments.smoke else FULL)
-    operations = choose(list_operations(content, arguments.uploads, folder / "images"), arguments.only)
-    if not operations:
-        return [], []
     pace = Pace(arguments.seconds, arguments.connections)
     with ExitStack() as stack, progress.status("", refresh_per_second=2) as status:
+        clients_folder = stack.enter_context(make_clients_folder())
+        operations = choose(list_operations(content, arguments.uploads, clients_folder), arguments.only)
+        if not operations:
+            return [], []
         servers = [*make_ours(arguments, folder), *make_peers(arguments, folder)]
         for server in servers:
             status.update(f"filling {server.name}")
             fill(stack.enter_context(server), content)
+        bare = stack.enter_context(BareRegistry(BARE, folder / "bare"))
         results = []
         run = partial(compare, rounds=arguments.rounds, tell=status.update, warm_up=not arguments.smoke)
         for operation in operations:
-            results.append(run(operation, servers, pace))
+            results.append(run(operation, [*servers, *([bare] if operation.with_bare else [])], pace))
             progress.print(describe_result(results[-1]), highlight=False)
         return results, [_footprint(server) for server in servers]
 
@@ -138,6 +152,14 @@ def make_folder() -> Iterator[Path]:
         folder = Path(name)
         folder.chmod(0o755)
         yield folder
+
+
+@contextmanager
+def make_clients_folder() -> Iterator[Path]:
+    """Of real clients' files: in memory where there is room, for their disk isn't what is measured."""
+    has_room = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM
+    with tempfile.TemporaryDirectory(prefix="distsql-clients-", dir=MEMORY if has_room else None) as name:
+        yield Path(name)
 
 
 def main() -> int:

@@ -27,6 +27,8 @@ class Operation:
     """Files at least that large are left behind by a round, and removed."""
     connections: int = 0
     """If not as many as everything else."""
+    with_bare: bool = False
+    """Measured with a registry that does nothing, too: it is the client that takes most of the time."""
     bar: float = 0
     """So many times the peer's requests a second, where everybody logs in; 0 where nothing was promised."""
     open_bar: float = 0

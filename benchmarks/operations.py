@@ -110,8 +110,22 @@ def _writes(content: Content, uploads: int) -> list[Operation]:
 def _image_copies(content: Content, folder: Path) -> list[Operation]:
     images = Images(content.sizes.layer, folder)
     return [
-        Operation("image push by skopeo", images.push, prepare=images.make, leaves=content.sizes.layer, bar=1.5),
-        Operation("image pull by skopeo", images.pull, images.push_one, prepare=images.clear, bar=1.2),
+        Operation(
+            "image push by skopeo",
+            images.push,
+            prepare=images.make,
+            leaves=content.sizes.layer,
+            with_bare=True,
+            bar=1.5,
+        ),
+        Operation(
+            "image pull by skopeo",
+            images.pull,
+            images.push_one,
+            prepare=images.clear,
+            with_bare=True,
+            bar=1.2,
+        ),
     ]
 
 

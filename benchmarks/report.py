@@ -15,7 +15,7 @@ from rich.table import Table
 
 from benchmarks.memory import BAR, Growth
 from benchmarks.rounds import FIGURES, Result
-from benchmarks.servers import GUARDED, OPEN
+from benchmarks.servers import BARE, GUARDED, OPEN
 
 MIB: Final = 1 << 20
 
@@ -50,6 +50,8 @@ def list_tables(report: Report) -> list[Rows]:
     if report.results:
         tables = [_comparison(report, ours, peer) for peer in report.peers for ours in reversed(report.ours)]
         tables.append(_absolutes(report))
+    if any(result.operation.with_bare for result in report.results):
+        tables.append(_limits(report))
     if report.footprints:
         tables.append(_footprints(report))
     if report.growths:
@@ -138,6 +140,22 @@ def _absolute(result: Result, server: str) -> str:
     return f"{rate}, {result.cpu(server):,.0f}, {p50:.1f} / {p99:.1f}, {result.load_share(server):.1f}"
 
 
+def _limits(report: Report) -> Rows:
+    """What a client takes by itself stays, however fast a registry is."""
+    servers = (BARE, *report.ours)
+    rows = [
+        (one.operation.name, *(_against(one, server, report.peers[0]) for server in servers))
+        for one in report.results
+        if one.operation.with_bare
+    ]
+    title = f"The most that is to be had: a registry that does nothing, against {report.peers[0]}; ms for each"
+    return title, ("operation", *servers), list(rows)
+
+
+def _against(result: Result, server: str, peer: str) -> str:
+    return f"{_spread(result.ratios(server, peer))}, {1000 * result.latencies(server).p50:.0f} ms"
+
+
 def _footprints(report: Report) -> Rows:
     rows = [(one.server, _mib(one.own), _mib(one.postgres), _mib(one.own + one.postgres)) for one in report.footprints]
     return "Peak memory, MiB", ("server", "own processes", "PostgreSQL", "all"), list(rows)
@@ -158,7 +176,7 @@ def _mib(size: int) -> str:
 
 
 def _operation(report: Report, result: Result) -> dict[str, Any]:
-    servers = (*report.ours, *report.peers)
+    servers = tuple(result.samples)
 
     def each(read: Callable[[str], object]) -> dict[str, object]:
         return {name: read(name) for name in servers}
@@ -170,7 +188,9 @@ def _operation(report: Report, result: Result) -> dict[str, Any]:
         "name": result.operation.name,
         "unit": result.unit,
         "bars": {GUARDED: result.operation.bar, OPEN: result.operation.open_bar},
-        "ratios": {ours: {peer: ratios(ours, peer) for peer in report.peers} for ours in report.ours},
+        "ratios": {
+            ours: {peer: ratios(ours, peer) for peer in report.peers} for ours in servers if ours not in report.peers
+        },
         "rate": each(result.rate),
         "cpu_us": each(result.cpu),
         "latencies_s": each(lambda name: result.latencies(name)._asdict()),

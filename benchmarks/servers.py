@@ -26,6 +26,7 @@ from benchmarks.processes import Memory, find_processes, read_cpu, read_memory, 
 
 OPEN: Final = "distsql"
 GUARDED: Final = "distsql, tokens"
+BARE: Final = "nothing but HTTP"
 TENANT: Final = "bench"
 ACCOUNT: Final = f"{TENANT}/load"
 SCOPES: Final = ("app", "tags")
@@ -71,8 +72,12 @@ class Server(ABC):
     def command(self) -> list[str]:
         """What starts it; files that this needs are made."""
 
-    @abstractmethod
-    def is_ready(self) -> bool: ...
+    def is_ready(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+        except ConnectionRefusedError:
+            return False
+        return True
 
     @property
     @abstractmethod
@@ -259,12 +264,16 @@ class DockerRegistry(Server):
     def bytes_folder(self) -> Path:
         return self.storage / "docker/registry/v2/blobs"
 
-    def is_ready(self) -> bool:
-        try:
-            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-        except ConnectionRefusedError:
-            return False
-        return True
+
+class BareRegistry(Server):
+    """A client takes at least as long with any registry as it does with this one."""
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "benchmarks.bare_registry", str(self.port), str(self.folder)]
+
+    @property
+    def bytes_folder(self) -> Path:
+        return self.folder
 
 
 def free_port() -> int:
