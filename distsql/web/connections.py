@@ -19,6 +19,7 @@ import httptools
 
 from distsql.web.exchanges import Exchange
 from distsql.web.files import Transfer, send
+from distsql.web.low_water import LowWater
 
 if TYPE_CHECKING:
     from distsql.web.server import Server
@@ -75,6 +76,7 @@ class Connection(asyncio.BufferedProtocol):
         """It begins."""
         self._transport = cast("asyncio.Transport", transport)
         self._server.add(self)
+        self._low_water = LowWater(self._server.loop, transport.get_extra_info("socket"))
         peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         self._is_near = bool(peer and own and peer[0] == own[0])
         self._scope = {
@@ -100,6 +102,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._body_left and self._newest is not None:
             self._body_left -= nbytes
             self._newest.feed(bytes(self._server.large[:nbytes]))
+            self._low_water.wait(self._body_left)
             if not self._body_left:
                 self.on_message_complete()
         else:
@@ -124,6 +127,7 @@ class Connection(asyncio.BufferedProtocol):
         """It is over. Who works for it goes on: a commit may be on its way."""
         del exc
         self.lost = self.is_closing = True
+        self._low_water.end()
         self._server.remove(self)
         self._waiting.clear()
         for exchange in (self._exchange, self._newest):
@@ -233,6 +237,7 @@ class Connection(asyncio.BufferedProtocol):
     def _skip_parser(self) -> None:
         """The rest of a body whose length is known needs no parser, and the next request can have a new one."""
         self._body_left = self._length
+        self._low_water.begin(self._body_left)
         self._parser = httptools.HttpRequestParser(self)
 
     def _begin(self, exchange: Exchange) -> None:

@@ -29,6 +29,52 @@ async def test_a_body_of_known_length(start: Start) -> None:
     assert (await client.answer())[2] == b"GET /b /b c=d "
 
 
+async def test_a_large_body_comes_in_few_pieces(start: Start) -> None:
+    """Although its client sends many: the event loop is woken for more than that."""
+    pieces: list[int] = []
+
+    async def handle(scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
+        while (message := await receive())["more_body"]:
+            pieces.append(len(message["body"]))
+        await answer(send, b"all")
+
+    client = await (await start(handle)).client()
+    piece, number = bytes(32 * 1024), 64
+    for _ in range(2):
+        pieces.clear()
+        await client.send("PUT /a HTTP/1.1", HOST, f"Content-Length: {number * len(piece)}")
+        for _ in range(number):
+            client.writer.write(piece)
+            await client.writer.drain()
+            await asyncio.sleep(0.001)
+        assert (await client.answer())[2] == b"all"
+        assert len(pieces) < number / 2
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_what_a_slow_client_has_sent_is_heard(start: Start, leaves: bool) -> None:
+    """Of a large body too, whether more comes or the client goes away."""
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def handle(scope: ASGIScope, receive: ASGIReceive, send: ASGISend) -> None:
+        while (message := await receive())["type"] == "http.request":
+            heard.put_nowait(message["body"])
+        heard.put_nowait(b"gone")
+
+    client = await (await start(handle)).client()
+    await client.send("PUT /a HTTP/1.1", HOST, "Content-Length: 10000000", body=bytes(1000))
+    assert await asyncio.wait_for(heard.get(), 5) == bytes(1000)
+    for _ in range(2):
+        client.writer.write(bytes(5000))
+        if leaves:
+            break
+        assert await asyncio.wait_for(heard.get(), 5) == bytes(5000)
+    client.writer.close()
+    if leaves:
+        assert await asyncio.wait_for(heard.get(), 5) == bytes(5000)
+    assert await asyncio.wait_for(heard.get(), 5) == b"gone"
+
+
 async def test_a_body_in_chunks_and_its_trailer(start: Start) -> None:
     """Headers behind the body are nobody's: they may not become those of the request."""
     seen: list[list[tuple[bytes, bytes]]] = []
