@@ -67,9 +67,9 @@ class StagedWriter(Protocol):
     """Adds bytes behind ``staged.length``. One at a time: entering a second one on the key is `UploadBusyError`.
 
     Entering shuts others out and changes nothing. Only then look whether ``staged`` is still the catalogue's newest
-    value: adding bytes overwrites or cuts off whatever is past ``staged.length``, and takes a completed object back, at
-    the first ``write`` or as late as ``flush``. Entering is `BytesMissingError` when there are fewer than
-    ``staged.length`` bytes.
+    value, unless ``is_newest`` says so: adding bytes overwrites or cuts off whatever is past ``staged.length``, and
+    takes a completed object back, at the first ``write`` or as late as ``flush``. Entering is `BytesMissingError` when
+    there are fewer than ``staged.length`` bytes.
 
     One call at a time; after one that failed or was cancelled it takes no more (`StoreUnavailableError`): a new writer
     goes on from the last flush.
@@ -85,6 +85,13 @@ class StagedWriter(Protocol):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Lets go of the object. What was not flushed may be lost; what was flushed stays."""
+
+    @property
+    def is_newest(self) -> bool:
+        """Whether the store shows that nobody has added bytes to ``staged``, or completed it. Once entered.
+
+        False where it can't tell.
+        """
 
     async def write(self, *data: Buffer, observe: Observer | None = None) -> None:
         """Adds the pieces in their order. None of them is read any more once this returns or raises.

@@ -31,6 +31,7 @@ class FilesystemWriter:
     """The `StagedWriter` of a `FilesystemStore`: thread hops are one to enter, one each to write much and to flush."""
 
     checkpoint_due = False
+    is_newest = False
 
     def __init__(self, layout: Layout, threads: Threads, staged: Staged) -> None:
         self._layout = layout
@@ -99,8 +100,10 @@ class FilesystemWriter:
         with self._layout.errors(self._staged.key):
             place = place_of(self._layout, self._staged.key)
             self._descriptor, self._finished = claim(self._layout, place, create=self._staged.length == 0)
-            if os.fstat(self._descriptor).st_size < self._staged.length:
+            size = os.fstat(self._descriptor).st_size
+            if size < self._staged.length:
                 raise self._layout.missing(self._staged.key)
+            self.is_newest = size == self._staged.length and not self._finished
 
     def _begin(self) -> None:
         """What waits for the first byte, as until then the caller may find that ``staged`` isn't the newest value."""

@@ -139,6 +139,12 @@ class MemoryWriter:
             del content.data[self._staged.length :]
         content.writer = self._content = None
 
+    @property
+    def is_newest(self) -> bool:
+        content = self._held()
+        is_unfinished = self._store._unfinished.get(self._staged.key) is content  # noqa: SLF001
+        return is_unfinished and len(content.data) == self._staged.length
+
     async def write(self, *data: Buffer, observe: Observer | None = None) -> None:
         content = self._held()
         for piece in data:

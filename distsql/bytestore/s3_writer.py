@@ -25,6 +25,8 @@ _SPARE: Final = 8
 class S3Writer:
     """The `StagedWriter` of an `S3Store`. ``busy`` are the stems that this process writes to just now."""
 
+    is_newest = False
+
     def __init__(self, client: S3Client, sizes: PartSizes, staged: Staged, busy: set[str]) -> None:
         self._client = client
         self._sizes = sizes

@@ -59,6 +59,11 @@ class BatchedWriter:
         await self._writer.__aenter__()
         self._memory.writers += 1
 
+    @property
+    def is_newest(self) -> bool:
+        """Whether the store shows that nobody else has changed the object since."""
+        return self._writer.is_newest
+
     async def write(self, data: Buffer) -> None:
         """Takes the data; errors of earlier data come with it."""
         if isinstance(data, bytes) and len(data) >= _UNCOPIED:

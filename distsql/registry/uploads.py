@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator
-from datetime import datetime
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from uuid import UUID
@@ -132,7 +132,8 @@ class Upload:
         async with self._set_back_after(BaseException):
             await content.open()
             self._content = content
-            await self._check_newest()
+            if not content.is_newest or self._row.expires_at <= datetime.now(UTC):
+                await self._check_newest()
         content.hash = self._context.backend.hashes.take(self.uuid, offset=self._offset, algorithm=self._row.algorithm)
         return content
 

@@ -71,7 +71,7 @@ BUDGETS = {
     "untag": Budget(operations.untag, 7, 3, 8, 9),
     "begin upload": Budget(operations.begin_upload, 6, 3, 8, 9),
     "begin upload, new repository": Budget(operations.begin_upload_in_a_new_repository, 10, 4, 16, 14),
-    "write chunk": Budget(operations.write_chunk, 6, 4, 9, 14),
+    "write chunk": Budget(operations.write_chunk, 5, 3, 9, 14),
     "finish upload": Budget(operations.finish_upload, 8, 3, 14, 19),
     "cancel upload": Budget(operations.cancel_upload, 5, 2, 6, 6),
     "mount": Budget(operations.mount, 7, 3, 13, 14),

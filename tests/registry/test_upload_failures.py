@@ -83,6 +83,10 @@ class FailingWriter:
         self._store.open_writers -= 1
         await self._inner.__aexit__(kind, error, trace)
 
+    @property
+    def is_newest(self) -> bool:
+        return self._inner.is_newest
+
     async def write(self, *data: Buffer, observe: Observer | None = None) -> None:
         await self._step("write")
         await self._inner.write(*data, observe=observe)

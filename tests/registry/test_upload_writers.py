@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from distsql.errors import UploadBusyError, UploadRangeError, UploadUnknownError
+from distsql.oci.digest import Digest
 from distsql.registry.namespace import StoredNamespace
+from distsql.registry.uploads import Upload
 
 
 async def test_while_one_writes_the_other_is_refused_at_once(namespace: StoredNamespace) -> None:
@@ -34,3 +36,39 @@ async def test_who_comes_second_or_late_learns_it_with_the_first_byte(namespace:
     await yours.cancel()
     with pytest.raises(UploadUnknownError):
         await late.write(b"late")
+
+
+async def test_who_was_faster_to_finish_keeps_the_blob(namespace: StoredNamespace) -> None:
+    """Bytes that are a blob's are never taken back for a session that has ended, whether who is late adds any or not."""
+    layers = namespace.repository("acme/web").layers
+    digest = Digest.of(b"mine")
+    mine = await layers.upload()
+    await mine.write(b"mine")
+    await mine.close()
+    adding, ending = [await layers.resume(mine.uuid) for _ in range(2)]
+    await mine.finish(digest)
+    with pytest.raises(UploadUnknownError):
+        await adding.write(b"more")
+    with pytest.raises(UploadUnknownError):
+        await ending.finish(digest)
+    async with await layers.fetch(digest) as layer:
+        assert await layer.read() == b"mine"
+
+
+async def test_between_two_writers_nobody_asks_the_catalogue_who_was_faster(
+    namespace: StoredNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store shows it: the object is as long as the session says."""
+
+    async def ask(_: Upload) -> None:
+        raise AssertionError("asked")
+
+    layers = namespace.repository("acme/web").layers
+    mine = await layers.upload()
+    await mine.write(b"mi")
+    await mine.close()
+    monkeypatch.setattr(Upload, "_check_newest", ask)
+    yours = await layers.resume(mine.uuid)
+    await yours.write(b"ne")
+    await yours.close()
+    await (await layers.resume(mine.uuid)).finish(Digest.of(b"mine"))
