@@ -39,7 +39,7 @@ async def test_who_comes_second_or_late_learns_it_with_the_first_byte(namespace:
 
 
 async def test_who_was_faster_to_finish_keeps_the_blob(namespace: StoredNamespace) -> None:
-    """Bytes that are a blob's are never taken back for a session that has ended, whether who is late adds any or not."""
+    """Bytes of a blob are never taken back for a session that has ended, whether who is late adds any or not."""
     layers = namespace.repository("acme/web").layers
     digest = Digest.of(b"mine")
     mine = await layers.upload()
