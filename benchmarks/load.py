@@ -118,9 +118,19 @@ def get(
 
 
 def head(server: Server, path: str, pace: Pace, headers: str = "") -> Load:
+    """By ab."""
+    return _ask_again(server, path, pace, headers, "-k", "-i")
+
+
+def get_anew(server: Server, path: str, pace: Pace, headers: str = "") -> Load:
+    """By ab, each over a connection of its own: so do clients that are made of containers/image (skopeo, podman)."""
+    return _ask_again(server, path, pace, headers)
+
+
+def _ask_again(server: Server, path: str, pace: Pace, headers: str, *options: str) -> Load:
     with tempfile.NamedTemporaryFile("r", suffix=".csv") as percentiles:
         command = [
-            *("ab", "-q", "-k", "-i", "-r", "-s", str(TIMEOUT), "-c", str(pace.connections), "-e", percentiles.name),
+            *("ab", "-q", *options, "-r", "-s", str(TIMEOUT), "-c", str(pace.connections), "-e", percentiles.name),
             *_duration(pace),
             *(part for line in _lines(server, headers) for part in ("-H", line)),
             f"http://127.0.0.1:{server.port}{path}",
@@ -130,9 +140,9 @@ def head(server: Server, path: str, pace: Pace, headers: str = "") -> Load:
     requests, failed = _number("Complete requests", output), _number("Failed requests", output)
     errors = failed + _number("Non-2xx responses", output) + _number("Write errors", output)
     if errors or not requests:
-        raise LoadFailed(f"{server.name}: HEAD {path}: {errors:.0f} of {requests:.0f} requests failed\n{output}")
-    if _number("Keep-Alive requests", output) < requests * 0.9:
-        raise LoadFailed(f"{server.name}: HEAD {path}: connections weren't kept, that isn't what is measured here")
+        raise LoadFailed(f"{server.name}: {path}: {errors:.0f} of {requests:.0f} requests failed\n{output}")
+    if "-k" in options and _number("Keep-Alive requests", output) < requests * 0.9:
+        raise LoadFailed(f"{server.name}: {path}: connections weren't kept, that isn't what is measured here")
     return Load(int(requests), 0, _number("Time taken for tests", output), Latencies(took["50"], took["99"]))
 
 

@@ -48,7 +48,8 @@ def _manifest_reads(content: Content) -> list[Operation]:
             several = f"{name}, {number} connection{'s' if number > 1 else ''}"
             bar = 3 if number == 1 and "GET" in name else 0
             operations.append(Operation(several, read.load, read.check, bar=bar, connections=number))
-    return operations
+    anew = Read(by_tag, content.manifest.__eq__, anew=True)
+    return [*operations, Operation("manifest GET by tag, new connections", anew.load, anew.check)]
 
 
 def _blob_reads(content: Content) -> list[Operation]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.clients import LoadFailed
 from benchmarks.content import Blob
-from benchmarks.load import Load, Pace, ask, get, head
+from benchmarks.load import Load, Pace, ask, get, get_anew, head
 from benchmarks.servers import DockerRegistry, Server
 
 
@@ -26,12 +26,16 @@ class Read:
     status: int = 200
     peer_path: str = ""
     """Where the peer has the same, if elsewhere."""
+    anew: bool = False
+    """Over a new connection for each."""
     threads: int = 1
     """Of the load generator: more where one can't read as fast as servers send."""
 
     def load(self, server: Server, pace: Pace) -> Load:
         if self.method == "HEAD":
             return head(server, self._path(server), pace, self.headers)
+        if self.anew:
+            return get_anew(server, self._path(server), pace, self.headers)
         return get(server, self._path(server), pace, self.headers, threads=self.threads)
 
     def check(self, server: Server) -> None:

@@ -119,7 +119,7 @@ class Server:
         self.loop.add_reader(self._listener, self._accept_share)
 
     def _accept_share(self) -> None:
-        """Takes a connection, unless others have fewer: then they have a moment to take it."""
+        """Takes a connection, unless others have far fewer: then they have a moment to take it."""
         if self._shares.is_due:
             self._accept()
         else:

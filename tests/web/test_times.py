@@ -166,7 +166,7 @@ async def test_the_end_of_those_who_wait_and_those_who_are_slow(start: Start) ->
 
 
 def test_shares() -> None:
-    """Whoever has the fewest is due; who isn't there has no part in it."""
+    """Whoever has far more than the fewest isn't due; who isn't there has no part in it."""
     counts = [ABSENT, ABSENT, ABSENT]
     first, second = Shares(counts, 0), Shares(counts, 1)
 
@@ -175,9 +175,14 @@ def test_shares() -> None:
 
     first.tell(3)
     assert due() == (True, False)
-    second.tell(2)
+    second.tell(0)
     assert due() == (False, True)
-    second.tell(3)
+    second.tell(1)
+    assert due() == (True, True)
+    first.tell(100)
+    second.tell(78)
+    assert due() == (False, True)
+    second.tell(79)
     assert due() == (True, True)
 
 
