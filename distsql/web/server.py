@@ -28,6 +28,7 @@ _FILE_THREADS: Final = 8
 _CHECK_S: Final = 5
 _LOOK_S: Final = 0.02
 _OTHERS_S: Final = 0.002
+_BRIEF_S: Final = 0.05
 _REST_S: Final = 0.5  # where there is no room for another connection
 
 
@@ -66,6 +67,7 @@ class Server:
         self._stop_s = stop_s
         self._second, self._date = 0, b""
         self._told = asyncio.Event()
+        self._one_ended = -_BRIEF_S
 
     async def run(self) -> None:
         """Serves until SIGTERM or SIGINT. `StartError` when the application can't."""
@@ -112,6 +114,7 @@ class Server:
 
     def remove(self, connection: Connection) -> None:
         """It is over."""
+        self._one_ended = self.time()
         self.connections.discard(connection)
         self._shares.tell(len(self.connections))
 
@@ -119,8 +122,12 @@ class Server:
         self.loop.add_reader(self._listener, self._accept_share)
 
     def _accept_share(self) -> None:
-        """Takes a connection, unless others have far fewer: then they have a moment to take it."""
-        if self._shares.is_due:
+        """Takes a connection, unless others have fewer: then they have a moment to take it.
+
+        Not while connections end: to wait for equal shares of what lasts for a request (of skopeo's and podman's) would
+        take longer than the requests.
+        """
+        if self._shares.is_due or self.time() - self._one_ended < _BRIEF_S:
             self._accept()
         else:
             self._rest(_OTHERS_S)

@@ -1,18 +1,14 @@
 """How many connections each worker has, in memory that all of them see.
 
-Whoever wakes first would take all of a crowd, and one core would be idle while the other has twice the work. Shares
-needn't be equal, though: who leaves a connection to others does nothing for a moment, and with clients that take a new
-one for each request (skopeo, podman) equal shares made most of the time of such moments.
+Whoever wakes first would take all of a crowd, and one core would be idle while the other has twice the work.
 """
 
 from __future__ import annotations
 
 from collections.abc import MutableSequence
-from typing import Final
 
 ABSENT = 2**31 - 1
 """Of a worker that takes none: it hasn't begun, or has ended."""
-_SLACK: Final = 2
 
 
 class Shares:
@@ -28,6 +24,5 @@ class Shares:
 
     @property
     def is_due(self) -> bool:
-        """Whether nobody has far fewer."""
-        fewest = min(self._counts)
-        return self._counts[self._own] <= fewest + _SLACK + fewest // 4
+        """Whether nobody has fewer."""
+        return self._counts[self._own] <= min(self._counts)

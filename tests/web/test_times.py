@@ -166,7 +166,7 @@ async def test_the_end_of_those_who_wait_and_those_who_are_slow(start: Start) ->
 
 
 def test_shares() -> None:
-    """Whoever has far more than the fewest isn't due; who isn't there has no part in it."""
+    """Whoever has the fewest is due; who isn't there has no part in it."""
     counts = [ABSENT, ABSENT, ABSENT]
     first, second = Shares(counts, 0), Shares(counts, 1)
 
@@ -175,14 +175,9 @@ def test_shares() -> None:
 
     first.tell(3)
     assert due() == (True, False)
-    second.tell(0)
+    second.tell(2)
     assert due() == (False, True)
-    second.tell(1)
-    assert due() == (True, True)
-    first.tell(100)
-    second.tell(78)
-    assert due() == (False, True)
-    second.tell(79)
+    second.tell(3)
     assert due() == (True, True)
 
 
@@ -200,6 +195,32 @@ async def test_who_has_more_leaves_connections_to_others(start: Start) -> None:
         client.writer.close()
     while counts[0]:
         await asyncio.sleep(0.01)
+
+
+async def test_connections_that_come_and_go_wait_for_no_equal_shares(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "_BRIEF_S", 5)
+    running = await start(echo)
+    counts = [0, 0]
+    running.server._shares = Shares(counts, 0)
+    lasting = await running.client()
+    await lasting.send("GET / HTTP/1.1", HOST)
+    await lasting.answer()
+    rests: list[float] = []
+    rest = running.server._rest
+
+    def count(seconds: float) -> None:
+        rests.append(seconds)
+        rest(seconds)
+
+    monkeypatch.setattr(running.server, "_rest", count)
+    for _ in range(5):
+        client = await running.client()
+        await client.send("GET / HTTP/1.1", HOST, "Connection: close")
+        await client.rest()
+    assert len(rests) == 1  # for the first, before any had ended
+    assert counts == [1, 0]
 
 
 class Full:
