@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
+import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 from uuid import UUID
 
 from distsql.bytestore.contract import ByteStore, Staged
@@ -34,6 +36,9 @@ from distsql.values import position
 if TYPE_CHECKING:
     from hashlib import _Hash
 
+# A client may wait between a request's head and its body.
+_RECENT_S: Final = 1
+
 
 class Upload:
     """`distsql.contract.LayerUpload` over the catalogue and a byte store.
@@ -49,6 +54,7 @@ class Upload:
         self._row = row
         self._store = store
         self._begun_here = begun_here  # nobody else can know of it yet
+        self._read_at = -math.inf if begun_here else time.monotonic()  # what the row says of switches too
         self._offset = row.offset_bytes
         self._content: BatchedWriter | None = None
 
@@ -132,8 +138,7 @@ class Upload:
         async with self._set_back_after(BaseException):
             await content.open()
             self._content = content
-            if not content.is_newest or self._row.expires_at <= datetime.now(UTC):
-                await self._check_newest()
+            await self._check_row(content)
         content.hash = self._context.backend.hashes.take(self.uuid, offset=self._offset, algorithm=self._row.algorithm)
         return content
 
@@ -145,6 +150,18 @@ class Upload:
         else:
             await self._advance_to(claimed)
         self._begun_here = False
+
+    async def _check_row(self, content: BatchedWriter) -> None:
+        """Makes sure that the session stands where the row says, and may be written to.
+
+        The row itself tells, once, if it was read just now and the store shows that nobody has written since.
+        """
+        row, is_recent = self._row, time.monotonic() - self._read_at < _RECENT_S
+        self._read_at = -math.inf
+        if is_recent and content.is_newest and row.expires_at > datetime.now(UTC):
+            self._context.check_writable(read_only=row.read_only, suspended=row.suspended)
+        else:
+            await self._check_newest()
 
     @property
     def _staged(self) -> Staged:

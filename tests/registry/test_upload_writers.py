@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from distsql.errors import UploadBusyError, UploadRangeError, UploadUnknownError
+from distsql.errors import ReadOnlyError, UploadBusyError, UploadRangeError, UploadUnknownError
 from distsql.oci.digest import Digest
+from distsql.registry import uploads
+from distsql.registry.context import Backend
 from distsql.registry.namespace import StoredNamespace
+from distsql.registry.tenants import Tenants
 from distsql.registry.uploads import Upload
+from distsql.values import Caller
 
 
 async def test_while_one_writes_the_other_is_refused_at_once(namespace: StoredNamespace) -> None:
@@ -72,3 +76,18 @@ async def test_between_two_writers_nobody_asks_the_catalogue_who_was_faster(
     await yours.write(b"ne")
     await yours.close()
     await (await layers.resume(mine.uuid)).finish(Digest.of(b"mine"))
+
+
+async def test_what_a_session_says_of_switches_is_believed_once_and_not_for_long(
+    backend: Backend, namespace: StoredNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layers = namespace.repository("acme/web").layers
+    mine, yours = [await layers.resume((await layers.upload()).uuid) for _ in range(2)]
+    await mine.write(b"mi")
+    await mine.close()
+    await Tenants(backend.everything, Caller()).set("acme", {"read_only": True})
+    with pytest.raises(ReadOnlyError):
+        await mine.write(b"ne")
+    monkeypatch.setattr(uploads, "_RECENT_S", 0)
+    with pytest.raises(ReadOnlyError):
+        await yours.write(b"yours")
