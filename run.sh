@@ -137,7 +137,7 @@ lock() {
 
 # --------------------------------------------------------------------------------------------------------- real clients
 
-# program:package. `ab` does HEAD requests, on which wrk hangs; docker-registry is whom the benchmarks compare with.
+# program:package. `ab` does HEAD requests, on which wrk hangs, and takes new connections; docker-registry is whom the benchmarks compare with.
 readonly client_programs=(
     skopeo:skopeo podman:podman buildah:buildah runc:runc umoci:umoci docker-registry:docker-registry
     wrk:wrk ab:apache2-utils psql:postgresql-client pgbouncer:pgbouncer

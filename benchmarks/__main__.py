@@ -115,11 +115,13 @@ def run_comparison(arguments: argparse.Namespace, folder: Path) -> tuple[list[Re
         for server in servers:
             status.update(f"filling {server.name}")
             fill(stack.enter_context(server), content)
-        bare = stack.enter_context(BareRegistry(BARE, folder / "bare"))
+        bare: list[Server] = []
+        if any(operation.with_bare for operation in operations):
+            bare.append(stack.enter_context(BareRegistry(BARE, folder / "bare")))
         results = []
         run = partial(compare, rounds=arguments.rounds, tell=status.update, warm_up=not arguments.smoke)
         for operation in operations:
-            results.append(run(operation, [*servers, *([bare] if operation.with_bare else [])], pace))
+            results.append(run(operation, [*servers, *(bare if operation.with_bare else ())], pace))
             progress.print(describe_result(results[-1]), highlight=False)
         return results, [_footprint(server) for server in servers]
 

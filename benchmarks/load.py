@@ -1,4 +1,5 @@
-"""How load is made: `wrk` for GET, `ab` for HEAD (wrk hangs on it), our own clients for everything that writes.
+"""How load is made: `wrk` for GET, `ab` for HEAD (wrk hangs on it) and for GET over new connections, which wrk keeps;
+our own clients for everything that writes.
 
 Whatever makes it, every answer's status is checked, and a run with one wrong answer fails.
 """
@@ -118,16 +119,15 @@ def get(
 
 
 def head(server: Server, path: str, pace: Pace, headers: str = "") -> Load:
-    """By ab."""
-    return _ask_again(server, path, pace, headers, "-k", "-i")
+    return _ask_by_ab(server, path, pace, headers, "-k", "-i")
 
 
 def get_anew(server: Server, path: str, pace: Pace, headers: str = "") -> Load:
-    """By ab, each over a connection of its own: so do clients that are made of containers/image (skopeo, podman)."""
-    return _ask_again(server, path, pace, headers)
+    """Each over a connection of its own: so do clients that are made of containers/image (skopeo, podman)."""
+    return _ask_by_ab(server, path, pace, headers)
 
 
-def _ask_again(server: Server, path: str, pace: Pace, headers: str, *options: str) -> Load:
+def _ask_by_ab(server: Server, path: str, pace: Pace, headers: str, *options: str) -> Load:
     with tempfile.NamedTemporaryFile("r", suffix=".csv") as percentiles:
         command = [
             *("ab", "-q", *options, "-r", "-s", str(TIMEOUT), "-c", str(pace.connections), "-e", percentiles.name),

@@ -88,9 +88,9 @@ class StagedWriter(Protocol):
 
     @property
     def is_newest(self) -> bool:
-        """Whether the store shows that nobody has added bytes to ``staged``, or completed it. Once entered.
+        """Whether the store shows that nobody has added bytes to ``staged``, or completed it; false if it can't tell.
 
-        False where it can't tell.
+        For who has entered and written nothing yet.
         """
 
     async def write(self, *data: Buffer, observe: Observer | None = None) -> None:

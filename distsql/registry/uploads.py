@@ -8,7 +8,7 @@ import math
 import os
 import time
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 from uuid import UUID
@@ -158,7 +158,7 @@ class Upload:
         """
         row, is_recent = self._row, time.monotonic() - self._read_at < _RECENT_S
         self._read_at = -math.inf
-        if is_recent and content.is_newest and row.expires_at > datetime.now(UTC):
+        if is_recent and content.is_newest:
             self._context.check_writable(read_only=row.read_only, suspended=row.suspended)
         else:
             await self._check_newest()

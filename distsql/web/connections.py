@@ -76,7 +76,7 @@ class Connection(asyncio.BufferedProtocol):
         """It begins."""
         self._transport = cast("asyncio.Transport", transport)
         self._server.add(self)
-        self._low_water = LowWater(self._server.loop, transport.get_extra_info("socket"))
+        self._low_water = LowWater(self._server.loop, transport)
         peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         self._is_near = bool(peer and own and peer[0] == own[0])
         self._scope = {

@@ -19,42 +19,41 @@ _PATIENCE_S: Final = 0.1
 class LowWater:
     """The mark of a connection's socket (``SO_RCVLOWAT``, socket(7)). A slow client's bytes aren't kept waiting."""
 
-    __slots__ = ("_is_large", "_loop", "_mark", "_socket", "_timer")
+    __slots__ = ("_loop", "_mark", "_timer", "_transport")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, client: socket.socket) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.BaseTransport) -> None:
         self._loop = loop
-        self._socket = client
+        self._transport = transport
         self._mark = 1
-        self._is_large = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None  # of the last piece of a large body, also when it has fired
 
     def begin(self, left: int) -> None:
         """A body of which so many bytes haven't come."""
-        self._is_large = left >= _LEAST
-        self.wait(left)
+        if left >= _LEAST:
+            self._expect(left)
 
     def wait(self, left: int) -> None:
         """So many haven't come yet; with 0 the next request is waited for, whatever its length."""
-        if not self._is_large:
-            return
-        self._stop_timer()
-        self._set(max(1, min(left, _MOST)))
-        if left:
-            self._timer = self._loop.call_later(_PATIENCE_S, self._set, 1)
-        else:
-            self._is_large = False
+        if self._timer is not None:
+            self.end()
+            if left:
+                self._expect(left)
+            else:
+                self._set(1)
 
     def end(self) -> None:
-        """The connection is over."""
-        self._stop_timer()
-
-    def _stop_timer(self) -> None:
+        """Nothing more of it will come."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _expect(self, left: int) -> None:
+        self._set(min(left, _MOST))
+        self._timer = self._loop.call_later(_PATIENCE_S, self._set, 1)
 
     def _set(self, mark: int) -> None:
         if mark != self._mark:
             self._mark = mark
             with contextlib.suppress(OSError):  # it has gone, and nobody has told us yet
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, mark)
+                client = self._transport.get_extra_info("socket")
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, mark)

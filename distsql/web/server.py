@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import signal
 import socket
 import time
@@ -67,7 +68,7 @@ class Server:
         self._stop_s = stop_s
         self._second, self._date = 0, b""
         self._told = asyncio.Event()
-        self._one_ended = -_BRIEF_S
+        self._one_ended = -math.inf
 
     async def run(self) -> None:
         """Serves until SIGTERM or SIGINT. `StartError` when the application can't."""
