@@ -34,11 +34,12 @@ def pages() -> dict[str, Prepare]:
 
 
 def pulls() -> dict[str, Prepare]:
-    """What a pull asks for, each time of another image of any tenant's."""
+    """What a pull asks for, and a push first, each time of another image of any tenant's."""
     return {
         f"get manifest by tag{ANYWHERE}": _pull(lambda found, image: found.manifests.get_by_tag(image.tag)),
         f"get manifest by digest{ANYWHERE}": _pull(lambda found, image: found.manifests.get(image.digest)),
         f"get blob{ANYWHERE}": _pull(lambda found, image: found.layers.fetch(image.config)),
+        f"head blob{ANYWHERE}": _pull(lambda found, image: found.layers.exists(image.config)),
     }
 
 

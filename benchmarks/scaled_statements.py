@@ -128,7 +128,7 @@ async def measure(
             for _ in range(pulled):
                 await call()
             side.log.read()
-    reads = {*pages(), *pulls(), *(name for name in BUDGETS if name.startswith("get "))}
+    reads = {*pages(), *pulls(), *(name for name in BUDGETS if name.startswith(("get ", "head ")))}
     for name, prepare in operations().items():
         if only and name not in only:
             continue

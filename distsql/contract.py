@@ -259,8 +259,8 @@ class LayerService(Protocol):
 
     async def exists(self, digest: Digest) -> bool: ...
 
-    async def fetch(self, digest: Digest) -> Layer:
-        """The blob, ready to be read. Raises `BlobUnknownError`, `NameUnknownError`."""
+    async def fetch(self, digest: Digest, *, promised: bool = False) -> Layer:
+        """The blob, to read or, ``promised``, to push what needs it. Raises `BlobUnknownError`, `NameUnknownError`."""
 
     async def upload(self, algorithm: str = "sha256") -> LayerUpload:
         """Begins an upload session; ``algorithm`` is a hint for the digest that will close it.

@@ -23,7 +23,7 @@ _OCTETS: Final[Header] = (b"content-type", b"application/octet-stream")
 async def get_blob(request: Request, name: str, digest: str) -> ASGIApplication:
     """``GET`` and ``HEAD /v2/<name>/blobs/<digest>``, with ranges (PROTOCOL 1.1, 1.2)."""
     wanted = Digest.parse(digest)
-    layer = await request.repository_of(name).layers.fetch(wanted)
+    layer = await request.repository_of(name).layers.fetch(wanted, promised=request.method == "HEAD")
     if not_modified(request, wanted):
         return Response(304, _describe(wanted))
     request.pull = Pull(length=layer.length)

@@ -13,7 +13,7 @@ from distsql.registry.admissions import Admission
 from distsql.registry.context import RepositoryService
 from distsql.registry.stored_layer import StoredLayer
 from distsql.registry.uploads import Upload
-from distsql.sql import layers, manifests, uploads
+from distsql.sql import layers, manifests, promises, uploads
 from distsql.sql.database import Transaction, transactional
 from distsql.sql.layers import BlobRow
 from distsql.sql.repositories import RepositoryRow
@@ -27,23 +27,28 @@ class Layers(RepositoryService):
     __slots__ = ()
 
     async def exists(self, digest: Digest) -> bool:
-        """Whether the repository has the blob."""
-        row = await self._find(digest)
-        return row is not None and (not row.at_risk or await self._renew(digest))
+        """Whether the repository has the blob, and a manifest may refer to it for the grace from now on."""
+        return await self._promise(digest) is not None
 
-    async def fetch(self, digest: Digest) -> StoredLayer:
-        """The blob, ready to be read."""
-        row = await self._find(digest)
+    async def fetch(self, digest: Digest, *, promised: bool = False) -> StoredLayer:
+        """The blob, ready to be read; ``promised`` if a manifest may refer to it for the grace from now on."""
+        context = self._context
+        row = await (self._promise(digest) if promised else self.database.pull(layers.find_layer, context.name, digest))
         if row is None:
-            await self._context.get()
+            await context.get()
             raise _unknown(digest)
-        return StoredLayer(self._context.backend, row, renew=self._renew if row.at_risk else None)
+        return StoredLayer(context.backend, row, promise=None if promised else self.exists)
+
+    async def _promise(self, digest: Digest) -> BlobRow | None:
+        """A write once in a good part of the grace, and only for content that nothing refers to."""
+        context = self._context
+        row = await self.database.pull(promises.find_layer_risk, context.name, digest, fresh=context.backend.fresh)
+        if row is None or (row.at_risk and not await self._renew(digest)):
+            return None
+        return row.blob
 
     async def _renew(self, digest: Digest) -> bool:
-        """Whether it is there for the grace from now on: that is what a client is told that asks before it pushes.
-
-        A write once in a good part of the grace, and only for content that nothing refers to.
-        """
+        """Whether it is there for the grace from now on."""
         repository = await self._context.find()
         if repository is None or self._context.backend.read_only:  # nobody pushes
             return repository is not None
@@ -51,11 +56,7 @@ class Layers(RepositoryService):
 
     @transactional
     async def _renew_layer(self, tx: Transaction, repository: RepositoryRow, digest: Digest) -> bool:
-        return await layers.renew_layer(tx, repository, digest)
-
-    async def _find(self, digest: Digest) -> BlobRow | None:
-        fresh = self._context.backend.fresh
-        return await self.database.pull(layers.find_layer, self._context.name, digest, fresh=fresh)
+        return await promises.renew_layer(tx, repository, digest)
 
     async def upload(self, algorithm: str = SHA256) -> Upload:
         """Begins an upload session."""

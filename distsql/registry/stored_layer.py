@@ -18,17 +18,17 @@ from distsql.values import ASGIApplication, ASGIScope, position
 
 _REDIRECT_S: Final = 20 * 60
 
-Renew = Callable[[Digest], Awaitable[bool]]
+Promise = Callable[[Digest], Awaitable[bool]]
 
 
 class StoredLayer:
     """`distsql.contract.Layer`: a blob whose bytes are in the store."""
 
-    __slots__ = ("_backend", "_position", "_renew", "_row")
+    __slots__ = ("_backend", "_position", "_promise", "_row")
 
-    def __init__(self, backend: Backend, row: BlobRow, *, renew: Renew | None = None) -> None:
+    def __init__(self, backend: Backend, row: BlobRow, *, promise: Promise | None = None) -> None:
         self._backend = backend
-        self._renew = renew
+        self._promise = promise
         self._row = row
         self._position = 0
 
@@ -49,7 +49,7 @@ class StoredLayer:
 
     async def promise(self) -> None:
         """Makes sure that a manifest may refer to it for the grace from now on. Raises `BlobUnknownError`."""
-        if self._renew is not None and not await self._renew(self.digest):
+        if self._promise is not None and not await self._promise(self.digest):
             raise BlobUnknownError(
                 f"The repository has no blob {self.digest} any more", detail={"digest": str(self.digest)}
             )

@@ -26,10 +26,10 @@ class Layers:
         """Whether the repository has the blob."""
         return await self._address.connection.head(self._path(digest)) is not None
 
-    async def fetch(self, digest: Digest) -> RemoteLayer:
-        """The blob, ready to be read."""
+    async def fetch(self, digest: Digest, *, promised: bool = False) -> RemoteLayer:
+        """The blob, ready to be read; ``promised`` if a manifest may refer to it for the grace from now on."""
         connection = self._address.connection
-        if await connection.extended():
+        if not promised and await connection.extended():
             return self._described(digest, await connection.get(await self._address.extension("blobs", str(digest))))
         headers = await connection.head(self._path(digest))
         if headers is None:  # GET tells whether it is the blob or the repository that isn't there

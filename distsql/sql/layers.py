@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from datetime import datetime, timedelta
+from collections.abc import Callable, Collection, Sequence
+from datetime import datetime
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
     ARRAY,
     BigInteger,
     Boolean,
-    Interval,
+    ColumnElement,
+    FromClause,
     Select,
     TableValuedAlias,
     Text,
     case,
     delete,
-    false,
     func,
     literal_column,
     null,
@@ -24,7 +25,6 @@ from sqlalchemy import (
     select,
     true,
     tuple_,
-    update,
 )
 from sqlalchemy.dialects.postgresql import insert
 
@@ -49,22 +49,18 @@ from distsql.sql.statements import (
     statement,
 )
 from distsql.sql.stores import store_of
-from distsql.sql.tables import blobs, descriptors, layers, manifests, repositories, tenants
+from distsql.sql.tables import blobs, layers, manifests, repositories, tenants
 from distsql.sql.types import DigestType
 from distsql.sql.usage import add_usage
 
 
 class BlobRow(NamedTuple):
-    """A blob that may be read: where its bytes are, and how many.
-
-    One that is ``at_risk`` has been needed by nothing for a good part of the grace.
-    """
+    """A blob that may be read: where its bytes are, and how many."""
 
     digest: Digest
     length: int
     store_key: str
     created_at: datetime
-    at_risk: bool
 
 
 class LayerRow(NamedTuple):
@@ -84,32 +80,18 @@ _STATE_LIVE: Final = literal_column("'live'", Text())
 # Bytes that verification found damaged: the blob is there for manifests, and for readers when it has been pushed again.
 _LOST: Final = func.starts_with(blobs.c.store_key, literal_column("'lost:'", Text()), type_=Boolean())
 _READABLE: Final = (blobs.c.state == _STATE_LIVE) & ~_LOST
-_BLOB: Final = (blobs.c.digest, blobs.c.length, blobs.c.store_key, blobs.c.created_at, false().label("at_risk"))
+_BLOB: Final = (blobs.c.digest, blobs.c.length, blobs.c.store_key, blobs.c.created_at)
 _STORE_KEY: Final = parameter("store_key", Text())
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
 
-_FRESH: Final = func.now() - parameter("fresh", Interval())
 
-
-def _write_layer(asked: TableValuedAlias) -> Select[Any]:
+def write_layer(asked: TableValuedAlias, tell: Callable[[FromClause], Sequence[ColumnElement[Any]]]) -> Select[Any]:
+    """From names to a readable blob of the repository; and what ``tell`` says of its row of ``layers`` there."""
     joined, repository = named_repository(asked)
-    # The second half is looked at only where the first is true: few layers are old and unneeded. By the repository's
-    # tenant, so that nothing that was read for it can be kept for the next one's.
-    at_risk = (layers.c.needed_at <= _FRESH) & ~(
-        select(descriptors.c.digest)
-        .where(
-            descriptors.c.tenant_id == repository.c.tenant_id,
-            descriptors.c.digest == layers.c.digest,
-            descriptors.c.repository_id == layers.c.repository_id,
-            descriptors.c.role != literal_column("'subject'", Text()),
-        )
-        .correlate(layers, repository)
-        .exists()
-    )
     layer = (
-        select(layers.c.digest, at_risk.label("at_risk"))
+        select(layers.c.digest, *tell(repository))
         .where(
             layers.c.tenant_id == repository.c.tenant_id,
             layers.c.repository_id == repository.c.id,
@@ -124,39 +106,22 @@ def _write_layer(asked: TableValuedAlias) -> Select[Any]:
         .limit(ONE)
         .lateral("blob")
     )
-    found = blob.c.digest, blob.c.length, blob.c.store_key, blob.c.created_at, layer.c.at_risk
-    return select(asked.c[ASKER], *found).select_from(joined.join(layer, true()).join(blob, true()))
+    _, *told = layer.c
+    return select(asked.c[ASKER], *blob.c, *told).select_from(joined.join(layer, true()).join(blob, true()))
 
 
 FIND_LAYER: Final = asked_statement(
     "find_layer",
-    "GET or HEAD of a blob: one statement from names to the bytes' key.",
-    _write_layer,
+    "GET of a blob: one statement from names to the bytes' key.",
+    partial(write_layer, tell=lambda _: ()),
     BlobRow,
     asking={"digest": DigestType()},
 )
 
 
-async def find_layer(tx: Transaction, name: RepositoryName, digest: Digest, *, fresh: timedelta) -> BlobRow | None:
-    """The blob, if the repository has it; at risk if nothing has needed it for longer than ``fresh``."""
-    return await tx.one(FIND_LAYER, **name_parameters(name), digest=digest, fresh=fresh)
-
-
-RENEW_LAYER: Final = statement(
-    "renew_layer",
-    "Somebody was told that a blob is there, to push a manifest that needs it: its grace begins again.",
-    update(layers)
-    .where(layers.c.tenant_id == TENANT_ID, layers.c.repository_id == REPOSITORY_ID, layers.c.digest == DIGEST)
-    .values(needed_at=func.now())
-    .returning(layers.c.digest),
-    LayerRow,
-)
-
-
-async def renew_layer(tx: Transaction, repository: RepositoryRow, digest: Digest) -> bool:
-    """Whether the repository still has the blob, which garbage collection leaves alone for the grace from now on."""
-    row = await tx.one(RENEW_LAYER, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest)
-    return row is not None
+async def find_layer(tx: Transaction, name: RepositoryName, digest: Digest) -> BlobRow | None:
+    """The blob, if the repository has it."""
+    return await tx.one(FIND_LAYER, **name_parameters(name), digest=digest)
 
 
 _AFTER_TENANT: Final = parameter("after_tenant", Text(collation="C"))

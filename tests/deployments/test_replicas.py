@@ -232,6 +232,7 @@ async def test_metrics_tell_how_far_a_replica_is_behind(
 # What a pull asks, and how far the replica is.
 PULL_STATEMENTS: Final = {
     *("find_log_position", "find_repository", "find_manifest", "find_tagged_manifest", "find_layer", "find_tag"),
+    "find_layer_risk",
     *("list_manifests", "list_referrers", "list_signatures", "list_tags", "list_tags_of_digest", "list_tag_moves"),
     "resolve_tag",
 }

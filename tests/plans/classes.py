@@ -17,12 +17,16 @@ HOT: Final[dict[str, set[str] | list[set[str]]]] = {
     # Reading
     "find_tagged_manifest": _REPOSITORY | {"tags_live_key", "manifests_pkey"},
     "find_manifest": _REPOSITORY | {"manifests_pkey"},
-    "find_layer": [_REPOSITORY | {layer, "blobs_pkey", "descriptors_digest_idx"} for layer in _EITHER_LAYER],
+    "find_layer": [_REPOSITORY | {layer, "blobs_pkey"} for layer in _EITHER_LAYER],
+    "find_layer_risk": [_REPOSITORY | {layer, "blobs_pkey", "descriptors_digest_idx"} for layer in _EITHER_LAYER],
     "find_tagged_manifest_across_tenants": [
         {tenant, "repositories_live_key", "tags_live_key", "manifests_pkey"} for tenant in _EITHER_TENANT
     ],
     "find_manifest_across_tenants": [{tenant, "repositories_live_key", "manifests_pkey"} for tenant in _EITHER_TENANT],
     "find_layer_across_tenants": [
+        {tenant, "repositories_live_key", layer, "blobs_pkey"} for tenant in _EITHER_TENANT for layer in _EITHER_LAYER
+    ],
+    "find_layer_risk_across_tenants": [
         {tenant, "repositories_live_key", layer, "blobs_pkey", "descriptors_digest_idx"}
         for tenant in _EITHER_TENANT
         for layer in _EITHER_LAYER

@@ -199,6 +199,11 @@ async def get_blob(world: World) -> Call:
     return lambda: world.web.layers.fetch(digest)
 
 
+async def head_blob(world: World) -> Call:
+    digest = await push_blob(world.web, b"content")
+    return lambda: world.web.layers.exists(digest)
+
+
 async def begin_upload(world: World) -> Call:
     await push_blob(world.web, b"content")
     return world.web.layers.upload

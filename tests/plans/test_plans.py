@@ -214,7 +214,8 @@ LAYER, MANIFEST = digest("layer 1"), digest("manifest 3")
     [
         ("find_tagged_manifest", {"tags": ["v3"]}, 25),
         ("find_manifest", {"digests": [MANIFEST], "fresh": timedelta(hours=1)}, 20),
-        ("find_layer", {"digests": [LAYER], "fresh": timedelta(hours=1)}, 30),
+        ("find_layer", {"digests": [LAYER]}, 25),
+        ("find_layer_risk", {"digests": [LAYER], "fresh": timedelta(hours=1)}, 30),
         ("find_repository", {}, 15),
         ("list_tenant_repositories", {"after_path": "repository-4", "limit": 100}, 120),
         ("list_tags", {"afters": ["v1"], "sizes": [100]}, 130),

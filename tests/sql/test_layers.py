@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from datetime import timedelta
-
 import pytest
 
 from distsql.oci.names import RepositoryName
@@ -9,8 +7,6 @@ from distsql.sql import layers
 from distsql.sql.database import Transaction
 from distsql.sql.repositories import RepositoryRow
 from tests.sql.rows import digest, look, make_layer, make_manifest, make_repository
-
-HOUR = timedelta(hours=1)
 
 HERE = RepositoryName("acme", "web")
 
@@ -45,8 +41,7 @@ async def test_tenants_have_blobs_of_their_own(tx: Transaction, repository: Repo
     await make_layer(tx, repository, "content", store_key="ours")
     await make_layer(tx, other, "content", store_key="theirs")
     found = [
-        await layers.find_layer(tx, RepositoryName(tenant, "web"), digest("content"), fresh=HOUR)
-        for tenant in ("acme", "other")
+        await layers.find_layer(tx, RepositoryName(tenant, "web"), digest("content")) for tenant in ("acme", "other")
     ]
     assert [row and row.store_key for row in found] == ["ours", "theirs"]
 
@@ -55,18 +50,18 @@ async def test_only_what_the_repository_has_is_found(tx: Transaction, repository
     other = await make_repository(tx, "acme/other")
     held = await make_layer(tx, repository, "here")
     elsewhere = await make_layer(tx, other, "there")
-    found = await layers.find_layer(tx, HERE, held, fresh=HOUR)
+    found = await layers.find_layer(tx, HERE, held)
     assert found is not None
     assert found.digest == held
-    assert await layers.find_layer(tx, HERE, elsewhere, fresh=HOUR) is None
-    assert await layers.find_layer(tx, HERE, digest("nowhere"), fresh=HOUR) is None
-    assert await layers.find_layer(tx, RepositoryName("acme", "nothing"), held, fresh=HOUR) is None
+    assert await layers.find_layer(tx, HERE, elsewhere) is None
+    assert await layers.find_layer(tx, HERE, digest("nowhere")) is None
+    assert await layers.find_layer(tx, RepositoryName("acme", "nothing"), held) is None
 
 
 async def test_a_condemned_blob_is_not_found(tx: Transaction, repository: RepositoryRow) -> None:
     held = await make_layer(tx, repository, "content")
     await condemn(tx)
-    assert await layers.find_layer(tx, HERE, held, fresh=HOUR) is None
+    assert await layers.find_layer(tx, HERE, held) is None
 
 
 async def test_mounting_finds_what_the_source_has(tx: Transaction, repository: RepositoryRow) -> None:
@@ -112,8 +107,8 @@ async def test_a_deleted_layer_is_gone_here_only(tx: Transaction, repository: Re
     assert await layers.lock_layer(tx, repository, held)
     layers.delete_layer(tx, repository, held)
     assert not await layers.lock_layer(tx, repository, held)
-    assert await layers.find_layer(tx, HERE, held, fresh=HOUR) is None
-    assert await layers.find_layer(tx, RepositoryName("acme", "other"), held, fresh=HOUR) is not None
+    assert await layers.find_layer(tx, HERE, held) is None
+    assert await layers.find_layer(tx, RepositoryName("acme", "other"), held) is not None
 
 
 async def test_bytes_are_replaced_once(tx: Transaction, repository: RepositoryRow) -> None:

@@ -57,7 +57,7 @@ def test_no_statement_offers_offsets() -> None:
 def test_digests_in_rows_are_digests() -> None:
     make = registered["find_layer"].make_row
     packed = digest(1).packed
-    row = make((packed, 1, "key", None, False))
+    row = make((packed, 1, "key", None))
     assert row.digest == Digest(packed)
     assert isinstance(row.digest, Digest)
 
