@@ -26,7 +26,7 @@ from distsql.oci.digest import Digest
 from distsql.oci.manifest import OCI_IMAGE, ParsedManifest, parse
 from distsql.registry.reviews import BESIDE_REQUESTS
 from distsql.sql import manifests, repositories
-from distsql.sql.database import Transaction
+from distsql.sql.transactions import Transaction
 from distsql.sql.usage import add_usage
 
 _CONFIG: Final = b'{"architecture":"amd64","os":"linux","of":"the comparison"}'

@@ -44,8 +44,9 @@ from distsql.registry.webhooks import Deliverer
 from distsql.settings import Settings
 from distsql.sql import gauges, health, revisions, stores
 from distsql.sql.access_changes import delete_access_changes
-from distsql.sql.database import SERVE_ROLE, Database, Observer, ignore
+from distsql.sql.database import SERVE_ROLE, Database
 from distsql.sql.days import roll_up_days
+from distsql.sql.transactions import Observer, ignore
 from distsql.values import ASGIApplication, Caller
 
 _FORGET_S: Final = 60 * 60

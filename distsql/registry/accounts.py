@@ -21,7 +21,8 @@ from distsql.registry.credentials import hash_secret, new_secret
 from distsql.registry.grants import Grant, gather
 from distsql.sql import access_changes, accounts, audit, grants, repositories
 from distsql.sql.accounts import AccountRow
-from distsql.sql.database import Transaction, transactional
+from distsql.sql.database import transactional
+from distsql.sql.transactions import Transaction
 
 KINDS: Final = ("person", "robot", "token")
 

@@ -13,8 +13,9 @@ from distsql.registry.audit_chains import Finding, Seal, check_content, content_
 from distsql.registry.audit_seals import AuditSeals
 from distsql.sql import audit, audit_exports, audit_seals
 from distsql.sql.audit_exports import MonthRow
-from distsql.sql.database import Transaction, transactional
+from distsql.sql.database import transactional
 from distsql.sql.tables import SERVER_TENANT_ID
+from distsql.sql.transactions import Transaction
 
 _PAGE: Final = 1000
 _SEALS: Final = 50

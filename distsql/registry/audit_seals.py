@@ -11,7 +11,8 @@ from typing import Final
 from distsql.registry.audit_chains import Finding, Seal, check_content, check_link
 from distsql.sql import audit_seals
 from distsql.sql.audit_seals import RootRow
-from distsql.sql.database import Database, Transaction
+from distsql.sql.database import Database
+from distsql.sql.transactions import Transaction
 
 _PAGE: Final = 50
 _POLL_S: Final = 0.05

@@ -18,8 +18,9 @@ from distsql.registry.group_commit import GroupCommit
 from distsql.registry.hashes import RunningHashes
 from distsql.registry.image_labels import ImageLabels
 from distsql.sql import admissions, audit, repositories
-from distsql.sql.database import Database, TenantDatabase, Transaction
+from distsql.sql.database import Database, TenantDatabase
 from distsql.sql.repositories import RepositoryRow
+from distsql.sql.transactions import Transaction
 from distsql.sql.uploads import Uploader
 from distsql.values import Action, ASGIApplication, ASGIScope, Caller
 

@@ -9,8 +9,9 @@ from distsql.errors import NameUnknownError, TenantUnknownError
 from distsql.oci.digest import Digest
 from distsql.oci.names import RepositoryName, parse_reference
 from distsql.sql import deletion_effects, repositories
-from distsql.sql.database import Database, Transaction, transactional
+from distsql.sql.database import Database, transactional
 from distsql.sql.deletion_effects import UNTAGGED_KEPT, EffectRow
+from distsql.sql.transactions import Transaction
 
 
 @dataclass(frozen=True, slots=True)

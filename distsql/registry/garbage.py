@@ -23,9 +23,9 @@ from distsql.registry.orphans import find_orphans
 from distsql.registry.purges import Purge
 from distsql.registry.reviews import AT_ONCE, Pace, Periods, Review, Reviewed
 from distsql.sql import audit, garbage, sweeps, upload_expiry
-from distsql.sql.database import Transaction
 from distsql.sql.garbage import CondemnedBytesRow
 from distsql.sql.tables import SERVER_TENANT_ID
+from distsql.sql.transactions import Transaction
 from distsql.values import Caller
 
 _BATCH: Final = 500

@@ -15,8 +15,9 @@ from distsql.oci.digest import Digest
 from distsql.oci.manifest.image_config import IMAGE_CONFIGS, MAX_LENGTH, read_labels
 from distsql.registry.deferring import Deferred
 from distsql.sql import image_labels, late_labels, turns
-from distsql.sql.database import Database, Transaction
+from distsql.sql.database import Database
 from distsql.sql.image_labels import ConfigRow
+from distsql.sql.transactions import Transaction
 
 _log: Final = logging.getLogger("distsql")
 _INTERVAL_S: Final = 2.0

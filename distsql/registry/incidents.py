@@ -13,7 +13,8 @@ from typing import Final
 from distsql.errors import UnavailableError
 from distsql.registry.deferring import Deferred
 from distsql.sql import audit
-from distsql.sql.database import Database, Transaction
+from distsql.sql.database import Database
+from distsql.sql.transactions import Transaction
 from distsql.values import Incident
 
 _log: Final = logging.getLogger("distsql")

@@ -12,7 +12,8 @@ from distsql.errors import UnavailableError
 from distsql.registry.deferring import Deferred
 from distsql.registry.standings import Standing
 from distsql.sql import accounts
-from distsql.sql.database import Database, Transaction
+from distsql.sql.database import Database
+from distsql.sql.transactions import Transaction
 
 FLUSH_S: Final = 5.0
 _AGAIN: Final = timedelta(minutes=5)

@@ -14,9 +14,10 @@ from distsql.registry.context import RepositoryService
 from distsql.registry.stored_layer import StoredLayer
 from distsql.registry.uploads import Upload
 from distsql.sql import layers, manifests, promises, uploads
-from distsql.sql.database import Transaction, transactional
+from distsql.sql.database import transactional
 from distsql.sql.layers import BlobRow
 from distsql.sql.repositories import RepositoryRow
+from distsql.sql.transactions import Transaction
 from distsql.sql.uploads import UploadRow
 from distsql.values import Action
 

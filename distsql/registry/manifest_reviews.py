@@ -17,10 +17,10 @@ from typing import Final, Protocol, TypeVar
 from distsql.registry.reviews import Key, Pace, Periods, Reviewed, key_of, settle, younger
 from distsql.sql import content_events, garbage_manifests, garbage_queue, manifest_deletions, manifest_purges
 from distsql.sql.content_events import RepositoryNames
-from distsql.sql.database import Transaction
 from distsql.sql.garbage_manifests import FollowerRow, LockedManifestRow
 from distsql.sql.garbage_queue import QueuedRow
 from distsql.sql.manifest_deletions import ManifestKeyRow, PlacedManifestRow
+from distsql.sql.transactions import Transaction
 from distsql.values import Caller
 
 MOST_MANIFESTS: Final = 200

@@ -37,9 +37,10 @@ from distsql.sql import (
     referrers,
     signatures,
 )
-from distsql.sql.database import Transaction, transactional
+from distsql.sql.database import transactional
 from distsql.sql.manifests import FoundManifestRow, ManifestRow
 from distsql.sql.repositories import RepositoryRow
+from distsql.sql.transactions import Transaction
 from distsql.sql.usage import add_usage
 from distsql.values import Action
 

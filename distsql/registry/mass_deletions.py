@@ -9,10 +9,10 @@ from distsql.oci.digest import Digest
 from distsql.registry.context import RepositoryContext
 from distsql.sql import content_events, manifest_deletions, mass_deletions, signatures
 from distsql.sql.content_events import ContentEvent
-from distsql.sql.database import Transaction
 from distsql.sql.manifest_deletions import PlacedManifestRow
 from distsql.sql.mass_deletions import NamedRow
 from distsql.sql.repositories import RepositoryRow
+from distsql.sql.transactions import Transaction
 from distsql.sql.usage import add_usage
 
 

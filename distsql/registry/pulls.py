@@ -21,8 +21,9 @@ from distsql.oci.names import DEFAULT_TENANT
 from distsql.registry.deferring import Deferred
 from distsql.registry.turns import Turns
 from distsql.sql import pull_batches, pulls
-from distsql.sql.database import Database, Transaction
+from distsql.sql.database import Database
 from distsql.sql.pull_batches import CountedPulls
+from distsql.sql.transactions import Transaction
 from distsql.values import ActorKind
 
 _log: Final = logging.getLogger("distsql")

@@ -11,10 +11,10 @@ from distsql.errors import NameUnknownError
 from distsql.oci.digest import Digest
 from distsql.registry.reviews import Periods
 from distsql.sql import deletions, garbage_queue, upload_expiry
-from distsql.sql.database import Transaction
 from distsql.sql.deletions import DeletedRow, PurgedRow
 from distsql.sql.garbage_queue import QueuedRow
 from distsql.sql.statements import Statement
+from distsql.sql.transactions import Transaction
 
 _BATCH: Final = 500
 

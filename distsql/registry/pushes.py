@@ -15,9 +15,9 @@ from distsql.registry.context import RepositoryContext
 from distsql.registry.tags import point
 from distsql.sql import audit, garbage_queue, manifests, signatures
 from distsql.sql.audit import AuditEvent
-from distsql.sql.database import Transaction
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.tags import TagTarget
+from distsql.sql.transactions import Transaction
 from distsql.sql.usage import add_usage
 
 # What a sparse repository may lack: platforms that nobody mirrored, layers that are fetched elsewhere.

@@ -10,8 +10,9 @@ from distsql.registry.restorations import Restorations
 from distsql.registry.signatures import Signatures
 from distsql.registry.tags import Tags
 from distsql.sql import admissions, garbage_queue, grants, repositories
-from distsql.sql.database import Transaction, transactional
+from distsql.sql.database import transactional
 from distsql.sql.repositories import RepositoryRow
+from distsql.sql.transactions import Transaction
 from distsql.values import Action
 
 

@@ -11,8 +11,9 @@ from distsql.registry.administration import Administration
 from distsql.registry.admissions import admit
 from distsql.registry.tenants import KEEP, check_patterns
 from distsql.sql import admissions, audit, garbage_queue, repository_settings
-from distsql.sql.database import Database, Transaction, transactional
+from distsql.sql.database import Database, transactional
 from distsql.sql.repository_settings import DescribedRepositoryRow, LockedRepositoryRow
+from distsql.sql.transactions import Transaction
 from distsql.values import Action, Caller
 
 

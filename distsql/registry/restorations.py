@@ -34,9 +34,10 @@ from distsql.sql import (
     signatures,
     tags,
 )
-from distsql.sql.database import Transaction, transactional
+from distsql.sql.database import transactional
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.restorations import DeletedManifestRow
+from distsql.sql.transactions import Transaction
 from distsql.sql.usage import add_usage
 from distsql.values import Action, DeletedThing
 

@@ -29,10 +29,11 @@ from distsql.sql import (
     retention,
     retention_runs,
 )
-from distsql.sql.database import Database, Transaction, transactional
+from distsql.sql.database import Database, transactional
 from distsql.sql.manifest_deletions import ManifestKeyRow
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.retention import DecisionRow, RetainedRow
+from distsql.sql.transactions import Transaction
 from distsql.values import Caller
 
 _log: Final = logging.getLogger("distsql")

@@ -10,10 +10,10 @@ from typing import Final
 from distsql.oci.digest import Digest
 from distsql.sql import content_events, garbage, garbage_manifests, garbage_queue
 from distsql.sql.content_events import RepositoryNames
-from distsql.sql.database import Transaction
 from distsql.sql.garbage import BlobKeyRow
 from distsql.sql.garbage_manifests import JudgedManifestRow
 from distsql.sql.garbage_queue import QueuedRow
+from distsql.sql.transactions import Transaction
 from distsql.values import Caller
 
 _LONGEST_WRITE: Final = timedelta(minutes=2)

@@ -8,8 +8,9 @@ from distsql.errors import ManifestUnknownError
 from distsql.oci.digest import Digest
 from distsql.registry.context import RepositoryService
 from distsql.sql import manifests, signatures
-from distsql.sql.database import Transaction, transactional
+from distsql.sql.database import transactional
 from distsql.sql.repositories import RepositoryRow
+from distsql.sql.transactions import Transaction
 
 
 class Signatures(RepositoryService):

@@ -11,9 +11,10 @@ from joserfc.jwk import ECKey
 from distsql.errors import SettingsError
 from distsql.registry.administration import Administration
 from distsql.sql import audit, signing_keys
-from distsql.sql.database import Transaction, transactional
+from distsql.sql.database import transactional
 from distsql.sql.signing_keys import SigningKeyRow
 from distsql.sql.tables import SERVER_TENANT_ID
+from distsql.sql.transactions import Transaction
 
 ALGORITHM: Final = "ES256"
 GRACE: Final = timedelta(days=31)

@@ -13,8 +13,9 @@ from typing import Final, NamedTuple
 from distsql.errors import TenantSuspendedError, TenantUnknownError
 from distsql.registry.administration import Administration
 from distsql.sql import audit, sql_roles, tenants
-from distsql.sql.database import Database, Transaction, transactional
+from distsql.sql.database import Database, transactional
 from distsql.sql.tenants import LockedTenantRow
+from distsql.sql.transactions import Transaction
 
 TIMEOUT: Final = timedelta(seconds=30)
 _log: Final = logging.getLogger("distsql")

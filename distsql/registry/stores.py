@@ -16,9 +16,10 @@ from distsql.oci.digest import Digest, new_hash
 from distsql.registry.context import Backend
 from distsql.registry.tenants import Tenants
 from distsql.sql import audit, repositories, stores
-from distsql.sql.database import Database, Transaction, transactional
+from distsql.sql.database import Database, transactional
 from distsql.sql.stores import MisplacedBlobRow, StoreRow
 from distsql.sql.tables import SERVER_TENANT_ID
+from distsql.sql.transactions import Transaction
 from distsql.values import Caller
 
 DEFAULT: Final = "default"

@@ -16,9 +16,10 @@ from distsql.registry.admissions import Admission
 from distsql.registry.context import RepositoryService
 from distsql.registry.paging import iterate, pages
 from distsql.sql import manifests, signatures, tag_pages, tags
-from distsql.sql.database import Transaction, transactional
+from distsql.sql.database import transactional
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.tags import TagMoveRow, TagRow, TagTarget
+from distsql.sql.transactions import Transaction
 from distsql.sql.usage import add_usage
 from distsql.values import ANY, Action, Anything, TagMove
 

@@ -11,8 +11,9 @@ from distsql.oci.names import MAX_NAME_LENGTH, RepositoryName
 from distsql.registry.administration import Administration
 from distsql.registry.paging import iterate
 from distsql.sql import access_changes, audit, garbage_queue, repositories, sql_roles, stores, tenants, usage
-from distsql.sql.database import Transaction, transactional
+from distsql.sql.database import transactional
 from distsql.sql.tenants import DescribedTenantRow, LockedTenantRow, TenantSettings
+from distsql.sql.transactions import Transaction
 
 _PATTERN: Final = re.compile(r"[A-Za-z0-9_.*?-]{1,128}\Z", re.ASCII)
 

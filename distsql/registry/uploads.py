@@ -27,9 +27,10 @@ from distsql.registry.batches import BatchedWriter
 from distsql.registry.context import RepositoryContext
 from distsql.registry.stored_layer import StoredLayer
 from distsql.sql import layers, upload_expiry, uploads
-from distsql.sql.database import TenantDatabase, Transaction, transactional
+from distsql.sql.database import TenantDatabase, transactional
 from distsql.sql.layers import BlobRow
 from distsql.sql.repositories import RepositoryRow
+from distsql.sql.transactions import Transaction
 from distsql.sql.uploads import UploadRow
 from distsql.values import position
 
@@ -288,9 +289,10 @@ class Upload:
     @transactional
     async def _finish(self, tx: Transaction, digest: Digest, staged: Staged) -> BlobRow:
         row = self._row
-        if not await uploads.delete_upload(tx, row):
-            raise self._ended()
+        ended = uploads.delete_upload_later(tx, row)
         blob = await layers.insert_blob(tx, row.tenant_id, digest, length=staged.length, store_key=staged.key)
+        if ended.row is None:
+            raise self._ended()
         repository = RepositoryRow(row.tenant_id, row.repository_id, sparse=False)
         layers.insert_layer(tx, repository, digest, length=blob.length)
         self._context.audit(tx, row.tenant_id, "blob.put", digest=digest)

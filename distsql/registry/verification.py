@@ -18,8 +18,8 @@ from distsql.registry.manifests import check_payload
 from distsql.registry.orphans import find_orphans
 from distsql.registry.throttles import Throttle
 from distsql.sql import audit, recounts, stores, verification, verification_runs
-from distsql.sql.database import Transaction
 from distsql.sql.tables import SERVER_TENANT_ID
+from distsql.sql.transactions import Transaction
 from distsql.sql.verification import VerifiedBlobRow, VerifiedManifestRow
 from distsql.sql.verification_runs import FindingRow, ProgressRow
 from distsql.values import Caller

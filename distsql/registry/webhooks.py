@@ -15,7 +15,8 @@ from distsql.registry.administration import Administration
 from distsql.registry.audit_seals import AuditSeals
 from distsql.registry.webhook_messages import FORMATS, make_message, message_id, new_secret
 from distsql.sql import audit, repositories, webhooks
-from distsql.sql.database import Database, Transaction, transactional
+from distsql.sql.database import Database, transactional
+from distsql.sql.transactions import Transaction
 from distsql.sql.webhooks import KINDS, DeadRow, TargetRow, WebhookRow
 
 _log: Final = logging.getLogger("distsql")

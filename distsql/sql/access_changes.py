@@ -10,8 +10,8 @@ from sqlalchemy.dialects.postgresql import insert
 
 from distsql.sql.access_tables import access_changes
 from distsql.sql.accounts import ACCOUNT_ID
-from distsql.sql.database import Transaction
 from distsql.sql.statements import TENANT_ID, Nothing, parameter, statement
+from distsql.sql.transactions import Transaction
 
 NOTHING_READ: Final = 2**63 - 1
 """The horizon of who has read nothing yet, and wants no more than to know from where on to read."""

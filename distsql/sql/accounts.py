@@ -23,9 +23,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from distsql.sql.access_tables import accounts, grants
-from distsql.sql.database import Transaction
 from distsql.sql.statements import ONE, TENANT, TENANT_ID, Nothing, parameter, statement, unnested
 from distsql.sql.tables import tenants
+from distsql.sql.transactions import Transaction
 
 
 class AccountRow(NamedTuple):

@@ -9,7 +9,6 @@ from sqlalchemy import ARRAY, BigInteger, Integer, Text, false, func, literal_co
 from sqlalchemy.dialects.postgresql import array
 
 from distsql.oci.names import RepositoryName
-from distsql.sql.database import Transaction
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import (
     ONE,
@@ -24,6 +23,7 @@ from distsql.sql.statements import (
 )
 from distsql.sql.tables import repositories, tags, tenants
 from distsql.sql.tenant_tables import tenant_usage
+from distsql.sql.transactions import Transaction
 
 
 class AdmissionRow(NamedTuple):

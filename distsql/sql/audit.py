@@ -10,10 +10,10 @@ from sqlalchemy import BigInteger, Text, func, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
 
 from distsql.oci.digest import Digest
-from distsql.sql.database import Transaction
 from distsql.sql.revisions import months_from
 from distsql.sql.statements import ONE, TENANT_ID, Nothing, parameter, statement, unnested
 from distsql.sql.tables import SERVER_TENANT_ID, audit_events, tenants
+from distsql.sql.transactions import Transaction
 from distsql.sql.types import DigestType
 from distsql.values import Caller, Incident
 

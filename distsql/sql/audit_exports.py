@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 from sqlalchemy import BigInteger, BindParameter, DateTime, Text, bindparam, text
 
 from distsql.sql.audit_seals import COLUMNS, INSTANT
-from distsql.sql.database import Transaction
 from distsql.sql.statements import LIMIT, Nothing, statement
+from distsql.sql.transactions import Transaction
 
 
 class MonthRow(NamedTuple):

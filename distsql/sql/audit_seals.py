@@ -11,9 +11,9 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import BigInteger, DateTime, bindparam, select, text
 
-from distsql.sql.database import Transaction
 from distsql.sql.seal_tables import audit_seals
 from distsql.sql.statements import LIMIT, ONE, TENANT_ID, statement
+from distsql.sql.transactions import Transaction
 
 COLUMNS: Final = (
     "tenant_id",

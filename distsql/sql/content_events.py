@@ -9,10 +9,10 @@ from sqlalchemy import BigInteger, Text, func, literal_column, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from distsql.oci.digest import Digest
-from distsql.sql.database import Transaction
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import ACTOR, TENANT_ID, Nothing, parameter, statement, unnested
 from distsql.sql.tables import audit_events, repositories, tenants
+from distsql.sql.transactions import Transaction
 from distsql.sql.types import DigestType
 from distsql.values import Caller
 

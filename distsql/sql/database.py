@@ -1,4 +1,4 @@
-"""The one place that runs SQL: connections, transactions, timeouts, retries, and what PostgreSQL's errors mean."""
+"""The one place that runs SQL: where transactions and reads get their connections, and which of them run again."""
 
 from __future__ import annotations
 
@@ -10,107 +10,24 @@ from contextlib import asynccontextmanager
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 import psycopg
-from psycopg.pq.abc import PGresult
-from psycopg.types.json import Jsonb
 
 from distsql.errors import CatalogueUnavailableError, QuotaExceededError
 from distsql.sql import usage
 from distsql.sql.connections import Connector
-from distsql.sql.exchanges import Sending
 from distsql.sql.gathering import Gathering
 from distsql.sql.pipeline import Pipeline
-from distsql.sql.pool import Pool, PooledConnection
+from distsql.sql.pool import Pool
 from distsql.sql.replicas import PATIENCE_S, Replicas, find_log_position
-from distsql.sql.retries import REFUSALS, after, first_line, repeat
+from distsql.sql.retries import REFUSALS, after, repeat
 from distsql.sql.statements import Row, Rows, Statement
 from distsql.sql.tenant_setting import KnownTenants, Who
 from distsql.sql.tenant_states import find_tenant_state
+from distsql.sql.transactions import Observer, Transaction, ignore
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
 _PIPELINES: Final = 2
-_BEGIN: Final = Sending("begin", b"begin")
-_COMMIT: Final = Sending("commit", b"commit")
-
-json_value = Jsonb
-"""Wraps a JSON value for a ``jsonb`` parameter."""
-
-
-class Observer(Protocol):
-    """Hears of every statement that was run; ``round_trips`` is 0 for one that shared another's."""
-
-    def __call__(self, name: str, *, seconds: float, round_trips: int) -> None: ...
-
-
-def ignore(name: str, *, seconds: float, round_trips: int) -> None:
-    """An `Observer` that doesn't care."""
-    del name, seconds, round_trips
-
-
-class Transaction:
-    """One transaction on one connection.
-
-    What gives no rows is queued and travels with the next statement that does, or with the commit; so does ``begin``.
-    A transaction that reads once and writes five times takes two round trips.
-    """
-
-    __slots__ = ("_idle", "_observe", "_pending", "_pooled", "slot")
-
-    def __init__(
-        self, pooled: PooledConnection, observe: Observer, *, who: Who = None, slot: int | None = None
-    ) -> None:
-        self.slot = pooled.number % usage.SLOTS if slot is None else slot
-        """Where it counts what it adds to its tenant's use (see `distsql.sql.usage`): transactions of one process in
-        slots of their own, or each that finds another in the same waits for that one's commit."""
-        self._pooled = pooled
-        self._observe = observe
-        self._pending = [_BEGIN]
-        self._idle = True
-        if who is not None or not pooled.habits.keeps_settings:
-            self._pending.append(pooled.set_tenant(who))
-
-    async def all(self, statement: Statement[Row], /, **parameters: Any) -> list[Row]:
-        """Runs the statement, behind everything that was queued, and gives its rows."""
-        return [statement.make_row(row) for row in await self._fetch(statement, parameters)]
-
-    async def one(self, statement: Statement[Row], /, **parameters: Any) -> Row | None:
-        """Runs the statement and gives its first row, or None."""
-        rows = await self._fetch(statement, parameters)
-        return statement.make_row(rows[0]) if rows else None
-
-    async def _fetch(self, statement: Statement[Any], parameters: Mapping[str, Any]) -> Rows:
-        exchange = self._pooled.exchange
-        sending = exchange.prepare(statement, {**parameters, **statement.lists([parameters])})
-        rows = exchange.rows(await self._send(sending))
-        return [row[1:] for row in rows] if statement.asked else rows  # without the number of the only asker
-
-    def queue(self, statement: Statement[Any], /, **parameters: Any) -> None:
-        """Runs the statement later, but in its turn; its errors come with what it travels with."""
-        self._idle = False
-        self._pending.append(self._pooled.exchange.prepare(statement, parameters))
-
-    async def commit(self) -> None:
-        """Sends what is queued, and commits. Nothing was sent and nothing is queued: nothing to do."""
-        if self._idle:
-            return
-        if self._pooled.exchange.closed:  # while we thought: nothing is committed, and all of it can be run again
-            raise psycopg.errors.IdleInTransactionSessionTimeout("the server ended the transaction before its commit")
-        if (await self._send(_COMMIT)).command_status != b"COMMIT":
-            raise AssertionError("a statement failed and the transaction went on: nothing was committed")
-
-    async def _send(self, sending: Sending) -> PGresult:
-        started = time.perf_counter()
-        pending, self._pending = self._pending, []
-        self._idle = False
-        try:
-            return await self._pooled.exchange.run([*pending, sending])
-        finally:
-            seconds = time.perf_counter() - started
-            for queued in pending:
-                self._observe(queued.name, seconds=seconds, round_trips=0)
-            self._observe(sending.name, seconds=seconds, round_trips=1)
-
 
 SERVE_ROLE: Final = "distsql_serve"
 """Owns nothing: row-level security shows it the rows of one tenant at a time."""
@@ -179,7 +96,7 @@ class Database:
             who = None if tenant is None else self._known.best(tenant)
             tx = Transaction(pooled, self.observe, who=who, slot=slot)
             yield tx
-            await _commit(tx)
+            await tx.commit()
         finally:
             await self._pool.release(pooled)
 
@@ -343,18 +260,6 @@ class TenantDatabase:
             return await self._database.transact(work, tenant=self._tenant)
         except QuotaExceededError:
             return await usage.transact_near_limit(self._database, self._tenant, work)
-
-
-async def _commit(tx: Transaction) -> None:
-    """Commits; when the connection is lost just now nobody knows the outcome, so it must not be run again."""
-    try:
-        await tx.commit()
-    except REFUSALS:
-        raise
-    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-        raise CatalogueUnavailableError(
-            f"The catalogue's PostgreSQL went away during the commit: {first_line(error)}"
-        ) from error
 
 
 class HasDatabase(Protocol):

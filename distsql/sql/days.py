@@ -7,8 +7,8 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Interval, func, select
 
-from distsql.sql.database import Transaction
 from distsql.sql.statements import parameter, statement
+from distsql.sql.transactions import Transaction
 
 
 class _DoneRow(NamedTuple):

@@ -9,8 +9,8 @@ from sqlalchemy import BigInteger, DateTime, Interval, Text, bindparam, column, 
 
 from distsql.oci.digest import Digest
 from distsql.oci.names import RepositoryName
-from distsql.sql.database import Transaction
 from distsql.sql.statements import statement
+from distsql.sql.transactions import Transaction
 from distsql.sql.types import DigestType
 
 

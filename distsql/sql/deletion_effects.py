@@ -13,9 +13,9 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ARRAY, BigInteger, Function, TableValuedAlias, Text, column, func, select
 
 from distsql.oci.digest import Digest
-from distsql.sql.database import Transaction
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import DIGESTS, REPOSITORY_ID, TENANT_ID, parameter, statement
+from distsql.sql.transactions import Transaction
 from distsql.sql.types import DigestType
 
 UNTAGGED_KEPT: Final = "untagged manifests are kept"

@@ -25,7 +25,6 @@ from sqlalchemy import (
 
 from distsql.oci.digest import Digest
 from distsql.sql.access_tables import accounts
-from distsql.sql.database import Transaction
 from distsql.sql.garbage_queue import queued, queueing
 from distsql.sql.garbage_tables import kept_references
 from distsql.sql.manifest_deletions import ManifestKeyRow, key_arrays
@@ -43,6 +42,7 @@ from distsql.sql.statements import (
 )
 from distsql.sql.tables import blobs, layers, manifests, repositories, tags, tenants
 from distsql.sql.tenant_tables import tenant_usage
+from distsql.sql.transactions import Transaction
 from distsql.sql.types import DigestType
 from distsql.sql.usage import correct_usage
 

@@ -51,7 +51,7 @@ class Exchange:
         self._prepared: set[str] = set()
         self._asked: deque[str | None] = deque()  # of each answer that is to come: the statement that it prepares
         self._answer: asyncio.Future[None] | None = None
-        self._result: pq.abc.PGresult | None = None
+        self._results: list[pq.abc.PGresult] = []
         self._error: psycopg.Error | None = None
         self._blocked = False  # the socket took less than there was to send
         self._pgconn.enter_pipeline_mode()
@@ -62,14 +62,16 @@ class Exchange:
         """Whether it can't be used any more."""
         return self._pgconn.status == pq.ConnStatus.BAD
 
-    async def run(self, sendings: Sequence[Sending]) -> pq.abc.PGresult:
-        """Sends the statements in their order, and gives the answer to the last.
+    async def run(self, sendings: Sequence[Sending]) -> list[pq.abc.PGresult]:
+        """Sends the statements in their order, and gives the answer to each.
+
+        Outside of a transaction they are one by themselves: it is committed when this returns.
 
         Raises psycopg's error of the first that failed; those behind it were not run.
         """
         if self.closed:
             raise psycopg.OperationalError("the connection was lost")
-        self._result = self._error = None
+        self._results, self._error = [], None
         loop = asyncio.get_running_loop()
         answer = self._answer = loop.create_future()
         try:
@@ -84,14 +86,9 @@ class Exchange:
         except asyncio.CancelledError:
             await self._interrupt()
             raise
-        return self._outcome()
-
-    def _outcome(self) -> pq.abc.PGresult:
         if self._error is not None:
             raise self._error
-        if self._result is None:
-            raise AssertionError("a Sync comes behind the answers")
-        return self._result
+        return self._results
 
     def rows(self, result: pq.abc.PGresult) -> Rows:
         """What the answer holds."""
@@ -191,7 +188,7 @@ class Exchange:
         elif prepared is not None:
             self._prepared.add(prepared)
         else:
-            self._result = result
+            self._results.append(result)
 
     def _settle(self) -> None:
         answer, self._answer = self._answer, None

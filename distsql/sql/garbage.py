@@ -30,11 +30,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from distsql.oci.digest import Digest
-from distsql.sql.database import Transaction
 from distsql.sql.garbage_queue import QueuedRow, queued, queueing
 from distsql.sql.garbage_tables import condemned_bytes, garbage_periods, kept_references
 from distsql.sql.statements import LIMIT, ONE, Nothing, parameter, statement, unnested
 from distsql.sql.tables import SERVER_TENANT_ID, blobs, descriptors, layers
+from distsql.sql.transactions import Transaction
 from distsql.sql.types import DigestType
 from distsql.sql.usage import add_usage
 

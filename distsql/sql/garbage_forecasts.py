@@ -13,9 +13,9 @@ from sqlalchemy import ARRAY, BigInteger, Boolean, Interval, Text, bindparam, co
 from sqlalchemy.types import TypeEngine
 
 from distsql.oci.digest import Digest
-from distsql.sql.database import Transaction
 from distsql.sql.manifest_deletions import ManifestKeyRow, key_arrays
 from distsql.sql.statements import Row, Statement, statement
+from distsql.sql.transactions import Transaction
 from distsql.sql.types import DigestType
 
 

@@ -24,7 +24,6 @@ from sqlalchemy import (
 )
 
 from distsql.oci.digest import Digest
-from distsql.sql.database import Transaction
 from distsql.sql.garbage import entry_arrays
 from distsql.sql.garbage_queue import QueuedRow, queued, queueing
 from distsql.sql.manifest_deletions import PLACE, ManifestKeyRow, key_arrays
@@ -40,6 +39,7 @@ from distsql.sql.statements import (
     unnested,
 )
 from distsql.sql.tables import descriptors, manifests, repositories, tags, tenants
+from distsql.sql.transactions import Transaction
 from distsql.sql.types import DigestType
 
 

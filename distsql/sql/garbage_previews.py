@@ -8,10 +8,10 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import ARRAY, BigInteger, Interval, bindparam, column, text
 
-from distsql.sql.database import Transaction
 from distsql.sql.garbage_forecasts import removed_arrays, whole
 from distsql.sql.manifest_deletions import ManifestKeyRow
 from distsql.sql.statements import statement
+from distsql.sql.transactions import Transaction
 from distsql.sql.types import DigestType
 
 

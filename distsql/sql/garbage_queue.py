@@ -29,10 +29,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from distsql.oci.digest import Digest
-from distsql.sql.database import Transaction
 from distsql.sql.garbage_tables import garbage_queue
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import DIGEST, LIMIT, REPOSITORY_ID, TENANT_ID, Nothing, parameter, statement, unnested
+from distsql.sql.transactions import Transaction
 
 
 class QueuedRow(NamedTuple):

@@ -7,10 +7,10 @@ from typing import Final, NamedTuple
 from sqlalchemy import BigInteger, Double, Text, column, func, literal_column, select, table
 from sqlalchemy.dialects.postgresql import array
 
-from distsql.sql.database import Transaction
 from distsql.sql.garbage_tables import KINDS, garbage_queue
 from distsql.sql.statements import statement
 from distsql.sql.tables import uploads
+from distsql.sql.transactions import Transaction
 from distsql.sql.webhook_tables import webhook_deliveries
 
 

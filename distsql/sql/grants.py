@@ -26,7 +26,6 @@ from sqlalchemy.dialects.postgresql import insert
 from distsql.oci.names import RepositoryName
 from distsql.sql.access_tables import grants
 from distsql.sql.accounts import ACCOUNT_ID, AccountRow
-from distsql.sql.database import Transaction
 from distsql.sql.statements import (
     ONE,
     PATH,
@@ -39,6 +38,7 @@ from distsql.sql.statements import (
     unnested,
 )
 from distsql.sql.tables import repositories, tenants
+from distsql.sql.transactions import Transaction
 
 
 class GrantRow(NamedTuple):

@@ -6,8 +6,8 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Integer, literal_column, select
 
-from distsql.sql.database import Transaction
 from distsql.sql.statements import statement
+from distsql.sql.transactions import Transaction
 
 
 class PingRow(NamedTuple):

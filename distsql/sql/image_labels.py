@@ -23,10 +23,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import Insert, insert
 
 from distsql.oci.digest import Digest
-from distsql.sql.database import Transaction
 from distsql.sql.image_tables import image_configs, image_labels
 from distsql.sql.statements import LIMIT, ONE, Nothing, statement, unnested
 from distsql.sql.tables import blobs, tenants
+from distsql.sql.transactions import Transaction
 from distsql.sql.types import DigestType
 
 

@@ -9,9 +9,9 @@ from typing import Final
 from sqlalchemy import ARRAY, BigInteger, LargeBinary, Text, bindparam, column, text
 
 from distsql.sql.columns import INSTANT
-from distsql.sql.database import Transaction
 from distsql.sql.image_labels import ConfigRow
 from distsql.sql.statements import LIMIT, statement
+from distsql.sql.transactions import Transaction
 from distsql.sql.types import DigestType
 
 # The audit has what was pushed, by tenant and in order: manifests have no such index, and would pay for it with each

@@ -30,7 +30,6 @@ from sqlalchemy.dialects.postgresql import insert
 
 from distsql.oci.digest import Digest
 from distsql.oci.names import RepositoryName
-from distsql.sql.database import Transaction
 from distsql.sql.garbage_queue import queued, queueing
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import (
@@ -50,6 +49,7 @@ from distsql.sql.statements import (
 )
 from distsql.sql.stores import store_of
 from distsql.sql.tables import blobs, layers, manifests, repositories, tenants
+from distsql.sql.transactions import Transaction
 from distsql.sql.types import DigestType
 from distsql.sql.usage import add_usage
 

@@ -35,7 +35,6 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
 from sqlalchemy.types import UserDefinedType
 
 from distsql.oci.digest import Digest
-from distsql.sql.database import Transaction
 from distsql.sql.garbage_queue import queued, queueing
 from distsql.sql.garbage_tables import kept_references
 from distsql.sql.repositories import RepositoryRow
@@ -50,6 +49,7 @@ from distsql.sql.statements import (
     unnested,
 )
 from distsql.sql.tables import descriptors, layers, manifests, signatures
+from distsql.sql.transactions import Transaction
 from distsql.sql.types import DigestType
 from distsql.sql.usage import add_usage
 

@@ -9,12 +9,12 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.types import UserDefinedType
 
 from distsql.oci.digest import Digest
-from distsql.sql.database import Transaction
 from distsql.sql.manifest_deletions import PLACE
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import ACTOR, DIGEST, REPOSITORY_ID, TENANT_ID, parameter, statement
 from distsql.sql.tables import manifests, signatures, tags
 from distsql.sql.tags import END_NOW
+from distsql.sql.transactions import Transaction
 
 
 class PlaceRow(NamedTuple):

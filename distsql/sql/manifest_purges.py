@@ -9,12 +9,12 @@ from typing import Final, NamedTuple
 from sqlalchemy import BigInteger, Interval, delete, func, select, tuple_
 
 from distsql.oci.digest import Digest
-from distsql.sql.database import Transaction
 from distsql.sql.garbage import entry_arrays
 from distsql.sql.garbage_queue import QueuedRow, queued, queueing
 from distsql.sql.garbage_tables import kept_references
 from distsql.sql.statements import Nothing, parameter, statement, unnested
 from distsql.sql.tables import manifests
+from distsql.sql.transactions import Transaction
 from distsql.sql.types import DigestType
 
 

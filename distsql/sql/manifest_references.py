@@ -12,11 +12,11 @@ from sqlalchemy.types import TypeEngine
 from distsql.oci.descriptor import Descriptor, Platform
 from distsql.oci.digest import Digest
 from distsql.oci.manifest import ParsedManifest
-from distsql.sql.database import Transaction
 from distsql.sql.image_tables import manifest_labels
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import REPOSITORY_ID, TENANT_ID, Nothing, Statement, statement, unnested
 from distsql.sql.tables import descriptors, manifest_annotations
+from distsql.sql.transactions import Transaction
 from distsql.sql.types import DigestType
 
 _DESCRIPTOR_COLUMNS: Final[dict[str, TypeEngine[Any]]] = {

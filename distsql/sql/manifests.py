@@ -29,7 +29,6 @@ from sqlalchemy.types import TypeEngine
 from distsql.oci.digest import Digest
 from distsql.oci.manifest import ParsedManifest
 from distsql.oci.names import RepositoryName
-from distsql.sql.database import Transaction
 from distsql.sql.manifest_references import REFERENCES, descriptor_arrays, insert_annotations
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import (
@@ -48,6 +47,7 @@ from distsql.sql.statements import (
     unnested,
 )
 from distsql.sql.tables import layers, manifests, tags
+from distsql.sql.transactions import Transaction
 from distsql.sql.types import DigestType
 
 

@@ -8,13 +8,13 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ARRAY, Text, func, select, update
 
 from distsql.oci.digest import Digest
-from distsql.sql.database import Transaction
 from distsql.sql.garbage_queue import queued, queueing
 from distsql.sql.manifest_deletions import PLACE
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import DIGESTS, REPOSITORY_ID, TENANT_ID, parameter, statement, unnested
 from distsql.sql.tables import manifests, tags
 from distsql.sql.tags import END_NOW
+from distsql.sql.transactions import Transaction
 
 
 class NamedRow(NamedTuple):

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import random
 import select
+import time
 from typing import Final
 
 import psycopg
@@ -20,16 +21,18 @@ _IN_TRANSACTION: Final = {TransactionStatus.INTRANS, TransactionStatus.INERROR}
 _ROLLBACK: Final = Sending("rollback", b"rollback")
 _ROLLBACK_WAIT_S: Final = 5
 _TEXT_OID: Final = 25
+_WARM_S: Final = 10
 
 
 class PooledConnection:
     """A connection in autocommit mode, for one transaction after the other."""
 
-    __slots__ = ("_connection", "_poll", "_settings", "exchange", "habits", "number")
+    __slots__ = ("_connection", "_poll", "_settings", "exchange", "habits", "number", "used_at")
 
     def __init__(self, connection: Connection, habits: Habits, number: int) -> None:
         self.number = number
         """Tells it from the others that are open."""
+        self.used_at = time.monotonic()
         self._connection = connection
         self.habits = habits
         self.exchange = Exchange(connection, habits)
@@ -46,6 +49,11 @@ class PooledConnection:
     def idle(self) -> bool:
         """Open, and outside of any transaction."""
         return self._connection.pgconn.transaction_status == TransactionStatus.IDLE
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether it was used just now. A longer pause is what firewalls forget connections in, without a word."""
+        return time.monotonic() - self.used_at < _WARM_S
 
     @property
     def silent(self) -> bool:
@@ -125,6 +133,7 @@ class Pool:
         finally:
             try:
                 if pooled.idle and not self._closed:
+                    pooled.used_at = time.monotonic()
                     self._free.append(pooled)
                 else:
                     await pooled.exchange.close()

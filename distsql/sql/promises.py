@@ -15,7 +15,6 @@ from sqlalchemy import ColumnElement, FromClause, Interval, Text, func, literal_
 
 from distsql.oci.digest import Digest
 from distsql.oci.names import RepositoryName
-from distsql.sql.database import Transaction
 from distsql.sql.garbage_manifests import NEEDED
 from distsql.sql.layers import BlobRow, write_layer
 from distsql.sql.repositories import RepositoryRow
@@ -29,6 +28,7 @@ from distsql.sql.statements import (
     statement,
 )
 from distsql.sql.tables import descriptors, layers, manifests
+from distsql.sql.transactions import Transaction
 from distsql.sql.types import DigestType
 
 
@@ -107,7 +107,7 @@ async def find_layer_risk(tx: Transaction, name: RepositoryName, digest: Digest,
 
 async def renew_layer(tx: Transaction, repository: RepositoryRow, digest: Digest) -> bool:
     """Whether the repository still has the blob, which garbage collection leaves alone for the grace from now on."""
-    row = await tx.one(RENEW_LAYER, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest)
+    row = await tx.last(RENEW_LAYER, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest)
     return row is not None
 
 
@@ -146,5 +146,5 @@ async def promise_manifest(tx: Transaction, repository: RepositoryRow, digest: D
 
     One that is being collected just now is waited for, and is gone then.
     """
-    row = await tx.one(PROMISE_MANIFEST, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest)
+    row = await tx.last(PROMISE_MANIFEST, tenant_id=repository.tenant_id, repository_id=repository.id, digest=digest)
     return row is not None

@@ -10,10 +10,10 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import ARRAY, BigInteger, LargeBinary, any_, delete, func, insert, literal_column, select
 
-from distsql.sql.database import Transaction
 from distsql.sql.pull_tables import pull_batches
 from distsql.sql.statements import LIMIT, Nothing, parameter, statement
 from distsql.sql.tables import SERVER_TENANT_ID
+from distsql.sql.transactions import Transaction
 
 
 @dataclass(slots=True)

@@ -7,9 +7,9 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import ARRAY, BigInteger, Interval, Text, bindparam, text
 
-from distsql.sql.database import Transaction
 from distsql.sql.pull_batches import delete_pull_batches, lock_pull_batches
 from distsql.sql.statements import LIMIT, Nothing, statement
+from distsql.sql.transactions import Transaction
 
 
 class ForgottenRow(NamedTuple):

@@ -6,10 +6,10 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import BigInteger, ColumnElement, Select, Text, func, literal_column, select, union_all
 
-from distsql.sql.database import Transaction
 from distsql.sql.statements import statement
 from distsql.sql.tables import blobs, manifests, repositories, tags, tenants
 from distsql.sql.tenant_tables import tenant_usage
+from distsql.sql.transactions import Transaction
 from distsql.sql.usage import MEASURES, UseRow, correct_usage
 
 

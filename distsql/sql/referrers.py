@@ -25,9 +25,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from distsql.oci.digest import Digest
 from distsql.oci.names import RepositoryName
-from distsql.sql.database import Transaction
 from distsql.sql.statements import DIGEST, LIMIT, name_parameters, named_repository, parameter, statement
 from distsql.sql.tables import descriptors, manifest_annotations, manifests, tags
+from distsql.sql.transactions import Transaction
 
 
 class ReferrerRow(NamedTuple):

@@ -24,7 +24,7 @@ from distsql.sql.statements import statement
 
 if TYPE_CHECKING:
     from distsql.sql.connections import Connection, Connector, Habits
-    from distsql.sql.database import Transaction
+    from distsql.sql.transactions import Transaction
 
 Answer = TypeVar("Answer")
 logger = logging.getLogger(__name__)

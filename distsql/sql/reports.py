@@ -35,8 +35,9 @@ from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.types import UserDefinedType
 
 from distsql.errors import CatalogueUnavailableError, ReportInvalidError
-from distsql.sql.database import Database, Transaction
+from distsql.sql.database import Database
 from distsql.sql.statements import statement, unnamed
+from distsql.sql.transactions import Transaction
 
 SCHEMA: Final = "report"
 OPERATORS: Final = (">=", "<=", "!=", "=", ">", "<")

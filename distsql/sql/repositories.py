@@ -10,7 +10,6 @@ from sqlalchemy.dialects.postgresql import insert
 
 from distsql.errors import CatalogueUnavailableError
 from distsql.oci.names import RepositoryName
-from distsql.sql.database import Transaction
 from distsql.sql.statements import (
     ACTOR,
     LIMIT,
@@ -26,6 +25,7 @@ from distsql.sql.statements import (
     unnested,
 )
 from distsql.sql.tables import manifests, repositories, tags, tenants
+from distsql.sql.transactions import Transaction
 from distsql.sql.usage import add_usage
 
 

@@ -8,9 +8,9 @@ from typing import Final, NamedTuple
 from sqlalchemy import ARRAY, BigInteger, Boolean, ColumnElement, Table, Text, func, literal_column, or_, select, update
 
 from distsql.oci.names import RepositoryName
-from distsql.sql.database import Transaction
 from distsql.sql.statements import PATH, REPOSITORY_ID, TENANT, TENANT_ID, Nothing, parameter, statement
 from distsql.sql.tables import layers, manifests, repositories, tags, tenants
+from distsql.sql.transactions import Transaction
 
 
 class RepositorySettings(NamedTuple):

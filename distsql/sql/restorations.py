@@ -22,7 +22,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from distsql.oci.digest import Digest
-from distsql.sql.database import Transaction
 from distsql.sql.garbage_tables import kept_references
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import (
@@ -39,6 +38,7 @@ from distsql.sql.statements import (
     unnested,
 )
 from distsql.sql.tables import blobs, layers, manifests, repositories, tags, tenants
+from distsql.sql.transactions import Transaction
 from distsql.sql.usage import add_usage
 
 

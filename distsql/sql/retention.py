@@ -27,7 +27,6 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 
 from distsql.oci.digest import Digest
-from distsql.sql.database import Transaction, json_value
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.retention_tables import retention_policies, retention_rules
 from distsql.sql.statements import (
@@ -41,6 +40,7 @@ from distsql.sql.statements import (
     unnested,
 )
 from distsql.sql.tables import repositories, tenants
+from distsql.sql.transactions import Transaction, json_value
 from distsql.sql.types import DigestType
 
 

@@ -8,9 +8,9 @@ from typing import Final, NamedTuple
 from sqlalchemy import BigInteger, Boolean, Interval, cast, func, literal_column, select
 from sqlalchemy.dialects.postgresql import insert
 
-from distsql.sql.database import Transaction
 from distsql.sql.statements import Nothing, parameter, statement
 from distsql.sql.tables import SERVER_TENANT_ID
+from distsql.sql.transactions import Transaction
 from distsql.sql.verification_tables import retention_runs
 
 _LOCK: Final = literal_column("7234298748192", BigInteger())

@@ -25,10 +25,10 @@ from sqlalchemy.dialects.postgresql import insert
 from distsql.oci.digest import Digest
 from distsql.oci.manifest import ParsedManifest
 from distsql.oci.signing import signed_by_tags
-from distsql.sql.database import Transaction
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import DIGEST, ONE, REPOSITORY_ID, TENANT_ID, Nothing, parameter, statement, unnested
 from distsql.sql.tables import manifests, signatures, signing_manifests
+from distsql.sql.transactions import Transaction
 from distsql.sql.types import DigestType
 
 

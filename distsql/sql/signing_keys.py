@@ -9,9 +9,9 @@ from sqlalchemy import BigInteger, Interval, Text, func, literal_column, or_, se
 from sqlalchemy.dialects.postgresql import insert
 
 from distsql.sql.access_tables import signing_keys
-from distsql.sql.database import Transaction
 from distsql.sql.statements import Nothing, parameter, statement
 from distsql.sql.tables import SERVER_TENANT_ID
+from distsql.sql.transactions import Transaction
 
 
 class SigningKeyRow(NamedTuple):

@@ -13,9 +13,9 @@ from sqlalchemy.dialects.postgresql import insert
 
 from distsql.errors import SettingsError
 from distsql.sql.access_tables import sql_roles
-from distsql.sql.database import Transaction
 from distsql.sql.retries import first_line
 from distsql.sql.statements import TENANT_ID, Nothing, parameter, statement
+from distsql.sql.transactions import Transaction
 
 AUDITOR_ROLE: Final = "distsql_auditor"
 """Reads every tenant's rows, and nothing that is secret. Nobody logs in as it: people's roles are made members."""

@@ -22,11 +22,11 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from distsql.oci.digest import Digest
-from distsql.sql.database import Transaction
 from distsql.sql.garbage_tables import condemned_bytes
 from distsql.sql.statements import DIGEST, LIMIT, TENANT_ID, Nothing, parameter, statement
 from distsql.sql.tables import SERVER_TENANT_ID, blobs, tenants, uploads
 from distsql.sql.tenant_tables import byte_stores
+from distsql.sql.transactions import Transaction
 
 
 def store_of(key: ColumnElement[Any]) -> ColumnElement[str | None]:

@@ -8,11 +8,11 @@ from typing import Final, NamedTuple
 from sqlalchemy import ARRAY, Text, func, literal_column, select, tuple_, union_all
 from sqlalchemy.dialects.postgresql import insert
 
-from distsql.sql.database import Transaction
 from distsql.sql.garbage_queue import queued, queueing
 from distsql.sql.garbage_tables import condemned_bytes, garbage_queue
 from distsql.sql.statements import LIMIT, REPOSITORY_ID, TENANT_ID, Nothing, parameter, statement
 from distsql.sql.tables import blobs, descriptors, layers, manifests, repositories, tenants, uploads
+from distsql.sql.transactions import Transaction
 from distsql.sql.types import DigestType
 
 

@@ -8,7 +8,6 @@ from sqlalchemy import ARRAY, BigInteger, Text, func, select
 
 from distsql.oci.digest import Digest
 from distsql.oci.names import RepositoryName
-from distsql.sql.database import Transaction
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import (
     ASKER,
@@ -24,6 +23,7 @@ from distsql.sql.statements import (
 )
 from distsql.sql.tables import tags
 from distsql.sql.tags import TagRow
+from distsql.sql.transactions import Transaction
 
 
 class TagPageRow(NamedTuple):

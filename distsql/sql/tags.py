@@ -10,7 +10,6 @@ from sqlalchemy import BigInteger, DateTime, Text, func, literal_column, or_, se
 from sqlalchemy.dialects.postgresql import insert
 
 from distsql.oci.digest import Digest
-from distsql.sql.database import Transaction
 from distsql.sql.garbage_queue import queued, queueing
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import (
@@ -25,6 +24,7 @@ from distsql.sql.statements import (
 )
 from distsql.sql.tables import manifests, tags
 from distsql.sql.tenant_tables import tenant_usage
+from distsql.sql.transactions import Transaction
 from distsql.sql.types import DigestType
 from distsql.sql.usage import SLOT, adding
 

@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Boolean, column, func, select
 from distsql.sql.statements import TENANT, statement
 
 if TYPE_CHECKING:
-    from distsql.sql.database import Transaction
+    from distsql.sql.transactions import Transaction
 
 
 class TenantStateRow(NamedTuple):

@@ -8,11 +8,11 @@ from typing import Final, NamedTuple
 from sqlalchemy import ARRAY, BigInteger, Boolean, ColumnElement, Text, case, func, literal_column, null, select, update
 from sqlalchemy.dialects.postgresql import insert
 
-from distsql.sql.database import Transaction
 from distsql.sql.repositories import TenantRow
 from distsql.sql.statements import LIMIT, TENANT, TENANT_ID, Nothing, parameter, statement
 from distsql.sql.tables import repositories, tenants
 from distsql.sql.tenant_tables import tenant_usage
+from distsql.sql.transactions import Transaction
 
 
 class TenantSettings(NamedTuple):

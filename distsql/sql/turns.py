@@ -9,9 +9,9 @@ from sqlalchemy import BigInteger, Interval, Text, cast, func, literal_column, s
 from sqlalchemy.dialects.postgresql import insert
 
 from distsql.sql.columns import INSTANT
-from distsql.sql.database import Transaction
 from distsql.sql.statements import Nothing, parameter, statement
 from distsql.sql.tables import SERVER_TENANT_ID
+from distsql.sql.transactions import Transaction
 from distsql.sql.turn_tables import turns
 
 

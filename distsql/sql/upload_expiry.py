@@ -8,10 +8,10 @@ from typing import Final, NamedTuple
 from sqlalchemy import BigInteger, Text, delete, false, func, select, tuple_
 from sqlalchemy.dialects.postgresql import JSONB, insert
 
-from distsql.sql.database import Transaction, json_value
 from distsql.sql.garbage_tables import condemned_bytes
 from distsql.sql.statements import LIMIT, REPOSITORY_ID, TENANT_ID, Nothing, Statement, parameter, statement
 from distsql.sql.tables import uploads
+from distsql.sql.transactions import Transaction, json_value
 
 
 class EndedUploadRow(NamedTuple):

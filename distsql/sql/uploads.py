@@ -13,7 +13,6 @@ from sqlalchemy.dialects.postgresql import JSONB, insert
 from distsql.oci.digest import Digest
 from distsql.oci.names import RepositoryName
 from distsql.sql.access_tables import accounts
-from distsql.sql.database import Transaction, json_value
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import (
     ACTOR,
@@ -26,6 +25,7 @@ from distsql.sql.statements import (
     statement,
 )
 from distsql.sql.tables import uploads
+from distsql.sql.transactions import Later, Transaction, json_value
 from distsql.sql.types import DigestType
 
 
@@ -116,8 +116,8 @@ async def insert_upload(
     uploader: Uploader,
     lifetime: timedelta,
 ) -> UploadRow:
-    """A session of no bytes so far."""
-    row = await tx.one(
+    """A session of no bytes so far. Comes last."""
+    row = await tx.last(
         INSERT_UPLOAD,
         tenant_id=repository.tenant_id,
         repository_id=repository.id,
@@ -205,16 +205,13 @@ async def advance_upload(
     digest: Digest | None,
     lifetime: timedelta,
 ) -> int | None:
-    """The session's new version, or None when it was changed or ended by another writer.
+    """The session's new version, or None when it was changed or ended by another writer. Comes last.
 
     ``digest`` is of all the bytes, where the writer knows it.
     """
-    row = await tx.one(
+    row = await tx.last(
         ADVANCE_UPLOAD,
-        tenant_id=upload.tenant_id,
-        repository_id=upload.repository_id,
-        uuid=upload.uuid,
-        version=upload.version,
+        **_known(upload),
         offset_bytes=offset_bytes,
         store_key=store_key,
         store_state=json_value(dict(store_state)),
@@ -234,11 +231,18 @@ DELETE_UPLOAD: Final = statement(
 
 async def delete_upload(tx: Transaction, upload: UploadRow) -> bool:
     """Whether the session was still as it is known here, and is gone now."""
-    row = await tx.one(
-        DELETE_UPLOAD,
-        tenant_id=upload.tenant_id,
-        repository_id=upload.repository_id,
-        uuid=upload.uuid,
-        version=upload.version,
-    )
-    return row is not None
+    return await tx.one(DELETE_UPLOAD, **_known(upload)) is not None
+
+
+def delete_upload_later(tx: Transaction, upload: UploadRow) -> Later[VersionRow]:
+    """As `delete_upload`, together with the next statement. Without a row, it has to be as if that had not been run."""
+    return tx.later(DELETE_UPLOAD, **_known(upload))
+
+
+def _known(upload: UploadRow) -> dict[str, object]:
+    return {
+        "tenant_id": upload.tenant_id,
+        "repository_id": upload.repository_id,
+        "uuid": upload.uuid,
+        "version": upload.version,
+    }

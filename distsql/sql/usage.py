@@ -37,7 +37,8 @@ from distsql.sql.tables import tenants
 from distsql.sql.tenant_tables import tenant_usage
 
 if TYPE_CHECKING:
-    from distsql.sql.database import Database, Transaction
+    from distsql.sql.database import Database
+    from distsql.sql.transactions import Transaction
 
 Result = TypeVar("Result")
 

@@ -7,9 +7,9 @@ from typing import Final, NamedTuple
 from sqlalchemy import BigInteger, LargeBinary, Text, func, literal_column, select, tuple_
 
 from distsql.oci.digest import Digest
-from distsql.sql.database import Transaction
 from distsql.sql.statements import DIGEST, LIMIT, REPOSITORY_ID, TENANT_ID, parameter, statement
 from distsql.sql.tables import blobs, descriptors, layers, manifests, repositories, tenants
+from distsql.sql.transactions import Transaction
 
 
 class VerifiedBlobRow(NamedTuple):

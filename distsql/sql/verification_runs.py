@@ -8,11 +8,11 @@ from sqlalchemy import BigInteger, Boolean, LargeBinary, Text, delete, func, lit
 from sqlalchemy.dialects.postgresql import insert
 
 from distsql.oci.digest import Digest
-from distsql.sql.database import Transaction
 from distsql.sql.garbage_tables import garbage_queue
 from distsql.sql.statements import DIGEST, REPOSITORY_ID, TENANT_ID, Nothing, parameter, statement
 from distsql.sql.stores import store_of
 from distsql.sql.tables import SERVER_TENANT_ID, blobs, layers
+from distsql.sql.transactions import Transaction
 from distsql.sql.verification_tables import verification_findings, verifications
 
 

@@ -15,9 +15,9 @@ from sqlalchemy import ARRAY, BigInteger, BindParameter, DateTime, Text, bindpar
 from sqlalchemy.dialects.postgresql import insert
 
 from distsql.sql.audit_seals import INSTANT
-from distsql.sql.database import Transaction
 from distsql.sql.statements import ACTOR, LIMIT, TENANT, TENANT_ID, Nothing, parameter, statement
 from distsql.sql.tables import tenants
+from distsql.sql.transactions import Transaction
 from distsql.sql.webhook_tables import webhooks
 
 # Which changes are which events.

@@ -15,7 +15,7 @@ from distsql.registry.account_states import AccountStates
 from distsql.registry.grants import Grant
 from distsql.sql import access_changes, accounts
 from distsql.sql.accounts import AccountStateRow
-from distsql.sql.database import Transaction
+from distsql.sql.transactions import Transaction
 from tests.access.conftest import BRIEFLY_S, World
 
 PULL = "/v2/acme/web/manifests/latest"

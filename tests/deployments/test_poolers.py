@@ -19,7 +19,8 @@ from distsql.registry.tenants import Tenants
 from distsql.settings import Settings
 from distsql.sql import health, repositories, schema
 from distsql.sql.connections import Connector
-from distsql.sql.database import SERVE_ROLE, Database, Transaction
+from distsql.sql.database import SERVE_ROLE, Database
+from distsql.sql.transactions import Transaction
 from distsql.values import Caller
 from tests import postgres
 from tests.deployments.poolers import CARRIES_STATEMENTS, find_pgbouncer, pgbouncer, version_of

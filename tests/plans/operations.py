@@ -17,7 +17,8 @@ from distsql.registry.namespace import StoredNamespace
 from distsql.registry.repositories import StoredRepository
 from distsql.registry.tenants import Tenants
 from distsql.sql import layers
-from distsql.sql.database import Database, Transaction
+from distsql.sql.database import Database
+from distsql.sql.transactions import Transaction
 from tests.libtrust import p256, signed
 from tests.registry.pushing import CONFIG, image, index, push_blob, push_image
 from tests.sql.rows import look, make_repository

@@ -14,7 +14,8 @@ from distsql.registry.retention import Retention
 from distsql.registry.retention_rules import own_policy
 from distsql.registry.reviews import Periods
 from distsql.registry.tenants import Tenants
-from distsql.sql.database import Database, Transaction
+from distsql.sql.database import Database
+from distsql.sql.transactions import Transaction
 from distsql.values import Caller
 from tests.plans.classes import COLD, COLLECTING, PURGE, SWEEP
 from tests.plans.test_budgets import MOST_LOCKS

@@ -12,7 +12,8 @@ from distsql.registry.authorities import Account
 from distsql.registry.last_uses import LastUses
 from distsql.registry.standings import Standing
 from distsql.sql import accounts
-from distsql.sql.database import Database, Transaction
+from distsql.sql.database import Database
+from distsql.sql.transactions import Transaction
 
 KEY = (1, 7)
 

@@ -9,7 +9,7 @@ from distsql.app import Registry
 from distsql.oci.names import RepositoryName
 from distsql.registry.authorities import Account, GrantedAuthority
 from distsql.registry.grants import Grant, granted_actions, spans
-from distsql.sql.database import Transaction
+from distsql.sql.transactions import Transaction
 from distsql.values import Action, Caller
 from tests.sql.rows import make_repository
 

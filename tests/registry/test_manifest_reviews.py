@@ -16,9 +16,9 @@ from distsql.registry.repositories import StoredRepository
 from distsql.registry.reviews import Periods
 from distsql.sql import garbage_manifests
 from distsql.sql.content_events import RepositoryNames
-from distsql.sql.database import Transaction
 from distsql.sql.garbage_manifests import LockedManifestRow
 from distsql.sql.manifest_deletions import ManifestKeyRow
+from distsql.sql.transactions import Transaction
 from distsql.values import Caller
 from tests.registry.killing import Killed, kill_at, live
 from tests.registry.pushing import image, index, push_blob, push_image

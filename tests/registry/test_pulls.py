@@ -22,8 +22,9 @@ from distsql.registry.pulls import Pulls, add_up_in_turn, forget_ended_tags
 from distsql.registry.reviews import Periods
 from distsql.settings import Settings
 from distsql.sql import health, pull_batches
-from distsql.sql.database import Database, Transaction
+from distsql.sql.database import Database
 from distsql.sql.pull_batches import CountedPulls
+from distsql.sql.transactions import Transaction
 from distsql.values import ActorKind, Caller
 from tests.registry.counting import count_pulls
 from tests.registry.pushing import push_image

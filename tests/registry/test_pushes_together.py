@@ -24,7 +24,7 @@ from distsql.registry.namespace import StoredNamespace
 from distsql.registry.pushes import Push
 from distsql.registry.repositories import StoredRepository
 from distsql.registry.tenants import Tenants
-from distsql.sql.database import Transaction
+from distsql.sql.transactions import Transaction
 from distsql.values import Caller
 from tests.registry.pushing import CONFIG, image, index, push_blob, push_image
 from tests.registry.soundness import findings, namespace_of, opened

@@ -17,8 +17,8 @@ from distsql.registry.retention import Retention
 from distsql.registry.retention_rules import own_policy
 from distsql.registry.reviews import Periods
 from distsql.sql import mass_deletions
-from distsql.sql.database import Transaction
 from distsql.sql.repositories import RepositoryRow
+from distsql.sql.transactions import Transaction
 from distsql.values import Caller
 from tests.registry.killing import Killed, kill_at, live
 from tests.registry.pushing import push_image

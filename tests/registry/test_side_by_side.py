@@ -17,7 +17,7 @@ from distsql.registry.garbage import Collected, GarbageCollector
 from distsql.registry.repositories import StoredRepository
 from distsql.registry.reviews import Pace, Periods
 from distsql.sql import garbage
-from distsql.sql.database import Transaction
+from distsql.sql.transactions import Transaction
 from distsql.values import Caller
 from tests.registry.pushing import CONFIG, index, push_blob, push_image
 from tests.registry.recounts import use_of

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from distsql.sql.database import Database, Transaction
+from distsql.sql.database import Database
 from distsql.sql.repositories import RepositoryRow
+from distsql.sql.transactions import Transaction
 from tests.keptconnections import Kept
 from tests.sql.rows import make_repository
 

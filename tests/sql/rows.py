@@ -9,9 +9,9 @@ from distsql.oci.digest import Digest
 from distsql.oci.manifest import ParsedManifest
 from distsql.oci.names import RepositoryName
 from distsql.sql import layers, manifest_marks, manifests, repositories
-from distsql.sql.database import Transaction
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.statements import unnamed
+from distsql.sql.transactions import Transaction
 from tests.registry.pushing import image
 
 

@@ -11,8 +11,9 @@ import pytest
 
 from distsql.errors import DistsqlError, ManifestUnknownError, NameUnknownError
 from distsql.sql import constraints, layers, manifests, signatures, tags, uploads
-from distsql.sql.database import Database, Transaction
+from distsql.sql.database import Database
 from distsql.sql.repositories import RepositoryRow
+from distsql.sql.transactions import Transaction
 from distsql.sql.uploads import ANYBODY
 from tests.registry.pushing import image
 from tests.sql.rows import digest, make_repository

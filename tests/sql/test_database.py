@@ -4,21 +4,41 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import NamedTuple
 
 import psycopg
 import pytest
+from sqlalchemy import insert
 
 from distsql.errors import CatalogueUnavailableError, SettingsError
 from distsql.oci.names import RepositoryName
-from distsql.sql import grants, health, repositories, tags
-from distsql.sql.database import SERVE_ROLE, Database, Transaction
+from distsql.sql import grants, health, pool, repositories, tags
+from distsql.sql.database import SERVE_ROLE, Database
 from distsql.sql.repositories import RepositoryRow
+from distsql.sql.statements import TENANT, registered, statement
+from distsql.sql.tables import tenants
+from distsql.sql.transactions import Transaction
 from tests.sql.rows import digest, lock_repository, look, make_digests, make_repository
 
 pytestmark = pytest.mark.usefixtures("fresh_connections")
 
 NAME = RepositoryName("acme", "web")
 Sql = psycopg.Connection[tuple[object, ...]]
+
+
+class NameRow(NamedTuple):
+    """A tenant's name."""
+
+    name: str
+
+
+INSERT_TENANT = statement(
+    "test_insert_tenant",
+    "only for these tests",
+    insert(tenants).values(name=TENANT).returning(tenants.c.name),
+    NameRow,
+)
+del registered["test_insert_tenant"]
 
 
 class Cost:
@@ -92,6 +112,60 @@ async def test_queued_statements_travel_with_the_next_one(small: Database) -> No
         ("ensure_tenant", 0),
         ("commit", 1),
     ]
+
+
+async def test_the_last_statement_brings_its_commit(small: Database, sql: Sql) -> None:
+    await small.transact(pid)
+    small.observe = cost = Cost()
+    async with small.transaction() as tx:
+        tx.queue(repositories.ENSURE_TENANT, tenant="acme")
+        assert await tx.last(INSERT_TENANT, tenant="other") == ("other",)
+        assert _names(sql) == ["acme", "other"]
+    assert cost.heard == [("ensure_tenant", 0), ("test_insert_tenant", 1)]
+
+
+async def test_a_last_statement_that_fails_undoes_what_travelled_with_it(small: Database, sql: Sql) -> None:
+    async def work(tx: Transaction) -> None:
+        tx.queue(repositories.ENSURE_TENANT, tenant="acme")
+        await tx.last(INSERT_TENANT, tenant=None)
+
+    with pytest.raises(psycopg.errors.CheckViolation):
+        await small.transact(work)
+    assert _names(sql) == []
+    await small.transact(pid)
+
+
+async def test_behind_another_statement_the_last_one_waits_for_the_commit(small: Database, sql: Sql) -> None:
+    async with small.transaction() as tx:
+        await pid(tx)
+        await tx.last(INSERT_TENANT, tenant="acme")
+        assert _names(sql) == []
+    assert _names(sql) == ["acme"]
+
+
+async def test_over_a_connection_that_was_idle_for_long_the_last_one_waits_too(
+    small: Database, sql: Sql, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it is dead, nothing was committed: it is run again."""
+    await small.transact(pid)
+    monkeypatch.setattr(pool, "_WARM_S", 0)
+    async with small.transaction() as tx:
+        await tx.last(INSERT_TENANT, tenant="acme")
+        assert _names(sql) == []
+    assert _names(sql) == ["acme"]
+
+
+async def test_what_is_looked_at_later_travels_with_the_next_one(small: Database) -> None:
+    async with small.transaction() as tx:
+        first = tx.later(INSERT_TENANT, tenant="first")
+        tx.queue(repositories.ENSURE_TENANT, tenant="second")
+        nothing = tx.later(repositories.FIND_TENANT, tenant="nobody")
+        assert await tx.one(INSERT_TENANT, tenant="third") == ("third",)
+        assert (first.row, nothing.row) == (("first",), None)
+
+
+def _names(sql: Sql) -> list[object]:
+    return [name for (name,) in sql.execute("select name from tenants where id <> 0 order by name")]
 
 
 async def test_a_read_is_one_round_trip(small: Database) -> None:

@@ -29,8 +29,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
 from distsql.oci.digest import Digest
-from distsql.sql.database import Database, Transaction, json_value
+from distsql.sql.database import Database
 from distsql.sql.statements import Statement, parameter, registered, statement, unnamed
+from distsql.sql.transactions import Transaction, json_value
 from distsql.sql.types import DigestType
 from tests.sql.rows import look
 

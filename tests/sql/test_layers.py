@@ -4,8 +4,8 @@ import pytest
 
 from distsql.oci.names import RepositoryName
 from distsql.sql import layers
-from distsql.sql.database import Transaction
 from distsql.sql.repositories import RepositoryRow
+from distsql.sql.transactions import Transaction
 from tests.sql.rows import digest, look, make_layer, make_manifest, make_repository
 
 HERE = RepositoryName("acme", "web")

@@ -12,7 +12,8 @@ import pytest
 from distsql.errors import CatalogueUnavailableError
 from distsql.oci.names import RepositoryName
 from distsql.sql import grants, repositories
-from distsql.sql.database import Database, Transaction
+from distsql.sql.database import Database
+from distsql.sql.transactions import Transaction
 from tests.sql.rows import lock_repository, look, make_repository
 
 pytestmark = pytest.mark.usefixtures("fresh_connections")
@@ -109,6 +110,28 @@ async def test_killed_at_the_commit_it_is_not_run_again(pooled: Database, sql: S
 
     with pytest.raises(CatalogueUnavailableError, match="during the commit"):
         await pooled.transact(work)
+    assert attempts == 1
+    await pooled.transact(pid)
+
+
+async def test_killed_in_the_last_statement_it_is_not_run_again(pooled: Database, sql: Sql) -> None:
+    """It brings its commit, so nobody knows whether anything was committed."""
+    await pooled.transact(pid)
+    attempts = 0
+
+    async def work(tx: Transaction) -> None:
+        nonlocal attempts
+        attempts += 1
+        await tx.last(repositories.FIND_TENANT, tenant="acme")
+
+    with sql.transaction():
+        sql.execute("lock table tenants")
+        working = asyncio.create_task(pooled.transact(work))
+        while not sql.execute(f"select {_OURS} and wait_event_type = 'Lock'").fetchall():
+            await asyncio.sleep(0.01)
+        kill(sql)
+    with pytest.raises(CatalogueUnavailableError, match="during the commit"):
+        await working
     assert attempts == 1
     await pooled.transact(pid)
 

@@ -6,8 +6,8 @@ from distsql.oci.digest import Digest
 from distsql.oci.manifest import parse
 from distsql.oci.names import RepositoryName
 from distsql.sql import manifest_deletions, manifest_marks, manifests, tags
-from distsql.sql.database import Transaction
 from distsql.sql.repositories import RepositoryRow
+from distsql.sql.transactions import Transaction
 from tests.registry.pushing import image, index
 from tests.sql.rows import digest, look, make_layer, make_manifest, make_repository, mark_deleted
 

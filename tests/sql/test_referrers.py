@@ -3,9 +3,9 @@ from __future__ import annotations
 from distsql.oci.digest import Digest
 from distsql.oci.names import RepositoryName
 from distsql.sql import manifests, referrers, tags
-from distsql.sql.database import Transaction
 from distsql.sql.referrers import ReferrerRow
 from distsql.sql.repositories import RepositoryRow
+from distsql.sql.transactions import Transaction
 from tests.registry.pushing import index
 from tests.sql.rows import digest, make_manifest, make_repository
 

@@ -6,9 +6,9 @@ import pytest
 
 from distsql.oci.names import RepositoryName
 from distsql.sql import audit, deletions, repositories, repository_settings, tags, upload_expiry, uploads
-from distsql.sql.database import Transaction
 from distsql.sql.deletions import DeletedRow
 from distsql.sql.repositories import RepositoryRow
+from distsql.sql.transactions import Transaction
 from distsql.values import Caller
 from tests.sql.rows import look, make_layer, make_manifest, make_repository
 from tests.sql.test_uploads import make_upload

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 from distsql.oci.digest import Digest
 from distsql.sql import signatures
-from distsql.sql.database import Transaction
 from distsql.sql.repositories import RepositoryRow
+from distsql.sql.transactions import Transaction
 from tests.sql.rows import digest, look, make_digests, make_manifest, make_repository, mark_deleted
 
 

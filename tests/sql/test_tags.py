@@ -8,9 +8,9 @@ import pytest
 from distsql.oci.digest import Digest
 from distsql.oci.names import RepositoryName
 from distsql.sql import tag_pages, tags
-from distsql.sql.database import Transaction
 from distsql.sql.repositories import RepositoryRow
 from distsql.sql.tags import TagMoveRow
+from distsql.sql.transactions import Transaction
 from tests.sql.rows import look, make_digests, make_repository, mark_deleted
 
 END_OF_TIME = datetime.max.replace(tzinfo=UTC)

@@ -16,9 +16,10 @@ from sqlalchemy import BigInteger, Float
 from distsql.errors import CatalogueUnavailableError, SettingsError
 from distsql.oci.names import RepositoryName
 from distsql.sql import health, repositories
-from distsql.sql.database import SERVE_ROLE, Database, Transaction
+from distsql.sql.database import SERVE_ROLE, Database
 from distsql.sql.parameters import forms_of
 from distsql.sql.statements import Statement
+from distsql.sql.transactions import Transaction
 from tests.sql.rows import look, make_repository
 
 pytestmark = pytest.mark.usefixtures("fresh_connections")

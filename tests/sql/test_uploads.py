@@ -6,8 +6,8 @@ from uuid import UUID, uuid4
 from distsql.oci.digest import Digest
 from distsql.oci.names import RepositoryName
 from distsql.sql import uploads
-from distsql.sql.database import Transaction
 from distsql.sql.repositories import RepositoryRow
+from distsql.sql.transactions import Transaction
 from distsql.sql.uploads import Uploader, UploadRow
 from tests.sql.rows import make_repository
 
