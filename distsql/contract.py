@@ -260,7 +260,7 @@ class LayerService(Protocol):
     async def exists(self, digest: Digest) -> bool: ...
 
     async def fetch(self, digest: Digest, *, promised: bool = False) -> Layer:
-        """The blob, to read or, ``promised``, to push what needs it. Raises `BlobUnknownError`, `NameUnknownError`."""
+        """The blob to read; ``promised``, for a push to need. Raises `BlobUnknownError`; to read `NameUnknownError`."""
 
     async def upload(self, algorithm: str = "sha256") -> LayerUpload:
         """Begins an upload session; ``algorithm`` is a hint for the digest that will close it.

@@ -36,7 +36,8 @@ class Layers(RepositoryService):
         context = self._context
         row = await (self._promise(digest) if promised else self.database.pull(layers.find_layer, context.name, digest))
         if row is None:
-            await context.get()
+            if not promised:  # before a push it makes no difference what isn't there, and each push asks
+                await context.get()
             raise _unknown(digest)
         return StoredLayer(context.backend, row, promise=None if promised else self.exists)
 

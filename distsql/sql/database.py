@@ -22,7 +22,7 @@ from distsql.sql.retries import REFUSALS, after, repeat
 from distsql.sql.statements import Row, Rows, Statement
 from distsql.sql.tenant_setting import KnownTenants, Who
 from distsql.sql.tenant_states import find_tenant_state
-from distsql.sql.transactions import Observer, Transaction, ignore
+from distsql.sql.transactions import Observer, Transaction, ending, ignore
 
 P = ParamSpec("P")
 Result = TypeVar("Result")
@@ -96,7 +96,7 @@ class Database:
             who = None if tenant is None else self._known.best(tenant)
             tx = Transaction(pooled, self.observe, who=who, slot=slot)
             yield tx
-            await tx.commit()
+            await ending(tx.commit())
         finally:
             await self._pool.release(pooled)
 

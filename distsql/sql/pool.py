@@ -52,8 +52,8 @@ class PooledConnection:
 
     @property
     def is_warm(self) -> bool:
-        """Whether it was used just now. A longer pause is what firewalls forget connections in, without a word."""
-        return time.monotonic() - self.used_at < _WARM_S
+        """Whether it was fine just now. In a longer pause a firewall may have forgotten it, without a word."""
+        return self.idle and time.monotonic() - self.used_at < _WARM_S
 
     @property
     def silent(self) -> bool:

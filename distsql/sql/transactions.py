@@ -85,10 +85,10 @@ class Transaction:
         If nothing was sent yet, everything goes in one round trip, as an implicit transaction. Not over a connection
         that has been idle for long: should it be dead, nobody would know whether anything was committed.
         """
-        if self._pending[:1] != [_BEGIN] or not self._pooled.is_warm:
+        if self._pending[:1] != [_BEGIN] or self._later or not self._pooled.is_warm:
             return await self.one(statement, **parameters)
         del self._pending[0]
-        rows = await _ending(self._fetch(statement, parameters))
+        rows = await ending(self._fetch(statement, parameters))
         self._idle = True
         return statement.make_row(rows[0]) if rows else None
 
@@ -115,7 +115,7 @@ class Transaction:
             return
         if self._pooled.exchange.closed:  # while we thought: nothing is committed, and all of it can be run again
             raise psycopg.errors.IdleInTransactionSessionTimeout("the server ended the transaction before its commit")
-        if (await _ending(self._send(_COMMIT))).command_status != b"COMMIT":
+        if (await self._send(_COMMIT)).command_status != b"COMMIT":
             raise AssertionError("a statement failed and the transaction went on: nothing was committed")
 
     async def _send(self, sending: Sending) -> PGresult:
@@ -137,7 +137,7 @@ class Transaction:
         return results[-1]
 
 
-async def _ending(sent: Awaitable[Result]) -> Result:
+async def ending(sent: Awaitable[Result]) -> Result:
     """What commits; when the connection is lost just now nobody knows the outcome, so it must not be run again."""
     try:
         return await sent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -203,6 +204,17 @@ async def get_blob(world: World) -> Call:
 async def head_blob(world: World) -> Call:
     digest = await push_blob(world.web, b"content")
     return lambda: world.web.layers.exists(digest)
+
+
+async def head_blob_that_is_not_there(world: World) -> Call:
+    """What a push asks first, of each blob."""
+    digest = Digest.of(new_name().encode())
+
+    async def ask() -> None:
+        with contextlib.suppress(BlobUnknownError):
+            await world.web.layers.fetch(digest, promised=True)
+
+    return ask
 
 
 async def begin_upload(world: World) -> Call:

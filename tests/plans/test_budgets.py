@@ -52,6 +52,7 @@ BUDGETS = {
     "get tag": Budget(operations.get_tag, 2, 2, 5, 7),
     "get blob": Budget(operations.get_blob, 1, 1, 9, 14),
     "head blob": Budget(operations.head_blob, 1, 1, 11, 17),
+    "head blob, not there": Budget(operations.head_blob_that_is_not_there, 1, 1, 11, 17),
     "list tags": Budget(operations.list_tags, 1, 1, 7, 11),
     "list repositories": Budget(operations.list_repositories, 1, 1, 5, 7),
     "list referrers": Budget(operations.list_referrers, 1, 1, 14, 18),
