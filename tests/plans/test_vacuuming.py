@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 import psycopg
@@ -54,16 +55,25 @@ def test_counters_change_in_their_pages(sql: Connection) -> None:
     """What a fillfactor is for: no index has to learn of the new version, and none of the old ones stays."""
     with_room = {table for table, chosen in options(sql).items() if "fillfactor" in chosen}
     assert with_room == {"daily_pulls", "layers", "manifest_pulls", "tag_pulls", "tenant_usage"}
-    sql.execute("truncate tenant_usage")  # what other tests left in it
-    sql.execute("select pg_stat_reset_single_table_counters('tenant_usage'::regclass)")
     sql.execute("insert into tenants (id, name) values (1, 'acme')")
+    # Old versions also stay while a transaction goes on that is older, even another test's in a database of its own.
+    found = [change_a_counter(sql)]
+    while found[-1] != (8192, 200, 200) and len(found) < 20:
+        time.sleep(0.1)
+        found.append(change_a_counter(sql))
+    assert found[-1] == (8192, 200, 200), found
+
+
+def change_a_counter(sql: Connection) -> tuple[object, ...]:
+    """200 times: the bytes that the table has then, its updates, and those of them that stayed in their page."""
+    sql.execute("truncate tenant_usage")
+    sql.execute("select pg_stat_reset_single_table_counters('tenant_usage'::regclass)")
     sql.execute("insert into tenant_usage (tenant_id, slot) select 1, n from generate_series(0, 15) n")
     for _ in range(200):
         sql.execute("update tenant_usage set tags = tags + 1 where tenant_id = 1 and slot = 3")
     sql.execute("select pg_stat_force_next_flush()")
-    [(size, updates, in_page)] = sql.execute(
+    [found] = sql.execute(
         "select pg_relation_size('tenant_usage'), n_tup_upd, n_tup_hot_upd from pg_stat_user_tables "
         "where relname = 'tenant_usage'"
     ).fetchall()
-    assert size == 8192
-    assert in_page == updates >= 200
+    return found
