@@ -1,21 +1,23 @@
-"""Who was told that a manifest is there can push what refers to it: HEAD and a repeated push are a promise."""
+"""Who was told that something is there can push what refers to it: HEAD and a repeated push are a promise."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
-from unittest.mock import ANY
+from typing import Any
+from unittest.mock import ANY, AsyncMock
 
 import psycopg
 import pytest
 
 from distsql.app import Registry
-from distsql.errors import ManifestReferencesUnknownError, ManifestUnknownError
+from distsql.contract import Layer
+from distsql.errors import BlobUnknownError, ManifestReferencesUnknownError, ManifestUnknownError
 from distsql.oci.manifest import ParsedManifest
 from distsql.registry.namespace import StoredNamespace
 from distsql.registry.repositories import StoredRepository
-from tests.registry.pushing import image, index, push_image
+from tests.registry.pushing import image, index, push_blob, push_image
 from tests.registry.soundness import namespace_of
 from tests.registry.test_garbage import collect, collect_untagged, collector, later
 
@@ -54,6 +56,40 @@ async def test_an_index_can_be_pushed_after_asking_for_its_child(
     later(sql, "2 hours")
     await collect(registry, HOUR, HOUR)
     assert await web.manifests.exists(child.digest)
+
+
+async def ask_head(layer: Layer) -> None:
+    scope: dict[str, Any] = {"type": "http", "method": "HEAD", "path": "/", "headers": []}
+    await layer.handler(scope)(scope, AsyncMock(), AsyncMock())
+
+
+@pytest.mark.parametrize("way", ["exists", "promised", "handler", "reading"])
+async def test_a_manifest_can_be_pushed_after_asking_for_its_blob(
+    registry: Registry, web: StoredRepository, sql: Owner, way: str
+) -> None:
+    """Reading it is no question: whoever reads has the bytes."""
+    digest = await push_blob(web, b"new")
+    later(sql, "59 minutes")
+    if way == "exists":
+        assert await web.layers.exists(digest)
+    else:
+        layer = await web.layers.fetch(digest, promised=way == "promised")
+        assert await layer.read() == b"new"
+        if way == "handler":
+            await ask_head(layer)
+    later(sql, "2 minutes")
+    await collect(registry, HOUR, HOUR)
+    assert await web.layers.exists(digest) == (way != "reading")
+
+
+async def test_a_blob_that_went_meanwhile_is_not_promised(
+    registry: Registry, web: StoredRepository, sql: Owner
+) -> None:
+    layer = await web.layers.fetch(await push_blob(web, b"new"))
+    later(sql, "61 minutes")
+    await collect(registry, HOUR, HOUR)
+    with pytest.raises(BlobUnknownError):
+        await ask_head(layer)
 
 
 async def test_it_goes_when_nothing_followed(registry: Registry, web: StoredRepository, sql: Owner) -> None:
