@@ -108,7 +108,8 @@ def run_comparison(arguments: argparse.Namespace, folder: Path) -> tuple[list[Re
     pace = Pace(arguments.seconds, arguments.connections)
     with ExitStack() as stack, progress.status("", refresh_per_second=2) as status:
         clients_folder = stack.enter_context(make_clients_folder())
-        operations = choose(list_operations(content, arguments.uploads, clients_folder), arguments.only)
+        other = BareRegistry("another registry", folder / "another")
+        operations = choose(list_operations(content, arguments.uploads, clients_folder, other), arguments.only)
         if not operations:
             return [], []
         servers = [*make_ours(arguments, folder), *make_peers(arguments, folder)]
@@ -117,6 +118,7 @@ def run_comparison(arguments: argparse.Namespace, folder: Path) -> tuple[list[Re
             fill(stack.enter_context(server), content)
         bare: list[Server] = []
         if any(operation.with_bare for operation in operations):
+            stack.enter_context(other)
             bare.append(stack.enter_context(BareRegistry(BARE, folder / "bare")))
         results = []
         run = partial(compare, rounds=arguments.rounds, tell=status.update, warm_up=not arguments.smoke)

@@ -36,6 +36,7 @@ class Content:
     def put(self, path: str, body: bytes | bytearray) -> None:
         with self._lock:
             self._kept[path] = body
+            self._kept.move_to_end(path)
             while sum(map(len, self._kept.values())) > _KEPT_BYTES:
                 self._kept.popitem(last=False)
 

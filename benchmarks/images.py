@@ -53,12 +53,10 @@ class Images:
         return _time(partial(self._pull, server, self._folder / f"pulled-{number}") for number in range(A_ROUND))
 
     def _push(self, server: Server, path: Path, tag: str) -> None:
-        login = ["--dest-creds", server.login] if server.login else []
-        _copy("--dest-tls-verify=false", *login, f"dir:{path}", f"docker://127.0.0.1:{server.port}/{IMAGE}:{tag}")
+        _copy(f"dir:{path}", _at(server, tag), to=server)
 
     def _pull(self, server: Server, path: Path) -> None:
-        login = ["--src-creds", server.login] if server.login else []
-        _copy("--src-tls-verify=false", *login, f"docker://127.0.0.1:{server.port}/{IMAGE}:{TAG}", f"dir:{path}")
+        _copy(_at(server, TAG), f"dir:{path}", of=server)
 
     def _write(self, folder: Path) -> None:
         folder.mkdir()
@@ -78,6 +76,31 @@ class Images:
                 file.writelines(blob.buffers)
 
 
+class CopiedImages(Images):
+    """From and to ``other``, a registry that does nothing: then skopeo copies six layers at once."""
+
+    def __init__(self, layer: int, folder: Path, other: Server) -> None:
+        super().__init__(layer, folder)
+        self._other = other
+
+    def make(self, server: Server) -> None:
+        super().make(server)
+        for path in self._folder.iterdir():
+            self._push(self._other, path, path.name)
+
+    def push(self, server: Server, _: Pace) -> Load:
+        tags = sorted(path.name for path in self._folder.iterdir())
+        return _time(partial(_copy, _at(self._other, tag), _at(server, tag), to=server) for tag in tags)
+
+    def pull(self, server: Server, _: Pace) -> Load:
+        anew = [_at(self._other, TAG, f"{IMAGE}-{make_salt().hex()}") for _ in range(A_ROUND)]
+        return _time(partial(_copy, _at(server, TAG), to, of=server) for to in anew)
+
+
+def _at(server: Server, tag: str, name: str = IMAGE) -> str:
+    return f"docker://127.0.0.1:{server.port}/{name}:{tag}"
+
+
 def _blob(document: object) -> Blob:
     content = json.dumps(document).encode()
     return Blob((content,), f"sha256:{hashlib.sha256(content).hexdigest()}")
@@ -92,7 +115,11 @@ def _time(copies: Iterable[Callable[[], None]]) -> Load:
     return add_up(latencies, sum(latencies))
 
 
-def _copy(*arguments: str) -> None:
-    done = subprocess.run(["skopeo", "copy", "-q", *arguments], capture_output=True, text=True, check=False)
+def _copy(source: str, target: str, *, of: Server | None = None, to: Server | None = None) -> None:
+    """``of`` and ``to`` are the registries at either end that may want a login."""
+    logins = [(option, server.login) for option, server in (("--src-creds", of), ("--dest-creds", to)) if server]
+    arguments = [word for option, login in logins if login for word in (option, login)]
+    command = ["skopeo", "copy", "-q", "--src-tls-verify=false", "--dest-tls-verify=false", *arguments, source, target]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise LoadFailed(f"skopeo copy {' '.join(arguments)}: {done.stderr}")
+        raise LoadFailed(f"skopeo copy {source} {target}: {done.stderr}")

@@ -7,9 +7,10 @@ from typing import Final
 
 from benchmarks.content import APP, CHUNKS, MANY_TAGS, TAG, Content, make_salt
 from benchmarks.deleting import Victims, delete
-from benchmarks.images import Images
+from benchmarks.images import CopiedImages, Images
 from benchmarks.operation import Operation
 from benchmarks.reading import Read, has, is_blob
+from benchmarks.servers import Server
 from benchmarks.starting import start, stop
 from benchmarks.uploading import put_manifests, upload_chunked, upload_for_a_time, upload_some
 
@@ -20,14 +21,14 @@ CONNECTIONS: Final = (1, 64)
 RANGE: Final = MIB
 
 
-def list_operations(content: Content, uploads: int, folder: Path) -> list[Operation]:
-    """`uploads` is how many large blobs a round uploads; `folder` is for files of clients."""
+def list_operations(content: Content, uploads: int, folder: Path, other: Server) -> list[Operation]:
+    """`uploads`: how many large blobs a round uploads; `folder` is for clients' files, `other` to copy from and to."""
     return [
         *_manifest_reads(content),
         *_blob_reads(content),
         *_pages(content),
         *_writes(content, uploads),
-        *_image_copies(content, folder),
+        *_image_copies(content, folder, other),
         *_deletions(content),
         Operation("start-up", start, prepare=stop),
     ]
@@ -108,14 +109,15 @@ def _writes(content: Content, uploads: int) -> list[Operation]:
     ]
 
 
-def _image_copies(content: Content, folder: Path) -> list[Operation]:
-    images = Images(content.sizes.layer, folder)
+def _image_copies(content: Content, folder: Path, other: Server) -> list[Operation]:
+    layer = content.sizes.layer
+    images, copied = Images(layer, folder), CopiedImages(layer, folder, other)
     return [
         Operation(
             "image push by skopeo",
             images.push,
             prepare=images.make,
-            leaves=content.sizes.layer,
+            leaves=layer,
             with_bare=True,
             bar=1.5,
         ),
@@ -126,6 +128,20 @@ def _image_copies(content: Content, folder: Path) -> list[Operation]:
             prepare=images.clear,
             with_bare=True,
             bar=1.2,
+        ),
+        Operation(
+            "image push by skopeo, from a registry",
+            copied.push,
+            prepare=copied.make,
+            leaves=layer,
+            with_bare=True,
+        ),
+        Operation(
+            "image pull by skopeo, to a registry",
+            copied.pull,
+            copied.push_one,
+            prepare=copied.clear,
+            with_bare=True,
         ),
     ]
 

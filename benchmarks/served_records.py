@@ -38,7 +38,8 @@ def measure(folder: Path, *, rounds: int, seconds: float, smoke: bool) -> Report
         for server in servers:
             status.update(f"filling {server.name}")
             fill(stack.enter_context(server), content)
-        operations = [one for one in list_operations(content, 1, folder / "images") if one.name in OPERATIONS]
+        every = list_operations(content, 1, folder / "images", other=servers[0])
+        operations = [one for one in every if one.name in OPERATIONS]
         results = [
             compare(one, servers, pace, rounds=rounds, tell=status.update, warm_up=not smoke) for one in operations
         ]

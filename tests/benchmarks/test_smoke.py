@@ -14,7 +14,7 @@ import pytest
 from benchmarks.__main__ import PROGRAMS, SMOKE
 from benchmarks.content import Content
 from benchmarks.operations import list_operations
-from benchmarks.servers import BARE
+from benchmarks.servers import BARE, BareRegistry
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 280.0
@@ -58,7 +58,8 @@ def test_every_operation_is_measured_and_no_request_fails(programs: None, tmp_pa
         check=False,
     )
     assert done.returncode == 0, done.stderr + done.stdout
-    operations = list_operations(Content(SMOKE), uploads=1, folder=tmp_path)
+    other = BareRegistry("another", tmp_path / "another")
+    operations = list_operations(Content(SMOKE), 1, tmp_path, other)
     names = [operation.name for operation in operations]
     for text in (done.stdout, page.read_text()):
         assert [name for name in names if name not in text] == []
