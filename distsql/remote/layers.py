@@ -23,13 +23,15 @@ class Layers:
         self._address = address
 
     async def exists(self, digest: Digest) -> bool:
-        """Whether the repository has the blob."""
+        """Whether the repository has the blob; distsql's then keeps it for the grace from now on."""
         return await self._address.connection.head(self._path(digest)) is not None
 
     async def fetch(self, digest: Digest, *, promised: bool = False) -> RemoteLayer:
         """The blob, ready to be read; ``promised`` if a manifest may refer to it for the grace from now on."""
         connection = self._address.connection
-        if not promised and await connection.extended():
+        if promised and not await self.exists(digest):
+            raise BlobUnknownError(f"The repository has no blob {digest}", detail={"digest": str(digest)})
+        if await connection.extended():
             return self._described(digest, await connection.get(await self._address.extension("blobs", str(digest))))
         headers = await connection.head(self._path(digest))
         if headers is None:  # GET tells whether it is the blob or the repository that isn't there

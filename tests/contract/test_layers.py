@@ -30,10 +30,11 @@ async def test_a_blob_comes_back_as_it_was_pushed(repository: Repository, elsewh
     for content in (b"", b"x", CONTENT * 1000, os.urandom(100_000)):
         digest = await push_blob(repository, content)
         assert await there.exists(digest)
-        async with await there.fetch(digest) as layer:
-            assert (layer.digest, layer.length) == (digest, len(content))
-            assert abs(layer.created_at - datetime.now(UTC)) < timedelta(minutes=5)
-            assert await layer.read() == content
+        for promised in (False, True):
+            async with await there.fetch(digest, promised=promised) as layer:
+                assert (layer.digest, layer.length) == (digest, len(content))
+                assert abs(layer.created_at - datetime.now(UTC)) < timedelta(minutes=5)
+                assert await layer.read() == content
 
 
 @covers("LayerService.fetch", "LayerService.exists")
@@ -41,12 +42,15 @@ async def test_what_is_not_there(namespace: Namespace, repository: Repository) -
     assert not await repository.layers.exists(NOWHERE)
     with pytest.raises(NameUnknownError):
         await repository.layers.fetch(NOWHERE)
+    with pytest.raises(BlobUnknownError):
+        await repository.layers.fetch(NOWHERE, promised=True)
     await push_blob(repository, b"x")
     await push_blob(namespace.repository("acme/other"), CONTENT)
     for digest in (NOWHERE, DIGEST, Digest.of(b"x", "sha512")):
         assert not await repository.layers.exists(digest)
-        with pytest.raises(BlobUnknownError):
-            await repository.layers.fetch(digest)
+        for promised in (False, True):
+            with pytest.raises(BlobUnknownError):
+                await repository.layers.fetch(digest, promised=promised)
 
 
 @covers("Layer.read", "Layer.seek", "Layer.tell")

@@ -164,6 +164,16 @@ async def test_what_is_looked_at_later_travels_with_the_next_one(small: Database
         assert (first.row, nothing.row) == (("first",), None)
 
 
+async def test_what_is_looked_at_later_may_travel_with_the_last_one(small: Database, sql: Sql) -> None:
+    await small.transact(pid)
+    async with small.transaction() as tx:
+        first = tx.later(INSERT_TENANT, tenant="first")
+        assert await tx.last(INSERT_TENANT, tenant="second") == ("second",)
+        assert first.row == ("first",)
+        assert _names(sql) == []  # whoever looks later may still undo it
+    assert _names(sql) == ["first", "second"]
+
+
 def _names(sql: Sql) -> list[object]:
     return [name for (name,) in sql.execute("select name from tenants where id <> 0 order by name")]
 
